@@ -1,0 +1,120 @@
+"""The small interface behind which dynamics and relaxation happen."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qlm_hoomd.glass import Glass
+    from qlm_hoomd.minimize.report import MinimizeReport
+    from qlm_hoomd.model import GlassModel
+    from qlm_hoomd.potentials import PairPotential
+
+
+@dataclass(frozen=True, slots=True)
+class Observables:
+    """What an engine measures of a glass at rest.
+
+    Args:
+        energy: potential energy per particle [energy].
+        stress_xy: dU/dgamma / V, positive when it resists positive strain [energy / length^3].
+        pressure: virial pressure [energy / length^3].
+        max_force: largest force on one particle [energy / length].
+    """
+
+    energy: float
+    stress_xy: float
+    pressure: float
+    max_force: float
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicsReport:
+    """Averages over a run of molecular dynamics.
+
+    Args:
+        n_steps: time steps made.
+        temperature: mean kinetic temperature over the second half of the run [energy / k_B].
+        energy: mean potential energy per particle over the second half [energy].
+        pressure: mean total pressure (virial and kinetic) over the second half [energy / length^3].
+    """
+
+    n_steps: int
+    temperature: float
+    energy: float
+    pressure: float
+
+
+class Engine(ABC):
+    """Relaxes and moves a :class:`~qlm_hoomd.glass.Glass`. Nothing above needs to know which engine it is.
+
+    Args:
+        potential: the pair potential; one object for dynamics and analysis.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, potential: PairPotential) -> None:
+        self.potential = potential
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Name, version and settings, as they go into the provenance of every product."""
+
+    @abstractmethod
+    def measure(self, glass: Glass) -> Observables:
+        """Energy, stress, pressure and largest force of ``glass`` as it stands."""
+
+    @abstractmethod
+    def relax(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+        """The minimum that belongs to ``glass``, to max|F| < tolerance; where an instability is passed, along the
+        overdamped path.
+
+        Raises:
+            ConvergenceError: if the tolerance is not reached.
+        """
+
+    @abstractmethod
+    def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+        """The minimum in which the fully overdamped dynamics dr/dt = F started at ``glass`` ends (the paper, App. E).
+
+        Raises:
+            ConvergenceError: if the tolerance is not reached.
+        """
+
+    @abstractmethod
+    def run(
+        self,
+        glass: Glass,
+        *,
+        duration: float,
+        temperature: float,
+        final_temperature: float | None = None,
+        rng: np.random.Generator,
+    ) -> tuple[Glass, DynamicsReport]:
+        """Thermostatted dynamics for ``duration`` [t_c] at ``temperature``, or on a linear ramp to ``final_temperature``.
+
+        Velocities are drawn from the Maxwell distribution at the start; ``rng`` is the only source of randomness.
+        """
+
+
+class EngineSettings(BaseModel):
+    """Base of the ``engine`` section of a protocol. Subclasses have a literal ``kind`` and build the engine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def build(self, model: GlassModel) -> Engine:
+        """The engine for this model.
+
+        Raises:
+            InputError: if what the engine needs is not installed or not at hand.
+        """

@@ -1,0 +1,88 @@
+"""The one state that flows through qlm_hoomd."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qlm_hoomd.box import Box
+from qlm_hoomd.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glass:
+    """Positions, types and box of a glass, with the strain it has travelled. A plain value: keeping one is the rewind.
+
+    Args:
+        positions: ((N, 3) ndarray of float64) positions [length], in any periodic image.
+        typeid: ((N,) ndarray of int) type of each particle, 0 for the small ones.
+        box: periodic box, at the tilt that belongs to ``strain``.
+        strain: accumulated shear strain since the quench; equal to the box tilt modulo 1.
+        provenance: how the glass came to be (seed, preparation, versions).
+    """
+
+    positions: NDArray[np.float64]
+    typeid: NDArray[np.int32]
+    box: Box
+    strain: float = 0.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        positions_nc = np.array(self.positions, dtype=np.float64)
+        typeid_n = np.array(self.typeid, dtype=np.int32)
+        if positions_nc.ndim != 2 or positions_nc.shape[1] != 3:
+            raise InputError(f"positions.shape = {positions_nc.shape}; expected (N, 3).")
+        if typeid_n.shape != positions_nc.shape[:1]:
+            raise InputError(f"typeid.shape = {typeid_n.shape}; expected ({positions_nc.shape[0]},).")
+        if not np.isfinite(positions_nc).all():
+            bad = int((~np.isfinite(positions_nc).all(axis=1)).sum())
+            raise InputError(f"{bad} of {len(positions_nc)} positions are not finite; expected finite numbers.")
+        turns = self.strain - self.box.xy
+        if not abs(turns - round(turns)) < 1e-9:
+            raise InputError(f"strain = {self.strain:.12g} and box tilt xy = {self.box.xy:.12g}; expected them equal modulo 1.")
+        # Frozen arrays make the value a value: nobody can change a checkpoint by accident.
+        positions_nc.flags.writeable = False
+        typeid_n.flags.writeable = False
+        object.__setattr__(self, "positions", positions_nc)
+        object.__setattr__(self, "typeid", typeid_n)
+
+    @property
+    def n_particles(self) -> int:
+        """Number of particles N."""
+        return len(self.positions)
+
+    def moved(self, positions_nc: NDArray[np.float64]) -> Glass:
+        """The same glass with its particles at ``positions_nc`` ((N, 3) ndarray [length])."""
+        return replace(self, positions=positions_nc)
+
+    def sheared(self, increment: float) -> Glass:
+        """The glass after the affine simple shear x += increment * y; the box flips when abs(xy) passes 1/2."""
+        return self.at_strain(self.strain + increment)
+
+    def at_strain(self, strain: float) -> Glass:
+        """The glass sheared affinely to the accumulated ``strain``; the increment is the difference of the strains."""
+        positions_nc = self.positions.copy()
+        positions_nc[:, 0] += (strain - self.strain) * positions_nc[:, 1]
+        box = Box.at_strain(self.box.length, strain)
+        if abs(box.xy - self.box.xy - (strain - self.strain)) > 0.5:
+            # The lattice is the same after a flip; wrapping keeps the unwrapped coordinates from growing.
+            positions_nc = box.wrap(positions_nc)
+        return replace(self, positions=positions_nc, box=box, strain=strain)
+
+    def nonaffine_displacement(self, reference: Glass) -> NDArray[np.float64]:
+        """((N, 3) ndarray) displacement since ``reference`` beyond the affine shear between the two strains [length].
+
+        Source: definition of delta r' in Appendix F of the paper; the minimum image is taken in the box of ``self``.
+        """
+        affine_nc = reference.positions.copy()
+        affine_nc[:, 0] += (self.strain - reference.strain) * affine_nc[:, 1]
+        return self.box.minimum_image(self.positions - affine_nc)

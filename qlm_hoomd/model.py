@@ -1,0 +1,97 @@
+"""The parameters of the paper's glass (3DIPL), each with its provenance: the one place where they stand.
+
+The protocol's ``model`` section overrides any of them. "recalled" marks a value that stands in no text at hand; the sister
+polydisperse model and the published force field of matscipy support it, and the benchmark values of the test suite use it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+
+from qlm_hoomd.potentials import InversePowerLaw, PairPotential
+
+
+class Parameter(NamedTuple):
+    """A model parameter: its value, its unit, and where it comes from."""
+
+    value: Any
+    unit: str
+    source: str
+
+
+PAPER = "Ji et al., PRE 99, 023003 (2019)"
+RECALLED = "recalled for the binary model of Lerner and Bouchbinder, PRE 96, 020104 (2017); in no text at hand"
+
+PARAMETERS: dict[str, Parameter] = {
+    "epsilon": Parameter(1.0, "energy", f"unit of energy, {PAPER}, App. E"),
+    "n": Parameter(10, "", "Lerner, J. Non-Cryst. Solids 522, 119570 (2019), for the polydisperse sister model; " + RECALLED),
+    "q": Parameter(3, "", f"'continuous up to the third derivatives', {PAPER}, section III"),
+    "x_c": Parameter(1.48, "pair length", RECALLED),
+    "lengths": Parameter(((1.0, 1.18), (1.18, 1.4)), "length", RECALLED),
+    "density": Parameter(0.82, "1 / length^3", RECALLED),
+    "fraction_large": Parameter(0.5, "", RECALLED),
+    "mass": Parameter(1.0, "mass", f"all masses equal, {PAPER}, App. E"),
+    "T0": Parameter(1.0, "energy / k_B", f"parent temperature eps / k_B, {PAPER}, App. E"),
+}
+
+
+def _default(name: str) -> Any:
+    return PARAMETERS[name].value
+
+
+def _describe(name: str) -> str:
+    parameter = PARAMETERS[name]
+    unit = f" [{parameter.unit}]" if parameter.unit else ""
+    return f"{parameter.source}{unit}"
+
+
+class GlassModel(BaseModel):
+    """The binary glass: pair potential, density, composition, parent temperature. Units: epsilon, small length, mass, k_B = 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    potential: SerializeAsAny[PairPotential] = Field(
+        default_factory=lambda: InversePowerLaw(
+            epsilon=_default("epsilon"), n=_default("n"), q=_default("q"), x_c=_default("x_c"), lengths=_default("lengths")
+        ),
+        description="pair potential; default: the smoothed inverse power law",
+    )
+    density: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(_default("density"), description=_describe("density"))
+    fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(_default("fraction_large"), description=_describe("fraction_large"))
+    T0: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(_default("T0"), description=_describe("T0"))
+
+    @field_validator("potential", mode="before")
+    @classmethod
+    def _potential_by_kind(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            from qlm_hoomd.registry import POTENTIALS
+
+            kind = value.get("kind", "inverse_power_law")
+            parameters = {key: item for key, item in value.items() if key != "kind"}
+            if kind == "inverse_power_law":
+                parameters = {name: _default(name) for name in ("epsilon", "n", "q", "x_c", "lengths")} | parameters
+            return POTENTIALS.load(kind).model_validate(parameters)
+        return value
+
+    @model_validator(mode="after")
+    def _two_types(self) -> GlassModel:
+        if self.potential.n_types < 2 and self.fraction_large > 0:
+            raise ValueError("the potential knows one particle type; expected two types, or fraction_large = 0")
+        return self
+
+    def box_length(self, n_particles: int) -> float:
+        """Edge of the cube that holds ``n_particles`` at the model's density [length]."""
+        return float((n_particles / self.density) ** (1.0 / 3.0))
+
+    def typeid(self, n_particles: int) -> np.ndarray:
+        """((N,) ndarray of int32) types: the first particles are small (0), the rest large (1)."""
+        n_large = round(self.fraction_large * n_particles)
+        return np.repeat(np.array([0, 1], dtype=np.int32), [n_particles - n_large, n_large])
+
+    def smallest_system(self) -> int:
+        """Smallest N whose box, at its largest tilt of 1/2, holds twice the cut-off between opposite faces."""
+        length = 2.0 * self.potential.largest_cutoff * np.sqrt(1.25)
+        return int(np.ceil(self.density * length**3))
