@@ -1,0 +1,158 @@
+"""Glasses in GSD files: float64 in log chunks, GSD's own float32 positions for OVITO and friends."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gsd.fl
+import gsd.hoomd
+import numpy as np
+
+from qlm_hoomd.box import Box
+from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.stages import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from qlm_hoomd.engines.base import Observables
+
+_POSITION = "particles/qlm/position"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a GSD file.
+
+    Args:
+        glass: positions, types, box, strain.
+        exact: whether the positions and box are float64; if not they are rounded to float32 and the glass is no minimum.
+        log: the frame's other ``log/qlm`` scalars.
+    """
+
+    glass: Glass
+    exact: bool
+    log: dict[str, float]
+
+
+def write_glasses(
+    path: Path, glasses: Iterable[tuple[Glass, Observables]], provenance: Mapping[str, Any], types: Sequence[str] = ("A", "B")
+) -> None:
+    """Write one frame for each glass, whole or not at all.
+
+    Args:
+        path: the GSD file; replaced if it exists.
+        glasses: glasses with what was measured of them.
+        provenance: goes into the first frame as JSON (``log/qlm/provenance``).
+        types: names of the particle types.
+    """
+    note = np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
+    with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
+        for step, (glass, observables) in enumerate(glasses):
+            trajectory.append(_frame(step, glass, observables, note, list(types)))
+
+
+def _frame(
+    step: int, glass: Glass, observables: Observables, note: np.ndarray, types: list[str]
+) -> gsd.hoomd.Frame:
+    wrapped_nc = glass.box.wrap(glass.positions)
+    frame = gsd.hoomd.Frame()
+    frame.configuration.step = step
+    frame.configuration.box = glass.box.to_gsd()
+    frame.particles.N = glass.n_particles
+    frame.particles.types = types
+    frame.particles.typeid = glass.typeid
+    frame.particles.position = wrapped_nc
+    frame.log[_POSITION] = wrapped_nc
+    frame.log["qlm/box"] = glass.box.to_gsd()
+    scalars = {
+        "strain": glass.strain,
+        "stress_xy": observables.stress_xy,
+        "energy": observables.energy,
+        "pressure": observables.pressure,
+        "max_force": observables.max_force,
+    }
+    for name, value in scalars.items():
+        frame.log[f"qlm/{name}"] = np.array([value])
+    if step == 0:
+        frame.log["qlm/provenance"] = note
+    return frame
+
+
+def read_glass(path: Path | str, frame: int = -1) -> Frame:
+    """One frame of a GSD file as a glass.
+
+    Float64 log chunks are used where they are; otherwise GSD's own positions, and ``exact`` says whether those are float64.
+
+    Raises:
+        InputError: if the file is missing, truncated, no GSD file, or holds no three-dimensional cube under xy shear.
+    """
+    with _open(path) as trajectory:
+        if not -len(trajectory) <= frame < len(trajectory):
+            raise InputError(f"{path}: frame {frame} asked for; the file has {len(trajectory)} frames.")
+        return _read(path, trajectory, frame)
+
+
+def read_glasses(path: Path | str) -> list[Frame]:
+    """All frames of a GSD file.
+
+    Raises:
+        InputError: as :func:`read_glass`.
+    """
+    with _open(path) as trajectory:
+        return [_read(path, trajectory, index) for index in range(len(trajectory))]
+
+
+def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
+    try:
+        trajectory = gsd.hoomd.open(str(path), "r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a GSD file.") from None
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd.") from None
+    if len(trajectory) == 0:
+        trajectory.close()
+        raise InputError(f"{path}: the file has no frames; expected at least one.")
+    return trajectory
+
+
+def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> Frame:
+    try:
+        frame = trajectory[index]
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
+    log = frame.log
+    exact = _POSITION in log and "qlm/box" in log
+    positions_nc = log[_POSITION] if exact else frame.particles.position
+    box = log["qlm/box"] if exact else frame.configuration.box
+    if positions_nc is None or box is None or not len(positions_nc):
+        raise InputError(f"{path}, frame {index}: no particles or no box; expected a three-dimensional glass.")
+    try:
+        cube = Box.from_gsd(box)
+        strain = float(log["qlm/strain"][0]) if exact and "qlm/strain" in log else cube.xy
+        glass = Glass(positions_nc, frame.particles.typeid, cube, strain, _provenance(trajectory))
+    except (QlmError, ValueError, TypeError) as error:
+        raise InputError(f"{path}, frame {index}: {error}") from None
+    scalars = {
+        name.removeprefix("qlm/"): float(value[0])
+        for name, value in log.items()
+        if name.startswith("qlm/") and getattr(value, "dtype", None) == np.float64 and len(value) == 1
+    }
+    exact = exact or getattr(positions_nc, "dtype", None) == np.float64
+    return Frame(glass, exact, scalars)
+
+
+def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
+    note = trajectory[0].log.get("qlm/provenance")
+    if note is None:
+        return {}
+    try:
+        return dict(json.loads(np.asarray(note, dtype=np.uint8).tobytes()))
+    except (ValueError, TypeError):
+        return {}

@@ -1,0 +1,429 @@
+"""Compiled loops over pairs and particles. Private to mechanics, minimisers and the CPU engine; nothing here allocates state.
+
+Pairs come as a half list grouped by their first particle: ``owner_r`` names the first particle of each run r, and the run's
+pairs are ``first_r[r]`` to ``first_r[r + 1]``. Runs follow a spatial order, so that neighbouring pairs share cache lines.
+"""
+
+# Array names carry their axes: n particles, r runs of the half list, p pairs, c Cartesian components, k derivative order,
+# s periodic shifts, b block rows of the Hessian. d1_p, d2_p, ... are derivatives of phi with respect to r^2.
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int32]
+Bytes: TypeAlias = NDArray[np.uint8]
+
+# Reassociation lets sums vectorise. NaN and infinity keep their meaning, so that a blown-up state is seen.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+
+def _njit(function: Any) -> Any:
+    return numba.njit(cache=True, fastmath=_FAST, error_model="numpy")(function)
+
+
+@_njit
+def fold_images(positions_nc: Floats, images_nc: Floats, matrix_cc: Floats, out_nc: Floats) -> None:
+    """positions - images . matrix, for a lower triangular matrix."""
+    for n in range(len(positions_nc)):
+        i0, i1, i2 = images_nc[n, 0], images_nc[n, 1], images_nc[n, 2]
+        out_nc[n, 0] = positions_nc[n, 0] - (i0 * matrix_cc[0, 0] + i1 * matrix_cc[1, 0] + i2 * matrix_cc[2, 0])
+        out_nc[n, 1] = positions_nc[n, 1] - (i1 * matrix_cc[1, 1] + i2 * matrix_cc[2, 1])
+        out_nc[n, 2] = positions_nc[n, 2] - i2 * matrix_cc[2, 2]
+
+
+@_njit
+def largest_nonaffine_square(positions_nc: Floats, reference_nc: Floats, shear: float) -> float:
+    """Largest squared displacement since ``reference`` beyond the affine simple shear; NaN if any position is NaN."""
+    largest = 0.0
+    for n in range(len(positions_nc)):
+        d0 = positions_nc[n, 0] - reference_nc[n, 0] - shear * reference_nc[n, 1]
+        d1 = positions_nc[n, 1] - reference_nc[n, 1]
+        d2 = positions_nc[n, 2] - reference_nc[n, 2]
+        square = d0 * d0 + d1 * d1 + d2 * d2
+        if not square <= largest:
+            largest = square
+            if np.isnan(square):
+                return square
+    return largest
+
+
+@_njit
+def largest_norm(vectors_nc: Floats) -> float:
+    """Largest length of a vector; NaN if any component is NaN."""
+    largest = 0.0
+    for n in range(len(vectors_nc)):
+        square = vectors_nc[n, 0] ** 2 + vectors_nc[n, 1] ** 2 + vectors_nc[n, 2] ** 2
+        if not square <= largest:
+            largest = square
+            if np.isnan(square):
+                return square
+    return np.sqrt(largest)
+
+
+@_njit
+def group_pairs(
+    i_p: NDArray[np.uint64], j_p: NDArray[np.uint64], shift_pc: Ints, distance_p: Floats, typeid_n: Ints, n_types: int,
+    reach_t: Floats, rank_n: Ints, order_n: Ints,
+) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:  # fmt: skip
+    """The candidate pairs within reach of their type pair, grouped by the particle that comes first in spatial order.
+
+    Returns owner_r, first_r, partner_p, shift code, type pair. A shift code is 9 (sx + 1) + 3 (sy + 1) + (sz + 1).
+    """
+    n_particles = len(rank_n)
+    first_r = np.zeros(n_particles + 1, np.int64)
+    for p in range(len(i_p)):
+        i, j = i_p[p], j_p[p]
+        if distance_p[p] < reach_t[typeid_n[i] * n_types + typeid_n[j]]:
+            first_r[min(rank_n[i], rank_n[j]) + 1] += 1
+    for r in range(n_particles):
+        first_r[r + 1] += first_r[r]
+    n_pairs = first_r[n_particles]
+    partner_p = np.empty(n_pairs, np.int32)
+    code_p = np.empty(n_pairs, np.uint8)
+    pairtype_p = np.empty(n_pairs, np.uint8)
+    filled_r = first_r[:n_particles].copy()
+    for p in range(len(i_p)):
+        i, j = i_p[p], j_p[p]
+        if distance_p[p] < reach_t[typeid_n[i] * n_types + typeid_n[j]]:
+            code = 9 * (shift_pc[p, 0] + 1) + 3 * (shift_pc[p, 1] + 1) + shift_pc[p, 2] + 1
+            if rank_n[i] > rank_n[j]:
+                i, j = j, i
+                code = 26 - code
+            slot = filled_r[rank_n[i]]
+            filled_r[rank_n[i]] += 1
+            # Partners in spatial order: a short insertion sort, and a list that does not depend on who found the pairs.
+            while slot > first_r[rank_n[i]] and rank_n[partner_p[slot - 1]] > rank_n[j]:
+                partner_p[slot] = partner_p[slot - 1]
+                code_p[slot] = code_p[slot - 1]
+                pairtype_p[slot] = pairtype_p[slot - 1]
+                slot -= 1
+            partner_p[slot] = j
+            code_p[slot] = code
+            pairtype_p[slot] = typeid_n[i] * n_types + typeid_n[j]
+    return order_n, first_r, partner_p, code_p, pairtype_p
+
+
+@_njit
+def pair_vectors(
+    positions_nc: Floats, owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, code_p: Bytes, shifts_sc: Floats,
+    r_pc: Floats, r2_p: Floats,
+) -> None:  # fmt: skip
+    """Vector from the first to the second particle of each pair, and its square."""
+    for r in range(len(owner_r)):
+        i = owner_r[r]
+        x0, x1, x2 = positions_nc[i, 0], positions_nc[i, 1], positions_nc[i, 2]
+        for p in range(first_r[r], first_r[r + 1]):
+            j, s = partner_p[p], code_p[p]
+            d0 = positions_nc[j, 0] - x0 + shifts_sc[s, 0]
+            d1 = positions_nc[j, 1] - x1 + shifts_sc[s, 1]
+            d2 = positions_nc[j, 2] - x2 + shifts_sc[s, 2]
+            r_pc[p, 0] = d0
+            r_pc[p, 1] = d1
+            r_pc[p, 2] = d2
+            r2_p[p] = d0 * d0 + d1 * d1 + d2 * d2
+
+
+@_njit
+def add_forces(owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, r_pc: Floats, d1_p: Floats, force_nc: Floats) -> None:
+    """Force -dU/dr of every particle: 2 phi' r towards the partner for the first, the opposite for the second."""
+    for r in range(len(owner_r)):
+        f0 = f1 = f2 = 0.0
+        for p in range(first_r[r], first_r[r + 1]):
+            scale = 2.0 * d1_p[p]
+            j = partner_p[p]
+            g0, g1, g2 = scale * r_pc[p, 0], scale * r_pc[p, 1], scale * r_pc[p, 2]
+            f0 += g0
+            f1 += g1
+            f2 += g2
+            force_nc[j, 0] -= g0
+            force_nc[j, 1] -= g1
+            force_nc[j, 2] -= g2
+        i = owner_r[r]
+        force_nc[i, 0] += f0
+        force_nc[i, 1] += f1
+        force_nc[i, 2] += f2
+
+
+@_njit
+def keep_interacting(
+    owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, pairtype_p: Bytes, r_pc: Floats, r2_p: Floats, cutoff2_t: Floats,
+) -> tuple[NDArray[np.int64], Ints, Ints, Bytes, Floats, Floats]:  # fmt: skip
+    """The pairs inside their cut-off: first_r, i_p, j_p, pairtype_p, r_pc, r2_p."""
+    n_kept = 0
+    for p in range(len(r2_p)):
+        if r2_p[p] < cutoff2_t[pairtype_p[p]]:
+            n_kept += 1
+    kept_first_r = np.empty_like(first_r)
+    i_p = np.empty(n_kept, np.int32)
+    j_p = np.empty(n_kept, np.int32)
+    type_p = np.empty(n_kept, np.uint8)
+    kept_r_pc = np.empty((n_kept, 3))
+    kept_r2_p = np.empty(n_kept)
+    kept = 0
+    for r in range(len(owner_r)):
+        kept_first_r[r] = kept
+        for p in range(first_r[r], first_r[r + 1]):
+            if r2_p[p] < cutoff2_t[pairtype_p[p]]:
+                i_p[kept] = owner_r[r]
+                j_p[kept] = partner_p[p]
+                type_p[kept] = pairtype_p[p]
+                kept_r_pc[kept, 0] = r_pc[p, 0]
+                kept_r_pc[kept, 1] = r_pc[p, 1]
+                kept_r_pc[kept, 2] = r_pc[p, 2]
+                kept_r2_p[kept] = r2_p[p]
+                kept += 1
+    kept_first_r[len(owner_r)] = kept
+    return kept_first_r, i_p, j_p, type_p, kept_r_pc, kept_r2_p
+
+
+@_njit
+def hessian_product(
+    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, v_nc: Floats, out_nc: Floats,
+) -> None:  # fmt: skip
+    """out = H . v with the pair block 2 phi' 1 + 4 phi'' r r, pre-stress term included."""
+    out_nc[:] = 0.0
+    for r in range(len(owner_r)):
+        i = owner_r[r]
+        v0, v1, v2 = v_nc[i, 0], v_nc[i, 1], v_nc[i, 2]
+        s0 = s1 = s2 = 0.0
+        for p in range(first_r[r], first_r[r + 1]):
+            j = j_p[p]
+            z0, z1, z2 = v_nc[j, 0] - v0, v_nc[j, 1] - v1, v_nc[j, 2] - v2
+            along = 4.0 * d2_p[p] * (r_pc[p, 0] * z0 + r_pc[p, 1] * z1 + r_pc[p, 2] * z2)
+            across = 2.0 * d1_p[p]
+            g0 = along * r_pc[p, 0] + across * z0
+            g1 = along * r_pc[p, 1] + across * z1
+            g2 = along * r_pc[p, 2] + across * z2
+            s0 += g0
+            s1 += g1
+            s2 += g2
+            out_nc[j, 0] += g0
+            out_nc[j, 1] += g1
+            out_nc[j, 2] += g2
+        out_nc[i, 0] -= s0
+        out_nc[i, 1] -= s1
+        out_nc[i, 2] -= s2
+
+
+@_njit
+def hessian_blocks(
+    n_particles: int, i_p: Ints, j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats
+) -> tuple[Floats, Ints, Ints]:
+    """Block compressed rows of the Hessian: blocks_bcc, block columns (ascending in each row), row pointers."""
+    rows_n = np.zeros(n_particles + 1, np.int32)
+    for p in range(len(i_p)):
+        rows_n[i_p[p] + 1] += 1
+        rows_n[j_p[p] + 1] += 1
+    for n in range(n_particles):
+        rows_n[n + 1] += rows_n[n] + 1  # one more for the diagonal block
+    column_b = np.empty(rows_n[n_particles], np.int32)
+    source_b = np.empty(rows_n[n_particles], np.int32)
+    filled_n = rows_n[:n_particles].copy()
+    for n in range(n_particles):
+        column_b[filled_n[n]] = n
+        source_b[filled_n[n]] = -1
+        filled_n[n] += 1
+    for p in range(len(i_p)):
+        for row, column in ((i_p[p], j_p[p]), (j_p[p], i_p[p])):
+            slot = filled_n[row]
+            filled_n[row] += 1
+            while slot > rows_n[row] and column_b[slot - 1] > column:
+                column_b[slot] = column_b[slot - 1]
+                source_b[slot] = source_b[slot - 1]
+                slot -= 1
+            column_b[slot] = column
+            source_b[slot] = p
+    blocks_bcc = np.empty((len(column_b), 3, 3))
+    for n in range(n_particles):
+        diagonal = 0
+        d00 = d01 = d02 = d11 = d12 = d22 = 0.0
+        for b in range(rows_n[n], rows_n[n + 1]):
+            p = source_b[b]
+            if p < 0:
+                diagonal = b
+                continue
+            across, along = 2.0 * d1_p[p], 4.0 * d2_p[p]
+            r0, r1, r2 = r_pc[p, 0], r_pc[p, 1], r_pc[p, 2]
+            k00, k01, k02 = across + along * r0 * r0, along * r0 * r1, along * r0 * r2
+            k11, k12, k22 = across + along * r1 * r1, along * r1 * r2, across + along * r2 * r2
+            blocks_bcc[b, 0, 0], blocks_bcc[b, 0, 1], blocks_bcc[b, 0, 2] = -k00, -k01, -k02
+            blocks_bcc[b, 1, 0], blocks_bcc[b, 1, 1], blocks_bcc[b, 1, 2] = -k01, -k11, -k12
+            blocks_bcc[b, 2, 0], blocks_bcc[b, 2, 1], blocks_bcc[b, 2, 2] = -k02, -k12, -k22
+            d00 += k00
+            d01 += k01
+            d02 += k02
+            d11 += k11
+            d12 += k12
+            d22 += k22
+        b = diagonal
+        blocks_bcc[b, 0, 0], blocks_bcc[b, 0, 1], blocks_bcc[b, 0, 2] = d00, d01, d02
+        blocks_bcc[b, 1, 0], blocks_bcc[b, 1, 1], blocks_bcc[b, 1, 2] = d01, d11, d12
+        blocks_bcc[b, 2, 0], blocks_bcc[b, 2, 1], blocks_bcc[b, 2, 2] = d02, d12, d22
+    return blocks_bcc, column_b, rows_n
+
+
+@_njit
+def add_pair_vectors(i_p: Ints, j_p: Ints, vector_pc: Floats, out_nc: Floats) -> None:
+    """Add each pair's vector to its second particle and subtract it from its first."""
+    for p in range(len(i_p)):
+        for c in range(3):
+            out_nc[j_p[p], c] += vector_pc[p, c]
+            out_nc[i_p[p], c] -= vector_pc[p, c]
+
+
+@_njit
+def inverse_diagonal_blocks(
+    n_particles: int, i_p: Ints, j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, out_ncc: Floats
+) -> None:
+    """Inverse of the 3x3 diagonal block of each particle; the identity over the trace where it is not positive definite."""
+    out_ncc[:] = 0.0
+    for p in range(len(i_p)):
+        across, along = 2.0 * d1_p[p], 4.0 * d2_p[p]
+        for a in range(3):
+            for b in range(3):
+                term = along * r_pc[p, a] * r_pc[p, b]
+                if a == b:
+                    term += across
+                out_ncc[i_p[p], a, b] += term
+                out_ncc[j_p[p], a, b] += term
+    for n in range(n_particles):
+        a, b, c = out_ncc[n, 0, 0], out_ncc[n, 0, 1], out_ncc[n, 0, 2]
+        d, e, f = out_ncc[n, 1, 1], out_ncc[n, 1, 2], out_ncc[n, 2, 2]
+        m00, m01, m02 = d * f - e * e, c * e - b * f, b * e - c * d
+        determinant = a * m00 + b * m01 + c * m02
+        minor = a * d - b * b
+        trace = abs(a) + abs(d) + abs(f)
+        if a > 1e-6 * trace and minor > 1e-6 * trace**2 and determinant > 1e-6 * trace**3:
+            inverse = 1.0 / determinant
+            out_ncc[n, 0, 0] = m00 * inverse
+            out_ncc[n, 0, 1] = out_ncc[n, 1, 0] = m01 * inverse
+            out_ncc[n, 0, 2] = out_ncc[n, 2, 0] = m02 * inverse
+            out_ncc[n, 1, 1] = (a * f - c * c) * inverse
+            out_ncc[n, 1, 2] = out_ncc[n, 2, 1] = (b * c - a * e) * inverse
+            out_ncc[n, 2, 2] = minor * inverse
+        else:
+            # A rattler has an empty block; one over a typical stiffness keeps it where it is.
+            scale = 3.0 / trace if trace > 1e-3 else 1.0
+            out_ncc[n] = scale * np.eye(3)
+
+
+@_njit
+def _precondition(inverse_ncc: Floats, vector_nc: Floats, out_nc: Floats) -> None:
+    for n in range(len(vector_nc)):
+        v0, v1, v2 = vector_nc[n, 0], vector_nc[n, 1], vector_nc[n, 2]
+        for c in range(3):
+            out_nc[n, c] = inverse_ncc[n, c, 0] * v0 + inverse_ncc[n, c, 1] * v1 + inverse_ncc[n, c, 2] * v2
+
+
+@_njit
+def conjugate_gradient(
+    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, inverse_ncc: Floats,
+    force_nc: Floats, tolerance: float, max_iterations: int,
+) -> tuple[Floats, int, bool]:  # fmt: skip
+    """Solve H . step = force by block-Jacobi preconditioned conjugate gradients, to a residual of tolerance * |force|.
+
+    Returns the step, the number of Hessian products, and whether a direction of negative curvature was met; the step is
+    then the one reached before, or zero.
+    """
+    step_nc = np.zeros_like(force_nc)
+    residual_nc = force_nc.copy()
+    z_nc = np.empty_like(force_nc)
+    product_nc = np.empty_like(force_nc)
+    _precondition(inverse_ncc, residual_nc, z_nc)
+    direction_nc = z_nc.copy()
+    n_particles = len(force_nc)
+    rz = 0.0
+    target = 0.0
+    for n in range(n_particles):
+        for c in range(3):
+            rz += residual_nc[n, c] * z_nc[n, c]
+            target += residual_nc[n, c] ** 2
+    target *= tolerance**2
+    for iteration in range(max_iterations):
+        hessian_product(owner_r, first_r, j_p, r_pc, d1_p, d2_p, direction_nc, product_nc)
+        curvature = 0.0
+        size = 0.0
+        for n in range(n_particles):
+            for c in range(3):
+                curvature += direction_nc[n, c] * product_nc[n, c]
+                size += direction_nc[n, c] ** 2
+        if not curvature > 1e-12 * size:
+            return step_nc, iteration + 1, True
+        alpha = rz / curvature
+        square = 0.0
+        for n in range(n_particles):
+            for c in range(3):
+                step_nc[n, c] += alpha * direction_nc[n, c]
+                residual_nc[n, c] -= alpha * product_nc[n, c]
+                square += residual_nc[n, c] ** 2
+        if square <= target:
+            return step_nc, iteration + 1, False
+        _precondition(inverse_ncc, residual_nc, z_nc)
+        new = 0.0
+        for n in range(n_particles):
+            for c in range(3):
+                new += residual_nc[n, c] * z_nc[n, c]
+        beta = new / rz
+        rz = new
+        for n in range(n_particles):
+            for c in range(3):
+                direction_nc[n, c] = z_nc[n, c] + beta * direction_nc[n, c]
+    return step_nc, max_iterations, False
+
+
+@_njit
+def kick_and_drift(positions_nc: Floats, velocities_nc: Floats, force_nc: Floats, half_step: float, step: float) -> None:
+    """First half of velocity Verlet: v += F dt/2, r += v dt (unit mass)."""
+    for n in range(len(positions_nc)):
+        for c in range(3):
+            velocities_nc[n, c] += half_step * force_nc[n, c]
+            positions_nc[n, c] += step * velocities_nc[n, c]
+
+
+@_njit
+def kick(velocities_nc: Floats, force_nc: Floats, half_step: float) -> float:
+    """Second half of velocity Verlet; returns sum v^2."""
+    total = 0.0
+    for n in range(len(velocities_nc)):
+        for c in range(3):
+            velocities_nc[n, c] += half_step * force_nc[n, c]
+            total += velocities_nc[n, c] ** 2
+    return total
+
+
+@_njit
+def chebyshev_stage(
+    start_nc: Floats, last_nc: Floats, before_nc: Floats, force_nc: Floats, start_force_nc: Floats, mu: float, nu: float,
+    mu_h: float, gamma_h: float, out_nc: Floats,
+) -> None:  # fmt: skip
+    """One internal stage of the Runge-Kutta-Chebyshev method."""
+    rest = 1.0 - mu - nu
+    for n in range(len(start_nc)):
+        for c in range(3):
+            out_nc[n, c] = (
+                rest * start_nc[n, c]
+                + mu * last_nc[n, c]
+                + nu * before_nc[n, c]
+                + mu_h * force_nc[n, c]
+                + gamma_h * start_force_nc[n, c]
+            )
+
+
+@_njit
+def fire_mix(velocities_nc: Floats, force_nc: Floats, alpha: float) -> None:
+    """v <- (1 - alpha) v + alpha |v| F / |F|."""
+    vv = ff = 0.0
+    for n in range(len(velocities_nc)):
+        for c in range(3):
+            vv += velocities_nc[n, c] ** 2
+            ff += force_nc[n, c] ** 2
+    scale = alpha * np.sqrt(vv / ff) if ff > 0.0 else 0.0
+    for n in range(len(velocities_nc)):
+        for c in range(3):
+            velocities_nc[n, c] = (1.0 - alpha) * velocities_nc[n, c] + scale * force_nc[n, c]

@@ -1,0 +1,122 @@
+"""Neighbour candidates with a Verlet skin that stays valid under shear."""
+
+# Array names carry their axes: n particles, r runs of the half list, p pairs, c Cartesian components, t type pairs, s shifts.
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import vesin
+
+from qlm_hoomd import kernels
+from qlm_hoomd.errors import InputError, QlmError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.box import Box
+
+# All periodic shifts of a pair of wrapped particles, in the order of the shift code of kernels.group_pairs.
+_SHIFTS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
+
+
+class NeighborCandidates:
+    """A half list of all pairs that may interact, rebuilt only when it may have become incomplete.
+
+    A pair left out at the build was farther apart than cut-off + skin. Since then the box was sheared by d and the particles
+    moved by at most u beyond that, so the pair is now farther apart than s (cut-off + skin) - 2 u, where
+    s = sqrt(1 + d^2/4) - |d|/2 is the smallest singular value of the shear. The list is complete while that exceeds the
+    cut-off; a check of distances alone would be blind to the tilt.
+
+    Args:
+        cutoffs: ((T, T) ndarray) cut-off distance of each pair of types [length].
+        typeid: ((N,) ndarray of int32) type of each particle.
+        skin: distance beyond the cut-off up to which pairs are listed [length].
+    """
+
+    def __init__(self, cutoffs: NDArray[np.float64], typeid: NDArray[np.int32], skin: float) -> None:
+        if not (np.isfinite(skin) and skin >= 0.0):
+            raise InputError(f"skin = {skin}; expected a distance >= 0.")
+        self._cutoff = float(cutoffs.max())
+        self._reach_t = cutoffs.ravel() + skin
+        self._n_types = len(cutoffs)
+        if typeid.size and int(typeid.max()) >= self._n_types:
+            raise InputError(
+                f"typeid goes up to {int(typeid.max())}; expected less than the {self._n_types} types that the potential knows."
+            )
+        self._typeid_n = np.ascontiguousarray(typeid, dtype=np.int32)
+        self.skin = skin
+        self.n_builds = 0
+        self._box: Box | None = None
+
+    def update(self, positions_nc: NDArray[np.float64], box: Box) -> None:
+        """Make the list complete for these positions ((N, 3) ndarray, any image [length]) in this box.
+
+        Raises:
+            InputError: if the box is too small for the cut-off.
+            QlmError: if positions are not finite.
+        """
+        if not self._complete(positions_nc, box):
+            self._build(positions_nc, box)
+        kernels.fold_images(positions_nc, self._images_nc, box.matrix, self._folded_nc)
+        np.matmul(_SHIFTS, box.matrix, out=self._shifts_sc)
+
+    def pair_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs; buffers, valid until update."""
+        kernels.pair_vectors(
+            self._folded_nc, self.owner_r, self.first_r, self.partner_p, self._code_p, self._shifts_sc, self._r_pc, self._r2_p
+        )
+        return self._r_pc, self._r2_p
+
+    def _complete(self, positions_nc: NDArray[np.float64], box: Box) -> bool:
+        if self._box is None or box.length != self._box.length:
+            return False
+        shear = box.xy - self._box.xy
+        smallest_stretch = math.sqrt(1.0 + 0.25 * shear**2) - 0.5 * abs(shear)
+        slack = smallest_stretch * (self._cutoff + self.skin) - self._cutoff
+        if slack <= 0.0:
+            return False
+        square = kernels.largest_nonaffine_square(positions_nc, self._reference_nc, shear)
+        if math.isnan(square):
+            raise QlmError("positions are not finite: the state blew up. Use a smaller time step or a gentler start.")
+        return 4.0 * square <= slack**2
+
+    def _build(self, positions_nc: NDArray[np.float64], box: Box) -> None:
+        if not np.isfinite(positions_nc).all():
+            raise QlmError("positions are not finite: the state blew up. Use a smaller time step or a gentler start.")
+        if box.nearest_plane_distance < 2.0 * self._cutoff:
+            raise InputError(
+                f"opposite faces of the box are {box.nearest_plane_distance:.4g} apart; expected at least twice the cut-off, "
+                f"{2.0 * self._cutoff:.4g}. Use more particles."
+            )
+        images_nc = box.images(positions_nc)
+        wrapped_nc = positions_nc - images_nc @ box.matrix
+        search = vesin.NeighborList(cutoff=self._cutoff + self.skin, full_list=False, n_threads=1)
+        i_p, j_p, shift_pc, distance_p = search.compute(wrapped_nc, box.matrix, periodic=True, quantities="ijSd", copy=False)
+        if len(shift_pc) and np.abs(shift_pc).max() > 1:
+            raise QlmError("the neighbour search returned a shift by more than one image; expected wrapped positions.")
+        order_n = _spatial_order(wrapped_nc, box, self._cutoff)
+        rank_n = np.empty_like(order_n)
+        rank_n[order_n] = np.arange(len(order_n), dtype=np.int32)
+        self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = kernels.group_pairs(
+            i_p, j_p, shift_pc, distance_p, self._typeid_n, self._n_types, self._reach_t, rank_n, order_n
+        )
+        self._r_pc = np.empty((len(self.partner_p), 3))
+        self._r2_p = np.empty(len(self.partner_p))
+        self._images_nc = images_nc
+        self._reference_nc = positions_nc.copy()
+        self._folded_nc = np.empty_like(self._reference_nc)
+        self._shifts_sc = np.empty_like(_SHIFTS)
+        self._box = box
+        self.n_builds += 1
+
+
+def _spatial_order(wrapped_nc: NDArray[np.float64], box: Box, cell: float) -> NDArray[np.int32]:
+    """((N,) ndarray of int32) particles ordered by cells of edge ``cell``, so that neighbours in space are so in memory."""
+    n_cells = max(1, int(box.length / cell))
+    fractional_nc = wrapped_nc / box.length
+    fractional_nc[:, 0] -= box.xy * fractional_nc[:, 1]
+    cell_nc = np.clip((fractional_nc + 0.5) * n_cells, 0, n_cells - 1).astype(np.int64)
+    return np.argsort((cell_nc[:, 2] * n_cells + cell_nc[:, 1]) * n_cells + cell_nc[:, 0], kind="stable").astype(np.int32)

@@ -1,0 +1,156 @@
+"""From a random start to a glass: equilibrate at the parent temperature, then quench rapidly or slowly (the paper, App. E)."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from qlm_hoomd import gsdio
+from qlm_hoomd.box import Box
+from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.mechanics import Mechanics
+from qlm_hoomd.minimize.surface import max_force
+from qlm_hoomd.stages import Stage, StageContext
+
+if TYPE_CHECKING:
+    from qlm_hoomd.engines.base import DynamicsReport, Engine
+    from qlm_hoomd.minimize.report import MinimizeReport
+    from qlm_hoomd.model import GlassModel
+
+_PositiveTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Preparation(BaseModel):
+    """How a glass is prepared. The defaults are the paper's; times in t_c, temperatures in units of T0.
+
+    The equilibration time stands in no text at hand; 50 t_c is many relaxation times of the liquid at T0, twice its T_g.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quench: Literal["rapid", "slow"] = Field(description="rapid: overdamped from T0; slow: cooled first, then overdamped")
+    equilibration_time: _PositiveTime = Field(50.0, description="time at T0 before the quench [t_c]")
+    cooling_rate: _PositiveTime = Field(1e-3, description="cooling rate of the slow quench [T0 / t_c]; the paper: 1e-3")
+    final_temperature: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="temperature at which cooling ends and overdamped dynamics begins [T0]; the paper: 0.1"
+    )
+
+
+class PrepareStage(Stage):
+    """Prepare the glass: random start, equilibration at T0, quench, minimum."""
+
+    kind: Literal["prepare"] = "prepare"
+    tolerance: Annotated[float, Field(gt=0, le=1e-6)] = Field(1e-10, description="largest force left in the glass [energy/length]")
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def products(self) -> tuple[str, ...]:
+        return ("prepare.json", "quenched.gsd")
+
+    def run(self, context: StageContext) -> None:
+        settings = context.preparation
+        assert isinstance(settings, Preparation)  # noqa: S101  (the protocol builds it so; tells the type checker)
+        rng = context.rng(self.kind)
+        context.progress(f"equilibrating at T0 = {context.model.T0:g}")
+        start = random_start(context.model, context.n_particles, rng)
+        liquid, equilibration = equilibrate(context.engine, start, context.model, settings, rng)
+        context.progress(f"{settings.quench} quench")
+        quenched, cooling, minimisation = quench(
+            context.engine, liquid, context.model, settings, rng, tolerance=self.tolerance
+        )
+        observables = context.engine.measure(quenched)
+        reports: dict[str, Any] = {
+            "equilibration": asdict(equilibration),
+            "cooling": asdict(cooling) if cooling else None,
+            "minimisation": asdict(minimisation),
+            "glass": asdict(observables),
+            "provenance": context.provenance,
+        }
+        with context.product("prepare.json") as temporary:
+            temporary.write_text(json.dumps(reports, indent=1, sort_keys=True) + "\n")
+        gsdio.write_glasses(context.path("quenched.gsd"), [(quenched, observables)], context.provenance)
+
+
+def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) -> Glass:
+    """A random configuration without violent overlaps, at the model's density and composition.
+
+    Particles are placed at random and pushed apart along the force by at most a tenth of the smallest pair length at a
+    time, so that overlaps dissolve instead of blowing up.
+
+    Args:
+        model: potential, density, composition.
+        n_particles: number of particles N.
+        rng: source of the positions.
+
+    Raises:
+        InputError: if the box is too small for the cut-off.
+        ConvergenceError: if the overlaps do not dissolve.
+    """
+    if n_particles < model.smallest_system():
+        raise InputError(
+            f"N = {n_particles}; expected at least {model.smallest_system()}, so that the box holds twice the cut-off "
+            f"{model.potential.largest_cutoff:.3g} at its largest tilt."
+        )
+    box = Box(model.box_length(n_particles))
+    positions_nc = box.length * (rng.random((n_particles, 3)) - 0.5)
+    typeid_n = rng.permutation(model.typeid(n_particles))
+    mechanics = Mechanics(model.potential, typeid_n, skin=0.3)
+    step, cap = 1e-3, 0.1 * float(model.potential.cutoffs().min())
+    for _ in range(2000):
+        energy, force_nc = mechanics.energy_forces(positions_nc, box)
+        # Two particles on one spot have no direction to part; a nudge gives them one.
+        if not np.isfinite(force_nc).all():
+            positions_nc = positions_nc + rng.normal(scale=1e-3, size=positions_nc.shape)
+            continue
+        # Forces of a liquid at T0 are of order 100; below that, dynamics can take over with its ordinary time step.
+        if max_force(force_nc) < 100.0 and np.isfinite(energy):
+            return Glass(box.wrap(positions_nc), typeid_n, box)
+        length_n = np.linalg.norm(force_nc, axis=1)
+        positions_nc = positions_nc + force_nc * np.minimum(step, cap / np.maximum(length_n, 1e-300))[:, None]
+    raise ConvergenceError("overlaps of the random start did not dissolve in 2000 steps; is the density far too high?")
+
+
+def equilibrate(
+    engine: Engine, start: Glass, model: GlassModel, settings: Preparation, rng: np.random.Generator
+) -> tuple[Glass, DynamicsReport]:
+    """A liquid in equilibrium at the parent temperature T0."""
+    return engine.run(start, duration=settings.equilibration_time, temperature=model.T0, rng=rng)
+
+
+def quench(
+    engine: Engine,
+    liquid: Glass,
+    model: GlassModel,
+    settings: Preparation,
+    rng: np.random.Generator,
+    *,
+    tolerance: float = 1e-10,
+) -> tuple[Glass, DynamicsReport | None, MinimizeReport]:
+    """The glass that the liquid becomes: rapidly (overdamped at once) or slowly (cooled to 0.1 T0 first). The paper, App. E.
+
+    Returns:
+        the glass at its minimum, the report of the cooling (None after a rapid quench), the report of the minimisation.
+
+    Raises:
+        ConvergenceError: if the minimum is not reached to ``tolerance``.
+    """
+    cooling = None
+    if settings.quench == "slow":
+        end = settings.final_temperature
+        liquid, cooling = engine.run(
+            liquid,
+            duration=(1.0 - end) / settings.cooling_rate,
+            temperature=model.T0,
+            final_temperature=end * model.T0,
+            rng=rng,
+        )
+    glass, report = engine.descend(liquid, tolerance=tolerance)
+    return glass, cooling, report

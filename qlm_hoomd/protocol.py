@@ -1,0 +1,504 @@
+"""The protocol: one YAML file that says which glasses to make, what to do with them, and what to report.
+
+The models are the reference of the file format; ``qlm schema`` prints them as JSON Schema, plugins included. Every problem
+of a file is reported in one go, each with its line, the fact, and what was expected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from qlm_hoomd.engines.base import EngineSettings
+from qlm_hoomd.errors import ProtocolError
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.preparation import Preparation
+from qlm_hoomd.registry import ENGINES, STAGES
+from qlm_hoomd.settings import OfKind, did_you_mean
+from qlm_hoomd.stages import Stage
+
+Location = tuple[str | int, ...]
+
+
+def _not_a_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("not_a_number", "Input should be a valid integer")
+    return value
+
+
+def _file_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise ValueError(f"'{_short(value)}' cannot name a folder; expected letters, digits, '.', '_' and '-' (at most 100)")
+    return value
+
+
+def _shape(value: Any) -> str:
+    return "mapping" if isinstance(value, Mapping) else "number"
+
+
+Name = Annotated[str, AfterValidator(_file_name)]
+# The bounds keep a slip of the finger from asking for a workspace that no disk holds.
+Count = Annotated[int, Field(gt=0, le=1_000_000), BeforeValidator(_not_a_boolean)]
+Size = Annotated[int, Field(gt=0, le=100_000_000), BeforeValidator(_not_a_boolean)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+# A union told apart by its shape: a wrong value gets one message, not one for each member.
+_SHAPE = Discriminator(_shape)
+CountBySize = Annotated[Annotated[Count, Tag("number")] | Annotated[dict[Size, Count], Tag("mapping")], _SHAPE]
+FractionBySize = Annotated[Annotated[Fraction | None, Tag("number")] | Annotated[dict[Size, Fraction], Tag("mapping")], _SHAPE]
+
+
+def _named_preparations(value: Any) -> Any:
+    """``[rapid]`` written out as ``{rapid: {quench: rapid}}``."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        return value
+    if len(set(value)) < len(value):
+        raise ValueError(f"a preparation stands twice in {list(value)}; expected each name once")
+    return {name: {"quench": name} for name in value}
+
+
+class Ensemble(BaseModel):
+    """Which glasses are made: sizes, preparations, and how many realisations of each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_particles: Annotated[tuple[Size, ...], Field(min_length=1)] = Field(description="system sizes N, a list of integers")
+    preparations: Annotated[
+        dict[Name, Preparation],
+        BeforeValidator(_named_preparations, json_schema_input_type=list[str] | dict[str, Preparation]),
+        Field(min_length=1),
+    ] = Field(description="list of quenches (rapid, slow), or mapping of a name to the settings of that preparation")
+    realisations: CountBySize = Field(
+        description="independent glasses per size and preparation: one number, or a mapping of each N to its number"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Ensemble:
+        sizes = self.n_particles
+        if len(set(sizes)) < len(sizes):
+            raise _located(("n_particles",), f"a size stands twice in {list(sizes)}; expected each size once", sizes)
+        if isinstance(self.realisations, dict) and set(self.realisations) != set(sizes):
+            keys = sorted(self.realisations)
+            raise _located(("realisations",), f"sizes {keys} do not match n_particles; expected exactly {sorted(sizes)}", keys)
+        return self
+
+    def count(self, n_particles: int) -> int:
+        """Number of realisations of each preparation at size ``n_particles``."""
+        return self.realisations[n_particles] if isinstance(self.realisations, dict) else self.realisations
+
+
+class Analysis(BaseModel):
+    """Settings of the report. They are not part of the protocol's hash: changing them re-runs nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    participation_threshold: FractionBySize = Field(
+        None,
+        description="e_c: modes of a larger participation ratio are taken for phonons; one number, a mapping of each N to its "
+        "number, or nothing for the paper's rule (participation number 2000: e_c = 0.125 at N = 16000)",
+    )
+    strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
+        (0.0,), description="accumulated strains at which theta and alpha are reported"
+    )
+    omega_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="upper end of the window in which alpha is fitted to D_L(omega) [1 / t_c]; nothing: chosen from the data",
+    )
+    exclude_crystals: bool = Field(True, description="leave out realisations that crystallised or phase-separated")
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of all confidence intervals")
+    insist: bool = Field(False, description="print exponents even where the statistics are too weak to carry them")
+
+
+class Protocol(BaseModel):
+    """A validated protocol. Build one with :func:`load_protocol` or :func:`build_protocol`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name = Field(description="name of the protocol; the default folder is runs/<name>")
+    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_not_a_boolean)] = Field(
+        description="root of all random streams, an integer >= 0"
+    )
+    model: GlassModel = Field(default_factory=GlassModel, description="the glass: pair potential, density, composition, T0")
+    engine: Annotated[EngineSettings, OfKind(ENGINES, EngineSettings, shorthand=True)] = Field(
+        "cpu",
+        validate_default=True,
+        description="what runs dynamics and relaxation: a name, or a mapping with kind and settings",
+    )
+    ensemble: Ensemble = Field(description="the glasses to make: n_particles, preparations, realisations")
+    stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage)], ...], Field(min_length=1)] = Field(
+        description="what is done with every glass, in order: a list of mappings with kind and settings"
+    )
+    analysis: Analysis = Field(default_factory=Analysis, description="settings of the report; changing them re-runs nothing")
+
+    @model_validator(mode="after")
+    def _runnable(self) -> Protocol:
+        problems = [*self._size_problems(), *self._stage_problems()]
+        if problems:
+            raise ValidationError.from_exception_data("Protocol", [_line_error(*problem) for problem in problems])
+        return self
+
+    def _size_problems(self) -> Iterator[tuple[Location, str, Any]]:
+        smallest = self.model.smallest_system()
+        for index, size in enumerate(self.ensemble.n_particles):
+            if size < smallest:
+                half = 0.5 * self.model.box_length(size)
+                yield (
+                    ("ensemble", "n_particles", index),
+                    f"half the box of N = {size} is {half:.4g}, too small for the cut-off {self.model.potential.largest_cutoff:.4g} "
+                    f"at the largest tilt 1/2; expected N >= {smallest} at density {self.model.density:g}",
+                    size,
+                )
+
+    def _stage_problems(self) -> Iterator[tuple[Location, str, Any]]:
+        writers: dict[str, str] = {}
+        sizes = list(self.ensemble.n_particles)
+        for index, stage in enumerate(self.stages):
+            here: Location = ("stages", index)
+            kind = stage_kind(stage)
+            if kind in map(stage_kind, self.stages[:index]):
+                yield here, f"stage '{kind}' stands twice; expected each kind once", kind
+                continue
+            try:
+                stage.check(self.model, sizes)
+                required, products = stage.requires(), stage.products()
+            except ValueError as error:
+                yield here, str(error), kind
+                continue
+            for product in required:
+                if product not in writers:
+                    yield here, f"stage '{kind}' reads {product}; expected a stage before it that writes {product}", kind
+            for product in products:
+                if product in writers:
+                    yield here, f"stages '{writers[product]}' and '{kind}' both write {product}; expected one of them", kind
+                writers[product] = kind
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change when model, engine or stages change, and only then."""
+        settings = self.model_dump(mode="json", include={"model", "engine", "stages"})
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    def statepoints(self) -> Iterator[dict[str, Any]]:
+        """The state point of every realisation, by size, preparation and index.
+
+        Preparation settings and seed are in it and not in the hash: adding sizes, preparations or realisations
+        leaves the realisations that exist valid.
+        """
+        protocol_hash = self.hash
+        settings = {name: preparation.model_dump(mode="json") for name, preparation in self.ensemble.preparations.items()}
+        for n_particles in self.ensemble.n_particles:
+            for name in self.ensemble.preparations:
+                for realisation in range(self.ensemble.count(n_particles)):
+                    yield {
+                        "protocol_hash": protocol_hash,
+                        "n_particles": n_particles,
+                        "preparation": name,
+                        "preparation_settings": settings[name],
+                        "seed": self.seed,
+                        "realisation": realisation,
+                    }
+
+    def canonical(self) -> str:
+        """The protocol as JSON with every default written out; :func:`build_protocol` reads it back."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2) + "\n"
+
+
+def stage_kind(stage: Stage) -> str:
+    """The kind of a stage, which is its name in protocols and messages."""
+    return str(type(stage).model_fields["kind"].default)
+
+
+def load_protocol(path: Path) -> Protocol:
+    """The protocol in a YAML file.
+
+    Raises:
+        ProtocolError: with file, line, fact and expectation of every problem.
+    """
+    settings, lines = _read_yaml(path)
+    return build_protocol(settings, path=path, lines=lines)
+
+
+def build_protocol(
+    settings: Mapping[str, Any], *, path: Path | None = None, lines: Mapping[Location, int] | None = None
+) -> Protocol:
+    """The protocol with these settings, e.g. a dictionary built in a script.
+
+    Args:
+        settings: plain values, as a YAML or JSON file gives them.
+        path: the file they come from, for messages.
+        lines: the line of each place in the file, for messages.
+
+    Raises:
+        ProtocolError: with fact and expectation of every problem.
+    """
+    try:
+        return Protocol.model_validate(settings)
+    except ValidationError as error:
+        problems = {_problem(detail, settings, lines or {}) for detail in error.errors(include_url=False)}
+        ordered = sorted(problems, key=lambda problem: (problem[0] or 0, problem[1]))
+        shown = ordered[:_MAX_PROBLEMS]
+        if len(ordered) > len(shown):
+            shown.append((None, f"{len(ordered) - len(shown)} more problems; correct these first."))
+        raise ProtocolError(path, shown) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a protocol with the plugins that are installed."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Protocol.model_json_schema()}
+
+
+# ---- from pydantic's errors to sentences ----
+
+_MAX_PROBLEMS = 20
+_PLAIN_WORDS = (
+    (r", (unable to parse|got a number|exceeded maximum).*$", ""),
+    (r"^a valid dictionary( or .*)?$", "a mapping (key: value)"),
+    (r"^an? (valid )?(mapping|object).*$", "a mapping (key: value)"),
+    (r"^a valid (tuple|list|array|set)$", "a list"),
+    (r"^a valid integer$", "an integer"),
+    (r"^a valid number$", "a number"),
+    (r"^a valid string$", "text"),
+    (r"^a valid boolean$", "true or false"),
+    (r"^(greater|less) than", r"a number \1 than"),
+)
+
+
+def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, int]) -> tuple[int | None, str]:
+    """Line and sentence of one of pydantic's errors."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    place, value, found = _locate(detail["loc"], settings)
+    line = next((lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in lines), None)
+    where = _dotted(place)
+    if kind == "missing":
+        description = _properties(place[:-1], settings).get(place[-1], {}).get("description", "a value")
+        text = f"{where} is missing; expected {description}"
+    elif kind in {"extra_forbidden", "invalid_key", "unexpected_keyword_argument"}:
+        known = list(_properties(place[:-1], settings))
+        expected = f"expected one of: {', '.join(known)}" if known else "expected no such key (qlm schema lists the keys)"
+        text = f"unknown key '{_short(place[-1])}' in {_dotted(place[:-1])}; {expected}.{did_you_mean(place[-1], known)}"
+    elif kind == "fact":
+        text = f"{where}: {context['message']}" if found and not isinstance(value, (dict, list)) else str(context["message"])
+    elif kind in {"value_error", "assertion_error"}:
+        text = f"{where}: {context.get('error', detail['msg'])}"
+    elif kind in {"too_short", "too_long"}:
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        text = f"{where} has {context['actual_length']} entries; expected {bound}"
+    else:
+        expected = detail["msg"]
+        if "should " in expected:
+            expected = expected.partition("should ")[2].removeprefix("be ")
+            for pattern, words in _PLAIN_WORDS:
+                expected = re.sub(pattern, words, expected)
+        text = f"{where} {_shown(value if found else detail['input'])}; expected {expected}"
+    return line, text if text.endswith((".", "?")) else text + "."
+
+
+def _locate(location: Location, settings: Any) -> tuple[Location, Any, bool]:
+    """The place in the file that an error's location means, the value there, and whether there is one.
+
+    Pydantic's locations also name branches of unions and markers such as ``[key]``, which the file does not contain.
+    """
+    place: list[str | int] = []
+    value = settings
+    for position, key in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(value, dict):
+            named = key if key in value else next((name for name in value if str(name) == str(key)), None)
+            if named is not None:
+                place.append(named)
+                value = value[named]
+                continue
+            if last and key != "[key]":
+                place.append(key)
+                return tuple(place), None, False
+        elif isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value):
+            place.append(key)
+            value = value[key]
+    return tuple(place), value, True
+
+
+def _properties(place: Location, settings: Any) -> dict[str, Any]:
+    """The keys that the schema knows of the mapping at ``place``, with their schemas."""
+    document = schema()
+    node: Any = document
+    value = settings
+    for key in place:
+        node = _resolved(node, value, document)
+        if isinstance(value, dict):
+            node = node.get("properties", {}).get(key) or node.get("additionalProperties") or {}
+            value = value.get(key)
+        else:
+            node = node.get("items", {})
+            value = value[key] if isinstance(value, list) and isinstance(key, int) else None
+    return dict(_resolved(node, value, document).get("properties", {}))
+
+
+def _resolved(node: Any, value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The object schema behind references and unions that suits ``value``; empty where there is none."""
+    while isinstance(node, dict):
+        if "$ref" in node:
+            node = document["$defs"][node["$ref"].rpartition("/")[2]]
+        elif "discriminator" in node:
+            kind = value.get("kind", node.get("default", {}).get("kind")) if isinstance(value, dict) else None
+            node = {"$ref": reference} if (reference := node["discriminator"]["mapping"].get(kind)) else {}
+        elif "anyOf" in node or "oneOf" in node:
+            options = [_resolved(option, value, document) for option in node.get("anyOf", node.get("oneOf"))]
+            wanted = "object" if isinstance(value, dict) else "array"
+            return next((option for option in options if option.get("type") == wanted), {})
+        else:
+            return node
+    return {}
+
+
+def _dotted(place: Location) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_short(key)}" for key in place).removeprefix(".")
+    return text or "the protocol"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "is empty"
+    if isinstance(value, dict):
+        return "is a mapping"
+    if isinstance(value, (list, tuple)):
+        return "is a list"
+    return f"= {_short(json.dumps(value) if isinstance(value, (bool, int, float)) else repr(value))}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _line_error(location: Location, message: str, value: Any) -> Any:
+    # The message goes in as context, so that braces in it are left alone.
+    return {"type": PydanticCustomError("fact", "{message}", {"message": message}), "loc": location, "input": value}
+
+
+def _located(location: Location, message: str, value: Any) -> ValidationError:
+    return ValidationError.from_exception_data("protocol", [_line_error(location, message, value)])
+
+
+# ---- from YAML to plain values with lines ----
+
+_MAX_BYTES = 1_000_000
+_MAX_DEPTH = 40
+_MAX_VALUES = 100_000
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """The file as plain dictionaries, lists and scalars, and the line of every place in it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ProtocolError(path, [(None, f"cannot be read ({error.strerror}); expected a YAML protocol file.")]) from None
+    if len(content) > _MAX_BYTES:
+        raise ProtocolError(path, [(None, f"larger than {_MAX_BYTES // 1000} kB; expected a YAML protocol file.")])
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ProtocolError(path, [(line, f"byte {error.start} is not UTF-8; expected a YAML text file.")]) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            document = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        fact = " ".join((error.problem or error.context or "not YAML").split())
+        problem = (mark.line + 1 if mark is not None else None, f"{_short(fact)}; expected valid YAML with each key once.")
+        raise ProtocolError(path, [problem]) from None
+    except RecursionError:
+        raise ProtocolError(path, [(None, f"nested too deeply; expected at most {_MAX_DEPTH} levels.")]) from None
+    except YAMLError as error:
+        position = getattr(error, "position", None)
+        line = text.count("\n", 0, position) + 1 if isinstance(position, int) else None
+        raise ProtocolError(path, [(line, "a character that no text file has; expected a YAML text file.")]) from None
+    except Exception as error:  # the parser lets through whatever building a value raises, e.g. an impossible date
+        raise ProtocolError(path, [(None, f"{_short(error)}; expected valid YAML.")]) from None
+    if document is None:
+        raise ProtocolError(path, [(None, f"empty; expected a mapping with the keys {', '.join(Protocol.model_fields)}.")])
+    settings, lines = _Plain(path).convert(document)
+    if not isinstance(settings, dict):
+        kind = "a list" if isinstance(settings, list) else "a single value"
+        keys = ", ".join(Protocol.model_fields)
+        raise ProtocolError(path, [(1, f"the top level is {kind}; expected a mapping with the keys {keys}.")])
+    return settings, lines
+
+
+class _Plain:
+    """Turns ruamel's round-trip values into plain ones and keeps their lines.
+
+    Aliases are written out, so that the number of values is bounded: a file of a few lines can name 10^9 of them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Location, int] = {(): 1}
+        self.n_values = 0
+
+    def convert(self, document: Any) -> tuple[Any, dict[Location, int]]:
+        return self._plain(document, ()), self.lines
+
+    def _plain(self, value: Any, place: Location) -> Any:
+        self.n_values += 1
+        if len(place) > _MAX_DEPTH:
+            self._refuse(place, f"nested too deeply; expected at most {_MAX_DEPTH} levels.")
+        if self.n_values > _MAX_VALUES:
+            self._refuse(place, f"more than {_MAX_VALUES} values; expected a protocol (do aliases repeat one another?).")
+        if isinstance(value, Mapping):
+            return {key: self._plain(item, (*place, key)) for key, item in self._items(value, place)}
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            for index in range(len(value)):
+                self._note((*place, index), value, "item", index)
+            return [self._plain(item, (*place, index)) for index, item in enumerate(value)]
+        return self._scalar(value, place)
+
+    def _items(self, mapping: Mapping[Any, Any], place: Location) -> Iterator[tuple[str | int, Any]]:
+        for key, item in mapping.items():
+            name = key if isinstance(key, int) and not isinstance(key, bool) else str(key)
+            self._note((*place, name), mapping, "key", key)
+            yield name, item
+
+    def _note(self, place: Location, container: Any, accessor: str, key: Any) -> None:
+        try:
+            self.lines[place] = getattr(container.lc, accessor)(key)[0] + 1
+        except (AttributeError, KeyError, TypeError):
+            return  # merged keys and tagged values have no line of their own: the line of their parent serves
+
+    def _scalar(self, value: Any, place: Location) -> Any:
+        from ruamel.yaml.scalarbool import ScalarBoolean
+
+        if value is None or type(value) in (str, int, float, bool):
+            return value
+        if isinstance(value, ScalarBoolean):
+            return bool(value)
+        for plain in (str, int, float):
+            if isinstance(value, plain):
+                return plain(value)
+        return self._refuse(place, f"a value of the YAML type {type(value).__name__}; expected text, a number, true or false.")
+
+    def _refuse(self, place: Location, message: str) -> Any:
+        line = next((self.lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in self.lines), None)
+        raise ProtocolError(self.path, [(line, message)])
