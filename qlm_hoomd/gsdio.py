@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import gsd.fl
 import gsd.hoomd
 import numpy as np
 
@@ -20,6 +19,8 @@ from qlm_hoomd.stages import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from qlm_hoomd.engines.base import Observables
 
@@ -52,14 +53,19 @@ def write_glasses(
         provenance: goes into the first frame as JSON (``log/qlm/provenance``).
         types: names of the particle types.
     """
-    note = np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
+    note = _note(provenance)
     with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
         for step, (glass, observables) in enumerate(glasses):
-            trajectory.append(_frame(step, glass, observables, note, list(types)))
+            scalars = {"strain": glass.strain} | asdict(observables)
+            trajectory.append(_frame(step, glass, scalars, note, list(types)))
+
+
+def _note(provenance: Mapping[str, Any]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
 
 
 def _frame(
-    step: int, glass: Glass, observables: Observables, note: np.ndarray, types: list[str]
+    step: int, glass: Glass, scalars: Mapping[str, float], note: NDArray[np.uint8], types: list[str]
 ) -> gsd.hoomd.Frame:
     wrapped_nc = glass.box.wrap(glass.positions)
     frame = gsd.hoomd.Frame()
@@ -71,18 +77,32 @@ def _frame(
     frame.particles.position = wrapped_nc
     frame.log[_POSITION] = wrapped_nc
     frame.log["qlm/box"] = glass.box.to_gsd()
-    scalars = {
-        "strain": glass.strain,
-        "stress_xy": observables.stress_xy,
-        "energy": observables.energy,
-        "pressure": observables.pressure,
-        "max_force": observables.max_force,
-    }
     for name, value in scalars.items():
         frame.log[f"qlm/{name}"] = np.array([value])
     if step == 0:
         frame.log["qlm/provenance"] = note
     return frame
+
+
+def write_modes(
+    path: Path, modes: Iterable[tuple[Glass, NDArray[np.float64], Mapping[str, float]]], provenance: Mapping[str, Any]
+) -> None:
+    """Write one frame for each mode, whole or not at all.
+
+    The vector stands in ``log/particles/qlm/mode`` in float64 and, so that OVITO draws its arrows, as the velocity.
+
+    Args:
+        path: the GSD file; replaced if it exists.
+        modes: glass, vector ((N, 3) ndarray), and scalars that go into ``log/qlm``.
+        provenance: goes into the first frame as JSON.
+    """
+    note = _note(provenance)
+    with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
+        for step, (glass, vector_nc, scalars) in enumerate(modes):
+            frame = _frame(step, glass, scalars, note, ["A", "B"])
+            frame.particles.velocity = vector_nc
+            frame.log["particles/qlm/mode"] = vector_nc
+            trajectory.append(frame)
 
 
 def read_glass(path: Path | str, frame: int = -1) -> Frame:
@@ -116,9 +136,6 @@ def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd.") from None
-    if len(trajectory) == 0:
-        trajectory.close()
-        raise InputError(f"{path}: the file has no frames; expected at least one.")
     return trajectory
 
 

@@ -185,7 +185,7 @@ class Mechanics:
     def energy_forces(self, positions_nc: NDArray[np.float64], box: Box) -> tuple[float, NDArray[np.float64]]:
         """Energy U [energy] and forces -dU/dr ((N, 3) ndarray [energy / length])."""
         neighbors = self.neighbors
-        neighbors.update(positions_nc, box)
+        neighbors.update(_writeable(positions_nc), box)
         r_pc, r2_p = neighbors.pair_vectors()
         phi_kp = self.potential.derivatives(r2_p, neighbors.pairtype_p, 1)
         force_nc = np.zeros_like(positions_nc)
@@ -196,13 +196,18 @@ class Mechanics:
     def bonds(self, positions_nc: NDArray[np.float64], box: Box, order: int = 2) -> Bonds:
         """The interacting pairs with derivatives up to ``order`` (2: Hessian, 3: kappa, 4: chi)."""
         neighbors = self.neighbors
-        neighbors.update(positions_nc, box)
+        neighbors.update(_writeable(positions_nc), box)
         r_pc, r2_p = neighbors.pair_vectors()
         first_r, i_p, j_p, pairtype_p, r_pc, r2_p = kernels.keep_interacting(
             neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, r2_p, self._cutoff2_t
         )
         phi_kp = self.potential.derivatives(r2_p, pairtype_p, order)
         return Bonds(i_p, j_p, neighbors.owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume)
+
+
+def _writeable(positions_nc: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Numba compiles every kernel anew for read-only arrays, which is what a Glass holds; a copy costs microseconds.
+    return positions_nc if positions_nc.flags.writeable else positions_nc.copy()
 
 
 def bonds_of(glass: Glass, potential: PairPotential, order: int = 2) -> Bonds:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
+from qlm_hoomd.registry import POTENTIALS
+from qlm_hoomd.settings import OfKind
 
 
 class Parameter(NamedTuple):
@@ -48,33 +50,26 @@ def _describe(name: str) -> str:
     return f"{parameter.source}{unit}"
 
 
+_INVERSE_POWER_LAW = {name: _default(name) for name in ("epsilon", "n", "q", "x_c", "lengths")}
+
+
 class GlassModel(BaseModel):
     """The binary glass: pair potential, density, composition, parent temperature. Units: epsilon, small length, mass, k_B = 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    potential: SerializeAsAny[PairPotential] = Field(
-        default_factory=lambda: InversePowerLaw(
-            epsilon=_default("epsilon"), n=_default("n"), q=_default("q"), x_c=_default("x_c"), lengths=_default("lengths")
-        ),
+    potential: Annotated[
+        PairPotential,
+        OfKind(POTENTIALS, PairPotential, default="inverse_power_law", defaults={"inverse_power_law": _INVERSE_POWER_LAW}),
+    ] = Field(
+        default_factory=lambda: InversePowerLaw(**_INVERSE_POWER_LAW),
         description="pair potential; default: the smoothed inverse power law",
     )
     density: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(_default("density"), description=_describe("density"))
-    fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(_default("fraction_large"), description=_describe("fraction_large"))
+    fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(
+        _default("fraction_large"), description=_describe("fraction_large")
+    )
     T0: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(_default("T0"), description=_describe("T0"))
-
-    @field_validator("potential", mode="before")
-    @classmethod
-    def _potential_by_kind(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            from qlm_hoomd.registry import POTENTIALS
-
-            kind = value.get("kind", "inverse_power_law")
-            parameters = {key: item for key, item in value.items() if key != "kind"}
-            if kind == "inverse_power_law":
-                parameters = {name: _default(name) for name in ("epsilon", "n", "q", "x_c", "lengths")} | parameters
-            return POTENTIALS.load(kind).model_validate(parameters)
-        return value
 
     @model_validator(mode="after")
     def _two_types(self) -> GlassModel:

@@ -46,7 +46,7 @@ class NeighborCandidates:
             raise InputError(
                 f"typeid goes up to {int(typeid.max())}; expected less than the {self._n_types} types that the potential knows."
             )
-        self._typeid_n = np.ascontiguousarray(typeid, dtype=np.int32)
+        self._typeid_n = np.array(typeid, dtype=np.int32)
         self.skin = skin
         self.n_builds = 0
         self._box: Box | None = None

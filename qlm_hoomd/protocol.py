@@ -67,8 +67,12 @@ FractionBySize = Annotated[Annotated[Fraction | None, Tag("number")] | Annotated
 
 def _named_preparations(value: Any) -> Any:
     """``[rapid]`` written out as ``{rapid: {quench: rapid}}``."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+    if isinstance(value, Mapping):
         return value
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise PydanticCustomError(
+            "not_preparations", "Input should be a list of names of quenches, or a mapping of names to settings"
+        )
     if len(set(value)) < len(value):
         raise ValueError(f"a preparation stands twice in {list(value)}; expected each name once")
     return {name: {"quench": name} for name in value}
@@ -131,11 +135,11 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Name = Field(description="name of the protocol; the default folder is runs/<name>")
+    name: Name = Field(description="a name for the protocol; the default folder is runs/<name>")
     seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_not_a_boolean)] = Field(
-        description="root of all random streams, an integer >= 0"
+        description="an integer >= 0, the root of all random streams"
     )
-    model: GlassModel = Field(default_factory=GlassModel, description="the glass: pair potential, density, composition, T0")
+    model: GlassModel = Field(GlassModel(), description="the glass: pair potential, density, composition, T0")
     engine: Annotated[EngineSettings, OfKind(ENGINES, EngineSettings, shorthand=True)] = Field(
         "cpu",
         validate_default=True,
@@ -143,9 +147,9 @@ class Protocol(BaseModel):
     )
     ensemble: Ensemble = Field(description="the glasses to make: n_particles, preparations, realisations")
     stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage)], ...], Field(min_length=1)] = Field(
-        description="what is done with every glass, in order: a list of mappings with kind and settings"
+        description="a list of mappings with kind and settings: what is done with every glass, in order"
     )
-    analysis: Analysis = Field(default_factory=Analysis, description="settings of the report; changing them re-runs nothing")
+    analysis: Analysis = Field(Analysis(), description="settings of the report; changing them re-runs nothing")
 
     @model_validator(mode="after")
     def _runnable(self) -> Protocol:
@@ -155,16 +159,18 @@ class Protocol(BaseModel):
         return self
 
     def _size_problems(self) -> Iterator[tuple[Location, str, Any]]:
-        smallest = self.model.smallest_system()
+        try:
+            smallest = self.model.smallest_system()
+        except OverflowError:
+            cutoff = self.model.potential.largest_cutoff
+            yield ("model",), f"cut-off {cutoff:g} at density {self.model.density:g}; expected one that a box can hold", None
+            return
+        cutoff, density = self.model.potential.largest_cutoff, self.model.density
         for index, size in enumerate(self.ensemble.n_particles):
             if size < smallest:
-                half = 0.5 * self.model.box_length(size)
-                yield (
-                    ("ensemble", "n_particles", index),
-                    f"half the box of N = {size} is {half:.4g}, too small for the cut-off {self.model.potential.largest_cutoff:.4g} "
-                    f"at the largest tilt 1/2; expected N >= {smallest} at density {self.model.density:g}",
-                    size,
-                )
+                fact = f"half the box of N = {size} is {0.5 * self.model.box_length(size):.4g}, too small for the cut-off {cutoff:.4g}"
+                expected = f"expected N >= {smallest} at density {density:g}, so that there is room at the largest tilt 1/2 too"
+                yield ("ensemble", "n_particles", index), f"{fact}; {expected}", size
 
     def _stage_problems(self) -> Iterator[tuple[Location, str, Any]]:
         writers: dict[str, str] = {}
@@ -173,20 +179,18 @@ class Protocol(BaseModel):
             here: Location = ("stages", index)
             kind = stage_kind(stage)
             if kind in map(stage_kind, self.stages[:index]):
-                yield here, f"stage '{kind}' stands twice; expected each kind once", kind
+                yield here, f"'{kind}' stands twice; expected each kind once", kind
                 continue
             try:
                 stage.check(self.model, sizes)
-                required, products = stage.requires(), stage.products()
             except ValueError as error:
                 yield here, str(error), kind
-                continue
-            for product in required:
+            for product in stage.requires():
                 if product not in writers:
-                    yield here, f"stage '{kind}' reads {product}; expected a stage before it that writes {product}", kind
-            for product in products:
+                    yield here, f"'{kind}' reads {product}; expected a stage before it that writes {product}", kind
+            for product in stage.products():
                 if product in writers:
-                    yield here, f"stages '{writers[product]}' and '{kind}' both write {product}; expected one of them", kind
+                    yield here, f"'{writers[product]}' and '{kind}' both write {product}; expected only one of them", kind
                 writers[product] = kind
 
     @property
@@ -270,7 +274,6 @@ _MAX_PROBLEMS = 20
 _PLAIN_WORDS = (
     (r", (unable to parse|got a number|exceeded maximum).*$", ""),
     (r"^a valid dictionary( or .*)?$", "a mapping (key: value)"),
-    (r"^an? (valid )?(mapping|object).*$", "a mapping (key: value)"),
     (r"^a valid (tuple|list|array|set)$", "a list"),
     (r"^a valid integer$", "an integer"),
     (r"^a valid number$", "a number"),
@@ -283,18 +286,18 @@ _PLAIN_WORDS = (
 def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, int]) -> tuple[int | None, str]:
     """Line and sentence of one of pydantic's errors."""
     kind, context = detail["type"], detail.get("ctx", {})
-    place, value, found = _locate(detail["loc"], settings)
+    place, found = _locate(detail["loc"], settings)
     line = next((lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in lines), None)
     where = _dotted(place)
     if kind == "missing":
-        description = _properties(place[:-1], settings).get(place[-1], {}).get("description", "a value")
+        description = _properties(place[:-1], settings).get(str(place[-1]), {}).get("description", "a value")
         text = f"{where} is missing; expected {description}"
     elif kind in {"extra_forbidden", "invalid_key", "unexpected_keyword_argument"}:
         known = list(_properties(place[:-1], settings))
         expected = f"expected one of: {', '.join(known)}" if known else "expected no such key (qlm schema lists the keys)"
         text = f"unknown key '{_short(place[-1])}' in {_dotted(place[:-1])}; {expected}.{did_you_mean(place[-1], known)}"
     elif kind == "fact":
-        text = f"{where}: {context['message']}" if found and not isinstance(value, (dict, list)) else str(context["message"])
+        text = f"{where if found else _dotted(place[:-1])}: {context['message']}"
     elif kind in {"value_error", "assertion_error"}:
         text = f"{where}: {context.get('error', detail['msg'])}"
     elif kind in {"too_short", "too_long"}:
@@ -306,12 +309,13 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
             expected = expected.partition("should ")[2].removeprefix("be ")
             for pattern, words in _PLAIN_WORDS:
                 expected = re.sub(pattern, words, expected)
-        text = f"{where} {_shown(value if found else detail['input'])}; expected {expected}"
+        subject = f"key '{_short(place[-1])}' of {_dotted(place[:-1])}" if "[key]" in detail["loc"] else where
+        text = f"{subject} {_shown(detail['input'])}; expected {expected}"
     return line, text if text.endswith((".", "?")) else text + "."
 
 
-def _locate(location: Location, settings: Any) -> tuple[Location, Any, bool]:
-    """The place in the file that an error's location means, the value there, and whether there is one.
+def _locate(location: Location, settings: Any) -> tuple[Location, bool]:
+    """The place in the file that an error's location means, and whether there is a value.
 
     Pydantic's locations also name branches of unions and markers such as ``[key]``, which the file does not contain.
     """
@@ -327,11 +331,11 @@ def _locate(location: Location, settings: Any) -> tuple[Location, Any, bool]:
                 continue
             if last and key != "[key]":
                 place.append(key)
-                return tuple(place), None, False
+                return tuple(place), False
         elif isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value):
             place.append(key)
             value = value[key]
-    return tuple(place), value, True
+    return tuple(place), True
 
 
 def _properties(place: Location, settings: Any) -> dict[str, Any]:
@@ -359,7 +363,7 @@ def _resolved(node: Any, value: Any, document: Mapping[str, Any]) -> dict[str, A
             kind = value.get("kind", node.get("default", {}).get("kind")) if isinstance(value, dict) else None
             node = {"$ref": reference} if (reference := node["discriminator"]["mapping"].get(kind)) else {}
         elif "anyOf" in node or "oneOf" in node:
-            options = [_resolved(option, value, document) for option in node.get("anyOf", node.get("oneOf"))]
+            options = [_resolved(option, value, document) for option in node.get("anyOf") or node["oneOf"]]
             wanted = "object" if isinstance(value, dict) else "array"
             return next((option for option in options if option.get("type") == wanted), {})
         else:
@@ -398,7 +402,7 @@ def _located(location: Location, message: str, value: Any) -> ValidationError:
 
 # ---- from YAML to plain values with lines ----
 
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 200_000
 _MAX_DEPTH = 40
 _MAX_VALUES = 100_000
 
@@ -427,15 +431,21 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         fact = " ".join((error.problem or error.context or "not YAML").split())
-        problem = (mark.line + 1 if mark is not None else None, f"{_short(fact)}; expected valid YAML with each key once.")
-        raise ProtocolError(path, [problem]) from None
+        twice = re.match(r'found duplicate key "(.*?)" with', fact)
+        text = (
+            f"key '{_short(twice[1])}' stands twice; expected each key once."
+            if twice
+            else f"{_short(fact)}; expected valid YAML."
+        )
+        raise ProtocolError(path, [(mark.line + 1 if mark is not None else None, text)]) from None
     except RecursionError:
         raise ProtocolError(path, [(None, f"nested too deeply; expected at most {_MAX_DEPTH} levels.")]) from None
     except YAMLError as error:
-        position = getattr(error, "position", None)
-        line = text.count("\n", 0, position) + 1 if isinstance(position, int) else None
-        raise ProtocolError(path, [(line, "a character that no text file has; expected a YAML text file.")]) from None
-    except Exception as error:  # the parser lets through whatever building a value raises, e.g. an impossible date
+        position = getattr(error, "position", 0)
+        raise ProtocolError(
+            path, [(text.count("\n", 0, position) + 1, "a character that no text file has; expected a YAML text file.")]
+        ) from None
+    except Exception as error:  # noqa: BLE001  (the parser lets through what building a value raises, e.g. an impossible date)
         raise ProtocolError(path, [(None, f"{_short(error)}; expected valid YAML.")]) from None
     if document is None:
         raise ProtocolError(path, [(None, f"empty; expected a mapping with the keys {', '.join(Protocol.model_fields)}.")])
@@ -467,6 +477,8 @@ class _Plain:
             self._refuse(place, f"nested too deeply; expected at most {_MAX_DEPTH} levels.")
         if self.n_values > _MAX_VALUES:
             self._refuse(place, f"more than {_MAX_VALUES} values; expected a protocol (do aliases repeat one another?).")
+        if (tag := getattr(getattr(value, "tag", None), "value", None)) is not None:
+            self._refuse(place, f"the YAML tag {_short(tag)}; expected plain YAML without tags.")
         if isinstance(value, Mapping):
             return {key: self._plain(item, (*place, key)) for key, item in self._items(value, place)}
         if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):

@@ -80,7 +80,10 @@ class OfKind:
         if self.shorthand and isinstance(value, str):
             value = {"kind": value}
         if not isinstance(value, Mapping):
-            raise PydanticCustomError("not_a_mapping", "Input should be a mapping with the key 'kind'")
+            name_or = "a name, or " if self.shorthand else ""
+            raise PydanticCustomError(
+                "not_settings", "Input should be {wanted}", {"wanted": f"{name_or}a mapping with the key 'kind'"}
+            )
         kind = value.get("kind", self.default)
         if not isinstance(kind, str):
             fact = "is missing" if kind is None else "is not a name"

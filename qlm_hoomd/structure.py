@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.gsdio import read_glass
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
@@ -31,13 +32,16 @@ _STANDARD_ERRORS = 3.0
 # Wavevectors times particles that are held in memory at once.
 _BLOCK = 4_000_000
 
+_Curve = NDArray[np.float64]
+_Result = TypeVar("_Result")
 
-class _Compute:
+
+class _Compute(Generic[_Result]):
     """A measurement: settings at construction, ``compute(glass)`` returns itself, results are properties."""
 
-    _result: Any = None
+    _result: _Result | None
 
-    def _computed(self) -> Any:
+    def _computed(self) -> _Result:
         if self._result is None:
             name = type(self).__name__
             raise QlmError(f"{name} has no result yet; expected a call of {name}.compute(glass) first.")
@@ -45,7 +49,7 @@ class _Compute:
 
 
 @dataclass
-class RadialDistribution(_Compute):
+class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
     """The radial distribution function g(r), of all particles and of every pair of types.
 
     Normalised to 1 for an ideal gas at any N. The total is the sum of the partials weighted by their concentrations.
@@ -57,7 +61,7 @@ class RadialDistribution(_Compute):
 
     r_max: float = 5.0
     bin_width: float = 0.02
-    _result: tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]] | None = field(default=None, init=False, repr=False)
+    _result: tuple[_Curve, _Curve, dict[str, _Curve]] | None = field(default=None, init=False, repr=False)
 
     def compute(self, glass: Glass) -> RadialDistribution:
         """Measure ``glass``.
@@ -78,7 +82,7 @@ class RadialDistribution(_Compute):
         types = np.unique(glass.typeid)
         points = {kind: points_nc[glass.typeid == kind] for kind in types}
         queries = {kind: freud.locality.AABBQuery(box, points[kind]) for kind in types}
-        partials: dict[str, NDArray[np.float64]] = {}
+        partials: dict[str, _Curve] = {}
         total_b = np.zeros(n_bins)
         for first, second in combinations_with_replacement(types, 2):
             n_first, n_second = len(points[first]), len(points[second])
@@ -93,8 +97,8 @@ class RadialDistribution(_Compute):
                 g_b *= n_first / (n_first - 1)
             partials[_letter(first) + _letter(second)] = g_b
             total_b += (1 if first == second else 2) * n_first * n_second / glass.n_particles**2 * g_b
-        r_b = (np.arange(n_bins) + 0.5) * self.bin_width
-        self._result = r_b, {"": total_b} | partials
+        r_b = (np.arange(n_bins, dtype=np.float64) + 0.5) * self.bin_width
+        self._result = r_b, total_b, partials
         return self
 
     @property
@@ -105,12 +109,12 @@ class RadialDistribution(_Compute):
     @property
     def total(self) -> NDArray[np.float64]:
         """((B,) ndarray) g(r) of all particles."""
-        return self._computed()[1][""]
+        return self._computed()[1]
 
     @property
     def partials(self) -> dict[str, NDArray[np.float64]]:
         """((B,) ndarrays) the partial g(r) by type pair, "AA", "AB", "BB", ...; A is type 0."""
-        return {name: g_b for name, g_b in self._computed()[1].items() if name}
+        return self._computed()[2]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the total and the partial functions on ``ax``, or on a new figure, and return the axes."""
@@ -124,7 +128,7 @@ class RadialDistribution(_Compute):
 
 
 @dataclass
-class StructureFactor(_Compute):
+class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
     """The static structure factor S(q) = |sum_j exp(-i q r_j)|^2 / N, averaged over wavevectors of like length.
 
     Only the wavevectors that fit the periodic box are used. The sum is our own: freud's exact one draws its wavevectors from
@@ -139,7 +143,7 @@ class StructureFactor(_Compute):
     q_max: float = 15.0
     bin_width: float = 0.15
     vectors_per_bin: int = 64
-    _result: tuple[NDArray[np.float64], NDArray[np.float64]] | None = field(default=None, init=False, repr=False)
+    _result: tuple[_Curve, _Curve] | None = field(default=None, init=False, repr=False)
 
     def compute(self, glass: Glass) -> StructureFactor:
         """Measure ``glass``.
@@ -209,7 +213,7 @@ class StructureFactor(_Compute):
 
 
 @dataclass
-class LocalOrder(_Compute):
+class LocalOrder(_Compute["_Order"]):
     """Crystalline order and demixing around every particle, and the verdict on the sample.
 
     A bond between neighbours is solid-like where the normalised product of their complex q_6m vectors exceeds
@@ -312,7 +316,7 @@ class LocalOrder(_Compute):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the bond products q6 . q6 with the threshold on ``ax``, or on a new figure; return the axes."""
         ax = _axes(ax)
-        ax.hist(self._computed().products_p, bins=np.linspace(-1, 1, 101), density=True, color="grey")
+        ax.hist(self._computed().products_p, bins=100, range=(-1.0, 1.0), density=True, color="grey")
         ax.axvline(self.bond_threshold, color="black", linestyle="--", label="solid-like beyond")
         ax.set(xlabel="bond product q6 . q6", ylabel="probability density")
         ax.legend()
@@ -339,7 +343,9 @@ class StructureStage(Stage):
         5.0, description="largest distance of g(r) [length]; never more than half the box"
     )
     r_bin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(0.02, description="bin width of g(r) [length]")
-    q_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(15.0, description="largest wavenumber of S(q) [1 / length]")
+    q_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        15.0, description="largest wavenumber of S(q) [1 / length]"
+    )
     q_bin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(0.15, description="bin width of S(q) [1 / length]")
     neighbors: Annotated[int, Field(ge=4, le=32)] = Field(12, description="nearest neighbours that count as bonds")
     bond_threshold: Annotated[float, Field(gt=-1, lt=1)] = Field(
@@ -352,7 +358,7 @@ class StructureStage(Stage):
         0.05, description="largest harmless share of particles in one cluster of solid-like ones"
     )
     demixing_limit: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="largest harmless demixing: 0 random mixing, 1 full separation; a 3DIPL glass has -0.07 to 0"
+        0.1, description="largest harmless demixing: 0 random mixing, 1 full separation; 3DIPL glasses have -0.11 to -0.03"
     )
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
@@ -384,8 +390,6 @@ class StructureStage(Stage):
         """Measure the last frame of ``quenched.gsd`` and write both tables."""
         import freud
 
-        from qlm_hoomd.gsdio import read_glass
-
         glass = read_glass(context.path("quenched.gsd"), frame=-1).glass
         # Realisations run side by side, one thread each.
         with freud.parallel.NumThreads(1):
@@ -399,7 +403,9 @@ class StructureStage(Stage):
         functions = {"rdf": (rdf.r, rdf.total)}
         functions |= {f"rdf_{name}": (rdf.r, g_b) for name, g_b in rdf.partials.items()}
         functions |= {"sq": (factor.q, factor.s)}
-        table = pl.concat(pl.DataFrame({"x": x, "y": y}).select(pl.lit(kind).alias("kind"), "x", "y") for kind, (x, y) in functions.items())
+        table = pl.concat(
+            pl.DataFrame({"x": x, "y": y}).select(pl.lit(kind).alias("kind"), "x", "y") for kind, (x, y) in functions.items()
+        )
         context.write_table("structure_functions.parquet", table)
         verdict = {
             "strain": glass.strain,

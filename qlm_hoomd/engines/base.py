@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.minimize.report import MinimizeReport
@@ -74,9 +75,17 @@ class Engine(ABC):
         """Energy, stress, pressure and largest force of ``glass`` as it stands."""
 
     @abstractmethod
-    def relax(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+    def relax(
+        self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
+    ) -> tuple[Glass, MinimizeReport]:
         """The minimum that belongs to ``glass``, to max|F| < tolerance; where an instability is passed, along the
-        overdamped path.
+        overdamped path from ``glass``.
+
+        Args:
+            glass: where to start.
+            tolerance: largest force at the end [energy / length].
+            guess: ((N, 3) ndarray) positions believed close to the minimum [length]; a shortcut inside the basin that an
+                engine may take or leave.
 
         Raises:
             ConvergenceError: if the tolerance is not reached.

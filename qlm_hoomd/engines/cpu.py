@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -89,13 +90,23 @@ class CPUEngine(Engine):
             max_force=max_force(bonds.forces),
         )
 
-    def relax(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+    def relax(
+        self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
+    ) -> tuple[Glass, MinimizeReport]:
         mechanics = self._mechanics_of(glass)
+        start = glass if guess is None else glass.moved(guess)
         try:
-            return newton(mechanics, glass, tolerance=tolerance, reach=self.settings.reach)
-        except ConvergenceError:
-            # The basin is gone: only the overdamped path says where the state falls.
-            return descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
+            return newton(mechanics, start, tolerance=tolerance, reach=self.settings.reach)
+        except ConvergenceError as error:
+            # The basin is gone: only the overdamped path from the state itself says where it falls.
+            minimum, report = descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
+            wasted = error.report
+            return minimum, replace(
+                report,
+                force_evaluations=report.force_evaluations + wasted.force_evaluations,
+                hessian_products=report.hessian_products + wasted.hessian_products,
+                notes=(f"newton: {wasted.notes[-1] if wasted.notes else 'not converged'}", *report.notes),
+            )
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_DESCENT)

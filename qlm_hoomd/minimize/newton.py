@@ -46,8 +46,8 @@ def newton(
         ConvergenceError: if the tolerance is not reached inside the basin.
     """
     surface = EnergySurface(mechanics, glass)
-    start_nc = glass.positions
-    positions_nc = start_nc.copy()
+    start_nc = glass.positions.copy()
+    positions_nc = start_nc
     inverse_ncc = np.empty((glass.n_particles, 3, 3))
     energy, force_nc = surface.energy_forces(positions_nc)
     largest = max_force(force_nc)

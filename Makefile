@@ -1,0 +1,80 @@
+# Two commands to start with: `make demo` and `make test`. They make the virtual environment .venv by themselves.
+# PYTHON picks the interpreter (3.11 or newer), JOBS the number of test processes.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+QLM := $(VENV)/bin/qlm
+EDITABLE_PLUGINS := -e plugins/quasistatic -e plugins/rewind
+REQUIREMENTS := pyproject.toml plugins/quasistatic/pyproject.toml plugins/rewind/pyproject.toml $(wildcard constraints/*.txt)
+
+# Realisations and test processes run side by side: a thread pool in each of them would only get in the way.
+export OMP_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test physics lint types clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.qlm-run ## make .venv and install qlm_hoomd with its plugins
+
+demo: $(VENV)/.qlm-run ## run protocols/quickstart.yaml (a few minutes) and write its report
+	@$(QLM) run protocols/quickstart.yaml --out demo
+	@echo "The report: $(CURDIR)/demo/results/report.html"
+
+test: $(VENV)/.qlm-test ## run the tests
+	@$(PY) -m pytest -n $(JOBS)
+
+physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
+	@$(PY) -m pytest -n $(JOBS) -m physics
+
+lint: $(VENV)/.qlm-dev ## check style and formatting
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: $(VENV)/.qlm-dev ## check types
+	@$(PY) -m mypy
+
+clean: ## remove the demo's results and all caches; .venv stays
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find qlm_hoomd plugins tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment sees the interpreter's own packages, so that a HOOMD-blue installed there is found.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is missing or older than 3.11 ($$($(PYTHON) --version 2>&1)); qlm_hoomd needs Python 3.11 or newer." >&2; \
+	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module, which makes virtual environments." >&2; \
+	  echo "Install it (Debian, Ubuntu: apt install python3-venv) and run make again." >&2; \
+	  exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --system-site-packages $(VENV)
+
+# One pip command per level, with the versions that were tested for this Python where there are any.
+define install
+	@set --; list=constraints/py$$($(PY) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt; \
+	if [ -f "$$list" ]; then set -- -c "$$list"; fi; \
+	echo "Installing qlm_hoomd$(1) and its plugins (a minute or so the first time)"; \
+	$(PY) -m pip install --quiet "$$@" -e ".$(1)" $(EDITABLE_PLUGINS)
+endef
+
+$(VENV)/.qlm-run: $(REQUIREMENTS) | $(PY)
+	$(call install,)
+	@touch $@
+
+$(VENV)/.qlm-test: $(REQUIREMENTS) | $(PY)
+	$(call install,[test])
+	@touch $@ $(VENV)/.qlm-run
+
+comma := ,
+$(VENV)/.qlm-dev: $(REQUIREMENTS) | $(PY)
+	$(call install,[test$(comma)dev])
+	@touch $@ $(VENV)/.qlm-test $(VENV)/.qlm-run

@@ -1,0 +1,47 @@
+"""The strains at which a shear run stops: a regular grid, and the strains that the user asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StrainGrid:
+    """Multiples of an increment up to the largest strain, and stops in between that must be hit exactly.
+
+    Args:
+        increment: the coarse strain increment.
+        largest: strain at which the run ends.
+        stops: strains to be hit exactly.
+    """
+
+    increment: float
+    largest: float
+    stops: tuple[float, ...] = ()
+
+    def next_strain(self, strain: float, increment: float | None = None) -> float:
+        """The strain of the next step from ``strain``.
+
+        Without ``increment`` it is the next point of the grid, so that a run returns to it after an instability; the step
+        there is at least a thousandth of the grid's increment. With a finer ``increment`` it is one such increment on.
+        Stops and the end of the run cut a step short.
+        """
+        if increment is None:
+            target = self._multiple(int(strain / self.increment + 1e-3) + 1)
+        else:
+            target = strain + increment
+        limits = (*self.stops, self.largest)
+        index = bisect_right(sorted(limits), strain)
+        # A step that would end just short of a stop goes there at once, else one of length zero would follow.
+        limit = sorted(limits)[index] if index < len(limits) else self.largest
+        return limit if target > limit - 1e-3 * (increment or self.increment) else target
+
+    def done(self, strain: float) -> bool:
+        """Whether the run has reached its end."""
+        return strain >= self.largest
+
+    def _multiple(self, count: int) -> float:
+        # count * 1e-4 rounds to odd digits; dividing by the integer inverse gives the strain that the user would write.
+        inverse = round(1.0 / self.increment)
+        return count / inverse if abs(inverse * self.increment - 1.0) < 1e-12 else count * self.increment

@@ -1,0 +1,117 @@
+"""The paper's detector of instabilities, Appendix F: a jump of the non-affine displacement, refined by rewinding."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+from qlm_quasistatic.detector import Detector, Instability
+
+if TYPE_CHECKING:
+    from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
+    from qlm_quasistatic.strains import StrainGrid
+
+_log = logging.getLogger(__name__)
+
+
+class ThresholdDetector(Detector):
+    """Three successive steps with Q_2 > Q_c and Q_1, Q_3 < Q_c mark an instability in the second (the paper, App. F).
+
+    The run then goes back to the state before the second step, which was kept, and on with a tenth of the increment, until
+    the increment is ``min_increment``. There the instability counts if Q is discontinuous, ``discontinuity`` Q_3 < Q_2.
+
+    The paper's figure 4 states a different rule, Q_2 > max(Q_1, Q_3, Q_c); ``rule: figure`` takes it. Close to an instability
+    the elastic Q grows as 1 / sqrt(gamma_c - gamma), and at the finest increment of a small system Q_1 itself can pass Q_c, so
+    that the text's rule loses what it had bracketed. The figure's rule then decides inside that bracket, and the log says so.
+
+    Instabilities whose largest jump is below Q_c L dgamma are not seen: the detector's blind spot, which grows with L.
+    """
+
+    kind: Literal["threshold"] = "threshold"
+    q_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(100.0, description="threshold Q_c; the paper: 100")
+    refine: Annotated[int, Field(ge=2, le=100)] = Field(10, description="factor between successive increments; the paper: 10")
+    min_increment: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1e-6, description="increment at which refinement ends; the paper: 1e-6"
+    )
+    discontinuity: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
+        100.0, description="factor by which Q_2 must exceed Q_3 at the finest increment; the paper: 100"
+    )
+    rule: Literal["text", "figure"] = Field("text", description="which of the paper's two rules marks a jump")
+
+    def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
+        """See :meth:`qlm_quasistatic.detector.Detector.follow`."""
+        state, q_last = start, 0.0
+        waiting: list[ShearStep] = []
+        while not grid.done(state.strain):
+            waiting.append(stepper.step(state, grid.next_strain(state.strain)))
+            state = waiting[-1].after
+            settled = waiting[-1]
+            if grid.done(state.strain) and settled.q > self.q_c:
+                # A jump in the very last step: one trial step beyond the end gives its Q_3.
+                settled = stepper.step(state, state.strain + grid.increment)
+                waiting.append(settled)
+            if len(waiting) >= 2 and self._marks(waiting[-3].q if len(waiting) > 2 else q_last, waiting[-2].q, settled.q):
+                *before, jump, settled = waiting
+                q_last = before[-1].q if before else q_last
+                waiting = []
+                yield from before
+                for item in self._refine(stepper, grid, q_last, jump, settled, grid.increment / self.refine):
+                    step = item.step if isinstance(item, Instability) else item
+                    if step.after.strain > grid.largest:
+                        return
+                    yield item
+                    state, q_last = step.after, step.q
+            elif len(waiting) == 3:
+                q_last = waiting[0].q
+                yield waiting.pop(0)
+        yield from (step for step in waiting if step.after.strain <= grid.largest)
+
+    def _marks(self, q1: float, q2: float, q3: float) -> bool:
+        if self.rule == "text":
+            return q2 > self.q_c and q1 < self.q_c and q3 < self.q_c
+        return q2 > max(q1, q3, self.q_c)
+
+    def _refine(
+        self, stepper: Stepper, grid: StrainGrid, q_before: float, jump: ShearStep, settled: ShearStep, increment: float
+    ) -> list[ShearStep | Instability]:
+        """What stands between the state before ``jump`` and the end of ``settled``, found with a finer increment."""
+        finest = increment < self.min_increment * self.refine * (1.0 - 1e-9)
+        steps: list[ShearStep] = []
+        state, found = jump.before, -1
+        while state.strain < settled.after.strain:
+            steps.append(stepper.step(state, min(grid.next_strain(state.strain, increment), settled.after.strain)))
+            state = steps[-1].after
+            if len(steps) >= 2 and self._marks(steps[-3].q if len(steps) > 2 else q_before, steps[-2].q, steps[-1].q):
+                found = len(steps) - 2
+                break
+        if found < 0:
+            found = self._largest_jump(q_before, steps)
+            _log.warning(
+                "increment %.0e: no jump by the text's rule in (%.8f, %.8f]; %s.",
+                increment, jump.before.strain, settled.after.strain,
+                "none by figure 4's rule either, the bracketed instability is dropped" if found < 0
+                else "figure 4's rule takes the largest",
+            )  # fmt: skip
+            if found < 0:
+                return list(steps)
+        marked = steps[found]
+        if not finest:
+            before = steps[:found]
+            q_before = before[-1].q if before else q_before
+            return [*before, *self._refine(stepper, grid, q_before, marked, steps[found + 1], increment / self.refine)]
+        if not self.discontinuity * steps[found + 1].q < marked.q:
+            _log.warning(
+                "strain %.8f: Q = %.3g is followed by Q = %.3g, no discontinuity; not counted as an instability.",
+                marked.after.strain, marked.q, steps[found + 1].q,
+            )  # fmt: skip
+            return list(steps)
+        strain_c = 0.5 * (marked.before.strain + marked.after.strain)
+        return [*steps[: found + 1], Instability(marked, strain_c), *steps[found + 1 :]]
+
+    def _largest_jump(self, q_before: float, steps: list[ShearStep]) -> int:
+        """Index of the step of largest Q that figure 4's rule marks; -1 if there is none."""
+        q = [q_before, *(step.q for step in steps)]
+        marked = [index for index in range(1, len(q) - 1) if q[index] > max(q[index - 1], q[index + 1], self.q_c)]
+        return max(marked, key=q.__getitem__) - 1 if marked else -1

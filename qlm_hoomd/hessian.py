@@ -1,0 +1,135 @@
+"""The Hessian of a glass at rest, and the elastic moduli that follow from it."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qlm_hoomd import kernels
+from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds, bonds_of
+from qlm_hoomd.minimize.surface import max_force, without_drift
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.glass import Glass
+    from qlm_hoomd.potentials import PairPotential
+
+
+class Hessian:
+    """Second derivative of the energy of a glass at a minimum.
+
+    Args:
+        potential: the pair potential; the same object that made the glass.
+        order: highest derivative of the potential kept in :attr:`bonds` (2 suffices for modes, 4 for kappa and chi).
+        force_tolerance: refuse a glass with a larger force [energy / length]; a frame in float32 is off by about 2e-4.
+    """
+
+    def __init__(self, potential: PairPotential, *, order: int = 2, force_tolerance: float = 1e-8) -> None:
+        self.potential = potential
+        self.order = order
+        self.force_tolerance = force_tolerance
+        self._bonds: Bonds | None = None
+
+    def __repr__(self) -> str:
+        return f"Hessian({self.potential!r}, order={self.order}, force_tolerance={self.force_tolerance:g})"
+
+    def compute(self, glass: Glass) -> Hessian:
+        """Evaluate the interacting pairs of ``glass``.
+
+        Raises:
+            InputError: if the glass is not at a minimum.
+        """
+        bonds = bonds_of(glass, self.potential, self.order)
+        largest = max_force(bonds.forces)
+        if not largest <= self.force_tolerance:
+            raise InputError(
+                f"the glass has max|F| = {largest:.3g}; expected at most {self.force_tolerance:g} for a Hessian. Relax it first, "
+                "or raise force_tolerance if you know what the modes of a moving state mean."
+            )
+        self._bonds = bonds
+        return self
+
+    @property
+    def bonds(self) -> Bonds:
+        """The interacting pairs with the potential's derivatives."""
+        if self._bonds is None:
+            raise InputError("Hessian not computed; call compute(glass) first.")
+        return self._bonds
+
+    @property
+    def matrix(self) -> sp.bsr_array:
+        """((3N, 3N) sparse array of 3x3 blocks) d2U/dr dr [energy / length^2]."""
+        return self.bonds.hessian()
+
+
+def solve(bonds: Bonds, right_nc: NDArray[np.float64], *, tolerance: float = 1e-8, max_products: int = 20_000) -> NDArray[np.float64]:
+    """((N, 3) ndarray) the solution of H . x = right, orthogonal to translations, by preconditioned conjugate gradients.
+
+    Args:
+        bonds: pairs of a glass at a minimum.
+        right_nc: ((N, 3) ndarray) right-hand side; its mean is taken out.
+        tolerance: relative residual.
+        max_products: Hessian products before giving up.
+
+    Raises:
+        ConvergenceError: on negative curvature (no minimum) or without convergence.
+    """
+    inverse_ncc = np.empty((bonds.n_particles, 3, 3))
+    phi1_p, phi2_p = bonds.phi_kp[1], bonds.phi_kp[2]
+    kernels.inverse_diagonal_blocks(bonds.n_particles, bonds.i_p, bonds.j_p, bonds.r_pc, phi1_p, phi2_p, inverse_ncc)
+    solution_nc, n_products, negative = kernels.conjugate_gradient(
+        bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, phi1_p, phi2_p, inverse_ncc, without_drift(right_nc), tolerance, max_products
+    )  # fmt: skip
+    if negative or n_products >= max_products:
+        reason = "negative curvature, the state is a saddle" if negative else f"no convergence in {n_products} products"
+        raise ConvergenceError(f"H . x = b not solved: {reason}.")
+    return without_drift(solution_nc)
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticModuli:
+    """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3].
+
+    Args:
+        shear_modulus: G for the shear x += gamma y, the slope of the stress-strain curve.
+        shear_modulus_mean: mean of G over the planes xy, xz, yz.
+        born_shear_modulus: affine part of G, mean over the three planes.
+        bulk_modulus: K = -V dp/dV.
+    """
+
+    shear_modulus: float
+    shear_modulus_mean: float
+    born_shear_modulus: float
+    bulk_modulus: float
+
+    def sound_speeds(self, density: float) -> tuple[float, float]:
+        """Transverse and longitudinal speed sqrt(G / rho), sqrt((K + 4 G / 3) / rho) [length / t_c], for unit mass."""
+        shear = max(self.shear_modulus_mean, 0.0)
+        return float(np.sqrt(shear / density)), float(np.sqrt((self.bulk_modulus + 4.0 * shear / 3.0) / density))
+
+
+def elastic_moduli(bonds: Bonds) -> ElasticModuli:
+    """Moduli at fixed strain: affine curvature less Xi . H^-1 . Xi (Maloney and Lemaitre, PRE 74, 016118 (2006), eq. 24).
+
+    For a dilation r -> (1 + epsilon) r, K = U'' / (9 V) + 2 p / 3, where U'' is the relaxed second derivative.
+
+    Raises:
+        ConvergenceError: if the glass is not at a minimum.
+    """
+    planes = (SHEAR_XY, SHEAR_XZ, SHEAR_YZ)
+    born = [bonds.affine_curvature(plane) / bonds.volume for plane in planes]
+    shear = [_relaxed_curvature(bonds, plane) / bonds.volume for plane in planes]
+    bulk = _relaxed_curvature(bonds, DILATION) / (9.0 * bonds.volume) + 2.0 * bonds.pressure / 3.0
+    return ElasticModuli(shear[0], float(np.mean(shear)), float(np.mean(born)), bulk)
+
+
+def _relaxed_curvature(bonds: Bonds, gradient_cc: NDArray[np.float64]) -> float:
+    xi_nc = without_drift(bonds.mixed_derivative(gradient_cc))
+    return bonds.affine_curvature(gradient_cc) - float(np.vdot(xi_nc, solve(bonds, xi_nc)))

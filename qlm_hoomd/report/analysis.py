@@ -1,0 +1,592 @@
+"""From tables to numbers: stress-strain curves, mean minima, spectra, exponents, and the refusals among them.
+
+Array suffixes: ``_r`` realisations, ``_g`` points of a strain grid, ``_m`` modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qlm_hoomd.errors import InsufficientStatistics
+from qlm_hoomd.statistics import (
+    CutoffScan,
+    DensityOfStates,
+    Exponent,
+    FiniteSizeScaling,
+    Phonons,
+    SpectrumFit,
+    alpha_from_omega_min,
+    alpha_from_spectrum,
+    default_participation_threshold,
+    density_of_states,
+    mean_and_standard_error,
+    phonons,
+    predicted_alpha,
+    strain_to_next_event,
+    theta_from_gamma_min,
+    window_scan,
+)
+from qlm_hoomd.statistics.spectra import OMEGA_MAX, PHONON_MARGIN
+
+Floats = NDArray[np.float64]
+
+STRAIN_TOLERANCE = 1e-6
+"""Two strains closer than this are the same state."""
+GRID_POINTS = 201
+"""Points of the mean stress-strain curve."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The ``analysis`` section of a protocol; its fields are documented there."""
+
+    participation_threshold: float | Mapping[int, float] | None = None
+    strains: tuple[float, ...] = (0.0,)
+    omega_max: float | None = None
+    exclude_crystals: bool = True
+    confidence: float = 0.95
+    insist: bool = False
+
+    @classmethod
+    def from_protocol(cls, protocol: Mapping[str, Any]) -> Settings:
+        """The settings in ``protocol``, defaults where it has none."""
+        given = dict(protocol.get("analysis") or {})
+        threshold = given.get("participation_threshold")
+        if isinstance(threshold, Mapping):  # JSON turns the sizes into text
+            given["participation_threshold"] = {int(size): float(value) for size, value in threshold.items()}
+        if "strains" in given:
+            given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
+        return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
+
+    def threshold(self, n_particles: int) -> float:
+        """Participation ratio e_c at this size."""
+        chosen = self.participation_threshold
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get(n_particles)
+        return default_participation_threshold(n_particles) if chosen is None else float(chosen)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One exponent of one preparation at one strain, or why there is none.
+
+    Args:
+        quantity: ``theta`` or ``alpha``.
+        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``spectrum`` (direct fit) or ``prediction`` (eq. 9).
+        preparation, strain: of the ensemble.
+        detector: that located the instabilities behind it, None where there are none behind it.
+        n_particles: the size whose spectrum was fitted, None for methods that use all sizes.
+        exponent: the number; where ``refusal`` is set it is too weak to be quoted, and may be missing.
+        refusal: why the number is withheld.
+        insisted: whether the user's settings show it all the same.
+        fit: what it rests on.
+    """
+
+    quantity: str
+    method: str
+    preparation: str
+    strain: float
+    detector: str | None = None
+    n_particles: int | None = None
+    exponent: Exponent | None = None
+    refusal: str | None = None
+    insisted: bool = False
+    fit: FiniteSizeScaling | SpectrumFit | None = None
+
+    @property
+    def status(self) -> str:
+        """``measured``, ``insisted`` (weak, shown at the user's wish) or ``withheld``."""
+        if self.refusal is None:
+            return "measured"
+        return "insisted" if self.insisted and self.exponent is not None else "withheld"
+
+    @property
+    def shown(self) -> Exponent | None:
+        """The exponent if it may be quoted."""
+        return None if self.status == "withheld" else self.exponent
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; ``value`` is null where the number is withheld, ``weak_estimate`` then has it."""
+        shown, weak = (self.exponent, None) if self.status != "withheld" else (None, self.exponent)
+        return {
+            "quantity": self.quantity,
+            "method": self.method,
+            "preparation": self.preparation,
+            "strain": self.strain,
+            "detector": self.detector,
+            "n_particles": self.n_particles,
+            "status": self.status,
+            "value": shown.value if shown else None,
+            "interval": _ends(shown),
+            "confidence": self.exponent.confidence if self.exponent else None,
+            "refusal": self.refusal,
+            "weak_estimate": {"value": weak.value, "interval": _ends(weak)} if weak else None,
+            "exponent": self.exponent.to_dict() if self.exponent else None,
+            "fit": self.fit.to_dict() if self.fit else None,
+        }
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The low-frequency modes of one ensemble (preparation, strain, size).
+
+    Args:
+        preparation, strain, n_particles: of the ensemble.
+        n_realisations: diagonalised realisations.
+        threshold: participation ratio e_c of the filter.
+        omega_complete: up to where every realisation's modes are known; each has only its lowest ones.
+        omega_max: upper end of the fit window.
+        limited_by: what set it, in words.
+        plane_waves: from the mean moduli; None where they are unknown.
+        density: D_L of the filtered modes; None where there are none.
+        upper_scan, lower_scan: alpha when the upper or the lower end of the window is moved.
+        threshold_scan: alpha with e_c lowered and raised by 20 %, None where too few modes are left.
+    """
+
+    preparation: str
+    strain: float
+    n_particles: int
+    n_realisations: int
+    threshold: float
+    omega_complete: float
+    omega_max: float
+    limited_by: str
+    plane_waves: Phonons | None
+    density: DensityOfStates | None
+    upper_scan: CutoffScan
+    lower_scan: CutoffScan
+    threshold_scan: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All numbers of the report.
+
+    Args:
+        settings: of the analysis.
+        excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
+        stress_strain: mean stress: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
+        minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
+            mean, standard_error.
+        moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus and
+            pressure the mean and ``_error``, its standard error.
+        spectra: one for each diagonalised ensemble at the strains of the settings.
+        estimates: all exponents and refusals.
+        notes: what the reader should know.
+    """
+
+    settings: Settings
+    excluded: tuple[tuple[str, int, int, str], ...]
+    stress_strain: pl.DataFrame
+    minima: pl.DataFrame
+    moduli: pl.DataFrame
+    spectra: tuple[Spectrum, ...]
+    estimates: tuple[Estimate, ...]
+    notes: tuple[str, ...]
+
+    def find(self, **wanted: Any) -> list[Estimate]:
+        """The estimates whose fields have the given values."""
+        return [e for e in self.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
+
+    def spectrum_estimate(self, preparation: str, strain: float) -> Estimate:
+        """The direct fit to quote: of the largest size that carries one, else of the largest size."""
+        ordered = sorted(
+            self.find(method="spectrum", preparation=preparation, strain=strain),
+            key=lambda e: (e.refusal is None, e.exponent is not None, e.n_particles or 0),
+        )
+        return ordered[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes to ``exponents.json``."""
+        return {
+            "settings": {
+                "participation_threshold": _plain(self.settings.participation_threshold),
+                "strains": list(self.settings.strains),
+                "omega_max": self.settings.omega_max,
+                "exclude_crystals": self.settings.exclude_crystals,
+                "confidence": self.settings.confidence,
+                "insist": self.settings.insist,
+            },
+            "excluded": [
+                {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
+            ],
+            "estimates": [estimate.to_dict() for estimate in self.estimates],
+            "notes": list(self.notes),
+        }
+
+
+def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparations: Sequence[str], density: float) -> Analysis:
+    """Turn the tables of an ensemble into numbers.
+
+    Args:
+        tables: as :func:`qlm_hoomd.report.collect.collect` gives them; any may be missing.
+        settings: of the analysis.
+        preparations: names, in the order of the report.
+        density: number density of the glass [1 / length^3].
+    """
+    notes: list[str] = []
+    excluded = _not_glasses(tables.get("structure")) if settings.exclude_crystals else ()
+    kept = {name: _without(table, excluded) for name, table in tables.items()}
+    minima: list[dict[str, Any]] = []
+    estimates: list[Estimate] = []
+    spectra: list[Spectrum] = []
+    moduli = _moduli(kept.get("moduli"))
+    for preparation in preparations:
+        own = {name: table.filter(pl.col("preparation") == preparation) for name, table in kept.items()}
+        for strain in settings.strains:
+            at = _Ensemble(preparation, strain, settings, own)
+            estimates += _thetas(at, minima)
+            estimates += _alphas(at, minima, spectra, moduli, density, notes)
+    return Analysis(
+        settings=settings,
+        excluded=excluded,
+        stress_strain=_stress_strain(kept.get("steps")),
+        minima=pl.DataFrame(minima, schema=_MINIMA, orient="row"),
+        moduli=moduli,
+        spectra=tuple(spectra),
+        estimates=tuple(estimates),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+_MINIMA = {
+    "quantity": pl.String,
+    "preparation": pl.String,
+    "strain": pl.Float64,
+    "detector": pl.String,
+    "n_particles": pl.Int64,
+    "n_realisations": pl.Int64,
+    "n_censored": pl.Int64,
+    "mean": pl.Float64,
+    "standard_error": pl.Float64,
+}
+_MODULI = ("shear_modulus", "bulk_modulus", "pressure")
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """One preparation at one strain: its name, and the tables of that preparation."""
+
+    preparation: str
+    strain: float
+    settings: Settings
+    tables: Mapping[str, pl.DataFrame]
+
+    def estimate(self, quantity: str, method: str, **fields: Any) -> Estimate:
+        return Estimate(quantity, method, self.preparation, self.strain, insisted=self.settings.insist, **fields)
+
+    def attempt(self, blank: Estimate, fit: Callable[[], FiniteSizeScaling | SpectrumFit]) -> Estimate:
+        """``blank`` with the result of ``fit``, or with its refusal."""
+        try:
+            result = fit()
+        except InsufficientStatistics as refusal:
+            weak = refusal.estimate
+            return replace(blank, refusal=refusal.reason, fit=weak, exponent=weak.exponent if weak is not None else None)
+        return replace(blank, fit=result, exponent=result.exponent)
+
+    def minimum(
+        self, quantity: str, detector: str | None, size: int, values_r: Floats, censored_r: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """A row of the table of minima."""
+        mean, error = mean_and_standard_error(values_r)
+        row = (quantity, self.preparation, self.strain, detector, size, values_r.size, int(censored_r.sum()), mean, error)
+        return dict(zip(_MINIMA, row, strict=True))
+
+
+# ---- theta ----
+
+
+def _thetas(at: _Ensemble, minima: list[dict[str, Any]]) -> Iterator[Estimate]:
+    """Theta and the alpha that eq. (9) predicts from it, for each detector that was used."""
+    steps, events = at.tables.get("steps"), at.tables.get("events")
+    if steps is None or events is None or steps.is_empty():
+        theta = at.estimate("theta", "gamma_min", refusal="no sheared realisation; a stage of kind 'shear' makes them")
+        yield theta
+        yield _prediction(at, theta)
+        return
+    ends = (
+        steps.group_by("n_particles", "realisation").agg(pl.col("strain").max().alias("end")).sort("n_particles", "realisation")
+    )
+    beyond = ends.filter(pl.col("end") > at.strain + STRAIN_TOLERANCE)
+    detectors: list[str | None] = sorted(events["detector"].drop_nulls().unique().to_list())
+    for detector in detectors or [None]:
+        strains = _by_realisation(events.filter(pl.col("detector") == detector) if detector else events, "strain_c")
+        samples: dict[int, Floats] = {}
+        censored: dict[int, NDArray[np.bool_]] = {}
+        for (size,), group in beyond.group_by("n_particles", maintain_order=True):
+            rows = [strains.get((int(size), index), np.empty(0)) for index in group["realisation"]]
+            found = strain_to_next_event(rows, at.strain, group["end"].to_numpy())
+            samples[int(size)], censored[int(size)] = found.distances, found.censored
+            minima.append(at.minimum("gamma_min", detector, int(size), found.distances, found.censored))
+        blank = at.estimate("theta", "gamma_min", detector=detector)
+        if not samples:
+            theta = replace(blank, refusal=f"no realisation was sheared beyond strain {at.strain:g}")
+        else:
+            left = ends.height - beyond.height
+            warnings = [f"{left} realisations ended before strain {at.strain:g} and are left out"] if left else []
+            theta = at.attempt(
+                blank,
+                lambda samples=samples, censored=censored, warnings=warnings: theta_from_gamma_min(
+                    samples, censored=censored, confidence=at.settings.confidence, warnings=warnings
+                ),
+            )
+        yield theta
+        yield _prediction(at, theta)
+
+
+def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
+    return at.estimate(
+        "alpha",
+        "prediction",
+        detector=theta.detector,
+        exponent=predicted_alpha(theta.exponent) if theta.exponent is not None else None,
+        refusal=f"theta is withheld: {theta.refusal}" if theta.refusal is not None else None,
+    )
+
+
+# ---- alpha ----
+
+
+def _alphas(
+    at: _Ensemble,
+    minima: list[dict[str, Any]],
+    spectra: list[Spectrum],
+    moduli: pl.DataFrame,
+    density: float,
+    notes: list[str],
+) -> Iterator[Estimate]:
+    """Alpha from the softest modes of all sizes, and from the spectrum of each."""
+    modes = at.tables.get("modes")
+    here = modes.filter((pl.col("strain") - at.strain).abs() < STRAIN_TOLERANCE) if modes is not None else None
+    if here is None or here.is_empty():
+        known = sorted(modes["strain"].unique().to_list()) if modes is not None else []
+        reason = (
+            f"no modes at strain {at.strain:g}; there are some at {', '.join(f'{strain:g}' for strain in known)}"
+            if known
+            else "no diagonalised realisation; a stage of kind 'modes' makes them"
+        )
+        yield at.estimate("alpha", "omega_min", refusal=reason)
+        yield at.estimate("alpha", "spectrum", refusal=reason)
+        return
+    samples: dict[int, Floats] = {}
+    censored: dict[int, NDArray[np.bool_]] = {}
+    direct: list[Estimate] = []
+    for (size,), group in here.sort("n_particles", "realisation", "frequency").group_by("n_particles", maintain_order=True):
+        n_particles = int(size)
+        unstable = group.filter(pl.col("frequency") <= 0)["realisation"].unique()
+        if len(unstable):
+            notes.append(
+                f"{len(unstable)} realisations (N = {n_particles}, {at.preparation}, strain {at.strain:g}) have a mode of "
+                "negative stiffness: they are no minima and are left out of the spectra"
+            )
+            group = group.filter(~pl.col("realisation").is_in(unstable.implode()))
+        frequency_rm = _by_realisation(group, "frequency")
+        if not frequency_rm:
+            continue
+        participation_rm = _by_realisation(group, "participation_ratio")
+        threshold = at.settings.threshold(n_particles)
+        local_rm = [w_m[participation_rm[key] <= threshold] for key, w_m in frequency_rm.items()]
+        top_r = np.array([w_m[-1] for w_m in frequency_rm.values()])
+        censored_r = np.array([w_m.size == 0 for w_m in local_rm])
+        values_r = np.array([w_m[0] if w_m.size else top for w_m, top in zip(local_rm, top_r, strict=True)])
+        samples[n_particles], censored[n_particles] = values_r, censored_r
+        minima.append(at.minimum("omega_min", None, n_particles, values_r, censored_r))
+
+        plane_waves = _plane_waves(moduli, at, n_particles, density)
+        omega_max, limited_by = _window(at.settings, float(top_r.min()), plane_waves)
+        spectrum = Spectrum(
+            preparation=at.preparation,
+            strain=at.strain,
+            n_particles=n_particles,
+            n_realisations=len(local_rm),
+            threshold=threshold,
+            omega_complete=float(top_r.min()),
+            omega_max=omega_max,
+            limited_by=limited_by,
+            plane_waves=plane_waves,
+            density=_density(local_rm, n_particles, float(top_r.min())),
+            upper_scan=window_scan(
+                np.concatenate(local_rm), [(0.0, float(w)) for w in np.linspace(0.4, 1.6, 25) * omega_max if w <= top_r.min()]
+            ),
+            lower_scan=window_scan(
+                np.concatenate(local_rm), [(float(w), omega_max) for w in np.linspace(0.0, 0.75, 16) * omega_max]
+            ),
+            threshold_scan=_threshold_scan(frequency_rm, participation_rm, threshold, omega_max),
+        )
+        spectra.append(spectrum)
+        direct.append(
+            at.attempt(
+                at.estimate("alpha", "spectrum", n_particles=n_particles),
+                lambda local_rm=local_rm, omega_max=omega_max, spectrum=spectrum: alpha_from_spectrum(
+                    local_rm, omega_max, confidence=at.settings.confidence, warnings=_spectrum_warnings(spectrum)
+                ),
+            )
+        )
+    high = [size for size, values_r in samples.items() if values_r.mean() > OMEGA_MAX]
+    warnings = (
+        [f"the mean lies above omega = {OMEGA_MAX:g}, beyond the power law, at N = {', '.join(map(str, high))}"] if high else []
+    )
+    yield at.attempt(
+        at.estimate("alpha", "omega_min"),
+        lambda: alpha_from_omega_min(samples, censored=censored, confidence=at.settings.confidence, warnings=warnings),
+    )
+    if direct:
+        yield from direct
+    else:
+        yield at.estimate("alpha", "spectrum", refusal="every diagonalised realisation has a mode of negative stiffness")
+
+
+def _window(settings: Settings, complete: float, plane_waves: Phonons | None) -> tuple[float, str]:
+    """Upper end of the fit window, and what set it."""
+    limits = [(complete, "the highest frequency up to which the modes of every realisation are known")]
+    if settings.omega_max is not None:
+        limits.append((settings.omega_max, "the setting omega_max"))
+    else:
+        limits.append((OMEGA_MAX, "the end of the power law of this glass"))
+        if plane_waves is not None:
+            limits.append((PHONON_MARGIN * plane_waves.first_frequency, f"{PHONON_MARGIN:g} of the first phonon frequency"))
+    return min(limits)
+
+
+def _spectrum_warnings(spectrum: Spectrum) -> list[str]:
+    found = []
+    if spectrum.plane_waves is None:
+        found.append("the first phonon frequency is unknown, for there are no elastic moduli")
+    elif spectrum.omega_max > spectrum.plane_waves.first_frequency:
+        found.append(f"the window reaches beyond the first phonon frequency {spectrum.plane_waves.first_frequency:.3g}")
+    scan = spectrum.lower_scan
+    # The windows share modes: estimates that differ by more than the larger of two such errors do differ.
+    drift = [
+        lower
+        for lower, alpha, error, n in zip(scan.lower, scan.alpha, scan.error, scan.n_modes, strict=True)
+        if n >= 30 and abs(alpha - scan.alpha[0]) > 3 * np.sqrt(max(error**2 - scan.error[0] ** 2, 0.0)) > 0
+    ]
+    if drift:
+        found.append(f"alpha depends on the lower end of the window (from omega = {drift[0]:.2g})")
+    return found
+
+
+def _plane_waves(moduli: pl.DataFrame, at: _Ensemble, n_particles: int, density: float) -> Phonons | None:
+    row = moduli.filter(
+        (pl.col("preparation") == at.preparation)
+        & (pl.col("n_particles") == n_particles)
+        & ((pl.col("strain") - at.strain).abs() < STRAIN_TOLERANCE)
+    )
+    if row.is_empty() or not min(row["shear_modulus"][0], row["bulk_modulus"][0]) > 0:
+        return None
+    return phonons(row["shear_modulus"][0], row["bulk_modulus"][0], density, n_particles)
+
+
+def _density(local_rm: Sequence[Floats], n_particles: int, omega_complete: float) -> DensityOfStates | None:
+    try:
+        return density_of_states(
+            np.concatenate(local_rm), n_particles=n_particles, n_realisations=len(local_rm), omega_max=omega_complete
+        )
+    except ValueError:
+        return None
+
+
+def _threshold_scan(
+    frequency_rm: Mapping[Any, Floats], participation_rm: Mapping[Any, Floats], threshold: float, omega_max: float
+) -> tuple[float | None, float | None]:
+    frequency_m = np.concatenate(list(frequency_rm.values()))
+    participation_m = np.concatenate(list(participation_rm.values()))
+    found = [window_scan(frequency_m[participation_m <= factor * threshold], [(0.0, omega_max)]).alpha for factor in (0.8, 1.2)]
+    return found[0][0] if found[0] else None, found[1][0] if found[1] else None
+
+
+# ---- means ----
+
+
+def _stress_strain(steps: pl.DataFrame | None) -> pl.DataFrame:
+    """Mean stress over the realisations that reached each strain; their steps differ, so each is interpolated to a grid."""
+    rows = []
+    if steps is not None:
+        for (preparation, size), group in steps.sort("preparation", "n_particles", "realisation", "strain").group_by(
+            "preparation", "n_particles", maintain_order=True
+        ):
+            index, strain, stress = (group[name].to_numpy() for name in ("realisation", "strain", "stress_xy"))
+            grid_g = np.linspace(0.0, strain.max(), GRID_POINTS)
+            stress_rg = np.full((0, GRID_POINTS), np.nan)
+            pieces = []
+            for part in np.split(np.arange(index.size), np.flatnonzero(np.diff(index)) + 1):
+                pieces.append(np.interp(grid_g, strain[part], stress[part], right=np.nan))
+            stress_rg = np.array(pieces)
+            for g, gamma in enumerate(grid_g):
+                reached_r = stress_rg[np.isfinite(stress_rg[:, g]), g]
+                rows.append((preparation, size, float(gamma), *mean_and_standard_error(reached_r), reached_r.size))
+    names = ("preparation", "n_particles", "strain", "stress_xy", "standard_error", "n_realisations")
+    types = (pl.String, pl.Int64, pl.Float64, pl.Float64, pl.Float64, pl.Int64)
+    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def _moduli(moduli: pl.DataFrame | None) -> pl.DataFrame:
+    """Means of the elastic moduli with their standard errors, at each strain."""
+    keys = ("preparation", "n_particles", "strain")
+    schema = dict(zip(keys, (pl.String, pl.Int64, pl.Float64), strict=True)) | {"n_realisations": pl.Int64}
+    schema |= {name + end: pl.Float64 for name in _MODULI for end in ("", "_error")}
+    if moduli is None:
+        return pl.DataFrame(schema=schema)
+    # Strains are rounded to what counts as the same state, so that they group.
+    decimals = round(-np.log10(STRAIN_TOLERANCE)) - 1
+    return (
+        moduli.with_columns(pl.col("strain").round(decimals))
+        .group_by(keys)
+        .agg(
+            pl.len().cast(pl.Int64).alias("n_realisations"),
+            *(
+                expression
+                for name in _MODULI
+                for expression in (
+                    pl.col(name).mean(),
+                    (pl.col(name).std() / pl.len().cast(pl.Float64).sqrt()).alias(f"{name}_error"),
+                )
+            ),
+        )
+        .sort(keys)
+        .select(list(schema))
+    )
+
+
+def _not_glasses(structure: pl.DataFrame | None) -> tuple[tuple[str, int, int, str], ...]:
+    if structure is None:
+        return ()
+    bad = structure.filter(~pl.col("is_glass")).unique(["preparation", "n_particles", "realisation"], maintain_order=True)
+    return tuple(bad.select("preparation", "n_particles", "realisation", "reason").iter_rows())
+
+
+def _without(table: pl.DataFrame, excluded: Sequence[tuple[str, int, int, str]]) -> pl.DataFrame:
+    if not excluded:
+        return table
+    schema = {name: table.schema[name] for name in ("preparation", "n_particles", "realisation")}
+    return table.join(
+        pl.DataFrame([row[:3] for row in excluded], schema=schema, orient="row"),
+        on=list(schema),
+        how="anti",
+        maintain_order="left",
+    )
+
+
+def _by_realisation(table: pl.DataFrame, column: str) -> dict[tuple[int, int], Floats]:
+    """The values of ``column`` by (N, realisation), in the order of the rows."""
+    size, index, values = (table[name].to_numpy() for name in ("n_particles", "realisation", column))
+    cuts = np.flatnonzero((np.diff(size) != 0) | (np.diff(index) != 0)) + 1
+    starts = [0, *cuts.tolist()] if size.size else []
+    return {(int(size[start]), int(index[start])): piece for start, piece in zip(starts, np.split(values, cuts), strict=False)}
+
+
+def _ends(exponent: Exponent | None) -> list[float | None] | None:
+    if exponent is None:
+        return None
+    plain = exponent.to_dict()
+    return [plain["low"], plain["high"]]
+
+
+def _plain(threshold: float | Mapping[int, float] | None) -> Any:
+    return {str(size): value for size, value in threshold.items()} if isinstance(threshold, Mapping) else threshold

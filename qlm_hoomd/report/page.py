@@ -1,0 +1,162 @@
+"""The report as one HTML page that opens offline, with every figure also as PDF and PNG beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import qlm_hoomd
+from qlm_hoomd.errors import PluginError
+from qlm_hoomd.registry import REPORT_SECTIONS
+from qlm_hoomd.report import figures
+from qlm_hoomd.report.analysis import Estimate
+from qlm_hoomd.report.collect import write_table
+from qlm_hoomd.report.html import ALPHA, THETA
+from qlm_hoomd.report.results import Results, Section
+from qlm_hoomd.report.sections import METHODS, number_with_interval
+from qlm_hoomd.stages import replacing
+
+_log = logging.getLogger(__name__)
+
+ORDER = ("overview", "shear", "instabilities", "spectrum", "exponents", "structure")
+"""Our own sections; those of plugins follow in alphabetical order."""
+HEADLINE_STRAINS = 3
+"""Strains in the box at the top of the page; with more the section on exponents has the rest."""
+
+
+@dataclass(frozen=True)
+class _Chapter:
+    """A section as the template wants it."""
+
+    anchor: str
+    title: str
+    html: Markup
+    figures: tuple[dict[str, Any], ...] = ()
+
+
+def make_report(directory: Path) -> Path:
+    """Gather the tables of a run, analyse them, and write ``results/``: tables, exponents.json, figures, report.html.
+
+    Args:
+        directory: output folder of a run, finished or not.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: if ``directory`` is not the output folder of a run.
+    """
+    directory = Path(directory)
+    results = Results.load(directory)
+    folder = directory / "results"
+    analysis = results.analysis
+    metadata = {"protocol_hash": results.hash}
+    for name in ("stress_strain", "minima"):
+        write_table(folder / f"{name}.parquet", getattr(analysis, name), metadata)
+    content = {
+        "protocol": results.name,
+        "protocol_hash": results.hash,
+        "versions": list(results.versions),
+        **analysis.to_dict(),
+    }
+    with replacing(folder / "exponents.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    chapters = tuple(_chapters(results, folder / "figures"))
+    page = (
+        _environment()
+        .get_template("template.html.j2")
+        .render(results=results, version=qlm_hoomd.__version__, headline=list(_headline(results)), chapters=chapters)
+    )
+    with replacing(folder / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("qlm_hoomd.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
+    """The sections that have something to say. One that is broken says so in its place; the others are unharmed."""
+    sections, broken = REPORT_SECTIONS.load_all()
+    names = sorted({*sections, *broken}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    for name in names:
+        try:
+            if name in broken:
+                raise broken[name]
+            section = sections[name](results)
+            if section is None:
+                continue
+            if not isinstance(section, Section):
+                raise PluginError(f"it returned {type(section).__name__}; expected qlm_hoomd.report.Section or None.")
+            drawn = []
+            for item in section.figures:
+                drawn.append(
+                    {
+                        "name": item.name,
+                        "svg": Markup(figures.save(item.figure, item.name, folder, Markup(item.caption).striptags())),
+                        "caption": Markup(item.caption),
+                    }
+                )
+            yield _Chapter(f"section-{name}", section.title, Markup(section.html), tuple(drawn))
+        except Exception as error:  # a stranger's section may fail in any way
+            _log.exception("report section '%s' failed", name)
+            plugin = REPORT_SECTIONS.plugins[name]
+            yield _Chapter(
+                f"section-{name}",
+                f"{name} (failed)",
+                Markup(
+                    '<p class="note">The report section “{}” of {} failed: {}: {}. The rest of the report is complete.</p>'
+                ).format(name, plugin.distribution, type(error).__name__, error),
+            )
+
+
+def _headline(results: Results) -> Iterator[dict[str, Any]]:
+    """A row of numbers for each preparation and strain."""
+    analysis = results.analysis
+    strains = results.settings.strains
+    for preparation in results.preparations:
+        for strain in strains if len(strains) <= HEADLINE_STRAINS else strains[:1]:
+            thetas = analysis.find(method="gamma_min", preparation=preparation, strain=strain)
+            estimates = [
+                (THETA, "measured", thetas[0]),
+                (ALPHA, "predicted", next(iter(analysis.find(method="prediction", preparation=preparation, strain=strain)))),
+                *((ALPHA, "measured", e) for e in analysis.find(method="omega_min", preparation=preparation, strain=strain)),
+                (ALPHA, "measured", analysis.spectrum_estimate(preparation, strain)),
+            ]
+            yield {"preparation": preparation, "strain": strain, "cards": [_card(*estimate) for estimate in estimates]}
+
+
+def _card(symbol: Markup, kind: str, estimate: Estimate) -> dict[str, Any]:
+    text = number_with_interval(estimate)
+    value, _, interval = text.partition(" ")
+    method = METHODS[estimate.method].format(size=estimate.n_particles, detector=estimate.detector or "no detector")
+    counts = estimate.exponent.n_realisations if estimate.exponent else None
+    if isinstance(counts, dict):
+        least, most = min(counts.values()), max(counts.values())
+        sample = f"{least if least == most else f'{least}–{most}'} realisations at each N = {', '.join(map(str, counts))}"
+    else:
+        sample = f"{counts} realisations" if counts else ""
+    return {
+        "symbol": symbol,
+        "kind": kind,
+        "status": estimate.status,
+        "value": value,
+        "interval": interval,
+        "method": method,
+        "sample": sample,
+        "refusal": estimate.refusal,
+    }

@@ -1,0 +1,592 @@
+"""The sections of the report. Each is a function of the results, found through the entry points ``qlm_hoomd.report_sections``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup, escape
+
+from qlm_hoomd.report import figures
+from qlm_hoomd.report.analysis import Estimate
+from qlm_hoomd.report.html import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
+from qlm_hoomd.report.results import Results, Section, SectionFigure
+from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
+from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
+from qlm_hoomd.statistics.spectra import MIN_MODES
+
+PRODUCTS = {"prepare": "quenched.gsd", "shear": "steps.parquet", "modes": "modes.parquet", "structure": "structure.parquet"}
+"""For each built-in stage the product that shows it done."""
+MAX_ROWS = 40
+"""Failures and exclusions listed one by one; beyond that they are counted."""
+
+
+def overview(results: Results) -> Section:
+    """What was run: sizes, realisations, settings, versions, failures."""
+    stages = [stage["kind"] for stage in results.protocol.get("stages", ())]
+    known = [kind for kind in stages if kind in PRODUCTS]
+    rows = []
+    for preparation in results.preparations:
+        for size in results.sizes:
+            own = [r for r in results.realisations if r.key[:2] == (preparation, size)]
+            done = [sum(r.has(PRODUCTS[kind]) for r in own) for kind in known]
+            failed = sum(bool(r.failures or results.unreadable.get(r.key)) for r in own)
+            rows.append((preparation, size, results.planned(size), *done, failed))
+    done_names = {"prepare": "quenched", "shear": "sheared", "modes": "diagonalised", "structure": "structure checked"}
+    parts = [
+        paragraph(
+            "Stages: {}. Every realisation is an independent glass; each line counts them for one preparation and size.",
+            ", ".join(stages) or "none",
+        ),
+        table(["preparation", N, "planned", *(done_names[kind] for kind in known), "failed"], rows),
+    ]
+    if results.strangers:
+        parts.append(
+            note(
+                "{} realisations in this workspace were made with other settings. They are left out of everything.",
+                results.strangers,
+            )
+        )
+    if not results.realisations:
+        parts.append(note("There is no realisation yet. Run the protocol (again) to make them."))
+    parts.extend(_failures(results))
+    parts.append(table(["setting", "value"], _settings(results)))
+    if len(results.versions) > 1:
+        parts.append(
+            note("The realisations were made with {} different sets of versions, listed below.", len(results.versions))
+        )
+    parts.extend(
+        paragraph("Made with {}.", ", ".join(f"{name} {version}" for name, version in versions.items()))
+        for versions in results.versions
+    )
+    parts.append(details("The whole protocol", Markup("<pre>{}</pre>").format(json.dumps(results.protocol, indent=2))))
+    return Section("What was run", join(parts))
+
+
+def shear(results: Results) -> Section | None:
+    """Stress-strain curves."""
+    if results.stage("shear") is None and "steps" not in results.tables:
+        return None
+    figure = figures.stress_strain(results)
+    if figure is None:
+        return Section("Stress and strain", note("No realisation has been sheared yet."))
+    curves = results.analysis.stress_strain
+    rows = []
+    for (preparation, size), curve in curves.group_by("preparation", "n_particles", maintain_order=True):
+        reliable = curve.filter(pl.col("n_realisations") >= pl.col("n_realisations").max() / 2)
+        peak = reliable.row(int(reliable["stress_xy"].arg_max() or 0), named=True)
+        end = reliable.row(-1, named=True)
+        rows.append(
+            (
+                preparation,
+                size,
+                int(curve["n_realisations"].max()),  # type: ignore[arg-type]
+                number(peak["stress_xy"], peak["standard_error"]),
+                f"{peak['strain']:.3g}",
+                number(end["stress_xy"], end["standard_error"]),
+                f"{end['strain']:.3g}",
+            )
+        )
+    body = join(
+        [
+            paragraph(
+                "Athermal quasi-static simple shear; mean over realisations, bands are standard errors of the mean. Stress is "
+                "positive where it resists positive strain. An overshoot is the mark of a well-annealed glass."
+            ),
+            table(
+                ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"], rows
+            ),
+        ]
+    )
+    return Section(
+        "Stress and strain",
+        body,
+        (SectionFigure("stress_strain", figure, "Mean stress against strain; number of realisations in brackets."),),
+    )
+
+
+def instabilities(results: Results) -> Section | None:
+    """The strain to the next instability, and theta."""
+    if results.stage("shear") is None and "events" not in results.tables:
+        return None
+    figure = figures.minima(results, "gamma_min")
+    if figure is None:
+        return Section("Plastic instabilities", note("No realisation has been sheared beyond the strains of the analysis yet."))
+    parts = [
+        paragraph(
+            "{} is the mean strain from the state at strain <i>γ</i> to the next plastic instability. With a pseudo-gap "
+            "<i>P</i>(<i>x</i>) ~ <i>x</i><sup><i>θ</i></sup> it falls as <i>N</i><sup>−1/(1+<i>θ</i>)</sup>.",
+            GAMMA_MIN,
+        ),
+        _minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
+        _scaling_table(results, "gamma_min", THETA),
+        _events_table(results),
+        *_blind_spot(results),
+    ]
+    if any(strain > 0 for strain in results.settings.strains):
+        parts.append(
+            paragraph(
+                "At strains above 0 the ensemble is sampled at a fixed strain, not right after an avalanche: the distribution of "
+                "single values of <i>γ</i><sub>min</sub> is then flat at 0 and says nothing on {}, while the mean still scales with it "
+                "(App. G of the paper).",
+                THETA,
+            )
+        )
+    caption = Markup(
+        "Mean strain to the next instability against system size. Bars are standard errors of the mean, lines the fitted power laws "
+        "(dotted where the exponent is withheld), brackets the 95 % intervals of <i>θ</i>."
+    )
+    return Section("Plastic instabilities", join(parts), (SectionFigure("gamma_min", figure, _confidence(caption, results)),))
+
+
+def spectrum(results: Results) -> Section | None:
+    """Softest modes, participation ratio, density of quasi-localised modes, and alpha."""
+    if results.stage("modes") is None and "modes" not in results.tables:
+        return None
+    analysis = results.analysis
+    if not analysis.spectra:
+        refused = dict.fromkeys(str(e.refusal) for e in analysis.find(method="omega_min"))
+        return Section("Vibrational modes", note("No spectrum to show: {}.", "; ".join(refused)))
+    rows = [
+        (
+            s.preparation,
+            f"{s.strain:g}",
+            s.n_particles,
+            s.n_realisations,
+            f"{s.threshold:.3g}",
+            f"{s.plane_waves.first_frequency:.3g}" if s.plane_waves else None,
+            f"{s.omega_complete:.3g}",
+            f"{s.omega_max:.3g}",
+            s.limited_by,
+            *(f"{value:.2f}" if value is not None else None for value in s.threshold_scan),
+        )
+        for s in analysis.spectra
+    ]
+    custom = results.settings.participation_threshold is not None
+    parts = [
+        paragraph(
+            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds <i>e</i><sub>c</sub> count as "
+            "phonons and are removed. {} The fit window ends at the lowest of: 0.9 of the first phonon frequency, "
+            "<i>ω</i> = 1 (beyond, the density of this glass no longer follows its low-frequency power law), and the frequency up to "
+            "which the modes of <em>every</em> realisation are known{}.",
+            "The protocol sets <i>e</i>c."
+            if custom
+            else Markup(
+                "The threshold is the paper's, <i>N</i> <i>e</i><sub>c</sub> = 2000, but at most 1/3, half of what a standing plane wave has."
+            ),
+            "; the protocol sets it to omega_max instead of the first two" if results.settings.omega_max is not None else "",
+        ),
+        table(
+            [
+                "preparation",
+                "strain",
+                N,
+                "realisations",
+                Markup("<i>e</i><sub>c</sub>"),
+                "first phonon",
+                "complete up to",
+                "window up to",
+                "set by",
+                Markup("<i>α</i> at 0.8 <i>e</i><sub>c</sub>"),
+                Markup("<i>α</i> at 1.2 <i>e</i><sub>c</sub>"),
+            ],
+            rows,
+        ),
+        _minima_table(results, "omega_min", OMEGA_MIN, "no localised mode found"),
+        _scaling_table(results, "omega_min", ALPHA),
+        _moduli_table(results),
+        *(note("{}.", text[0].upper() + text[1:]) for text in analysis.notes),
+    ]
+    residual = results.tables["modes"]["residual"].max() if "residual" in results.tables["modes"].columns else None
+    if residual is not None:
+        parts.append(paragraph("Largest residual |<b>H</b>Ψ − λΨ| of all modes: {}.", f"{residual:.1e}"))
+    drawn = (
+        (
+            "omega_min",
+            figures.minima(results, "omega_min"),
+            Markup(
+                "Mean frequency of the softest quasi-localised mode against system size; bars, lines and brackets as for <i>γ</i><sub>min</sub>."
+            ),
+        ),
+        (
+            "participation",
+            figures.participation(results),
+            Markup(
+                "Participation ratio against frequency of all modes of the largest size. The horizontal line is <i>e</i><sub>c</sub>, the "
+                "dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>."
+            ),
+        ),
+        (
+            "density",
+            figures.density(results),
+            Markup(
+                "Density of quasi-localised modes, normalised to one over all 3<i>N</i> modes, with counting errors. The shaded "
+                "range is the fit window; the fit does not use the bins."
+            ),
+        ),
+        (
+            "windows",
+            figures.windows(results),
+            Markup(
+                "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring points share "
+                "modes. Where a curve is flat the result does not hang on the window."
+            ),
+        ),
+    )
+    return Section(
+        "Vibrational modes",
+        join(parts),
+        tuple(SectionFigure(name, figure, str(caption)) for name, figure, caption in drawn if figure is not None),
+    )
+
+
+def exponents(results: Results) -> Section:
+    """All exponents beside the prediction."""
+    analysis = results.analysis
+    rows = []
+    for estimate in analysis.estimates:
+        exponent = estimate.exponent
+        weak = estimate.status == "withheld"
+        value = number_with_interval(estimate)
+        rows.append(
+            (
+                estimate.preparation,
+                f"{estimate.strain:g}",
+                {"theta": THETA, "alpha": ALPHA}[estimate.quantity],
+                METHODS[estimate.method].format(size=estimate.n_particles, detector=estimate.detector or "no detector"),
+                Markup('<span class="weak">{}</span>').format(value) if weak else Markup("<strong>{}</strong>").format(value),
+                _counts(exponent.n_realisations) if exponent else None,
+                _remarks(estimate),
+            )
+        )
+    parts = [
+        paragraph(
+            "Brackets are {:.0%} intervals from resampling whole realisations, never points of one realisation. Numbers in grey are "
+            "withheld: the data do not carry them. An exponent from finite-size scaling needs {} sizes over a factor {:g}, {} "
+            "realisations at each, and no more than {:.0%} of them without a minimum; one from the spectrum needs {} modes in the window.",
+            results.settings.confidence,
+            MIN_SIZES,
+            MIN_SIZE_RATIO,
+            MIN_REALISATIONS,
+            MAX_CENSORED,
+            MIN_MODES,
+        ),
+        *_verdicts(results),
+        table(["preparation", "strain", "exponent", "from", "value", "realisations", "remarks"], rows),
+        paragraph(
+            "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself puts the "
+            "exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 lower.",
+            ALPHA,
+            THETA,
+            THETA,
+        ),
+    ]
+    figure = figures.exponents(results)
+    caption = _confidence(
+        Markup("Exponents against strain with 95 % intervals. Dashed: <i>θ</i> = 1/4. Grey, open: withheld."), results
+    )
+    return Section("Exponents", join(parts), (SectionFigure("exponents", figure, caption),) if figure is not None else ())
+
+
+def structure(results: Results) -> Section | None:
+    """Whether the samples are glasses."""
+    verdicts = results.tables.get("structure")
+    if verdicts is None:
+        return None if results.stage("structure") is None else Section("Structure", note("No sample has been checked yet."))
+    shares = [name for name in ("crystal_fraction", "largest_cluster", "demixing", "q6_mean") if name in verdicts.columns]
+    rows = []
+    for (preparation, size), group in verdicts.group_by("preparation", "n_particles", maintain_order=True):
+        cells = [
+            f"{group[name].mean():.3f} / {group[name].max():.3f}" if group[name].drop_nans().len() else None  # type: ignore[str-format]
+            for name in shares
+        ]
+        rows.append((preparation, size, group.height, int((~group["is_glass"]).sum()), *cells))
+    parts = [
+        paragraph("Mean / largest value over the realisations, from local bond order and the neighbours' types."),
+        table(["preparation", N, "checked", "not a glass", *(name.replace("_", " ") for name in shares)], rows),
+    ]
+    bad = verdicts.filter(~pl.col("is_glass"))
+    if bad.is_empty():
+        parts.append(paragraph("All {} checked samples are glasses: none crystallised or demixed.", verdicts.height))
+    elif results.settings.exclude_crystals:
+        parts.append(note("{} of {} samples are no glasses and are left out of all results.", bad.height, verdicts.height))
+    else:
+        parts.append(
+            note(
+                "{} of {} samples are no glasses, and are in all results: exclude_crystals is off.", bad.height, verdicts.height
+            )
+        )
+    if bad.height:
+        parts.append(
+            table(
+                ["preparation", N, "realisation", "reason"],
+                bad.head(MAX_ROWS).select("preparation", "n_particles", "realisation", "reason").iter_rows(),
+            )
+        )
+    figure = figures.structure(results)
+    drawn = (
+        (SectionFigure("structure", figure, "Mean pair correlation and structure factor of the quenched samples."),)
+        if figure
+        else ()
+    )
+    return Section("Structure", join(parts), drawn)
+
+
+# ---- pieces ----
+
+METHODS = {
+    "gamma_min": Markup("scaling of ⟨<i>γ</i><sub>min</sub>⟩ ({detector})"),
+    "omega_min": Markup("scaling of ⟨<i>ω</i><sub>min</sub>⟩"),
+    "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>), <i>N</i> = {size}"),
+    "prediction": Markup("eq. (9), from <i>θ</i> ({detector})"),
+}
+
+
+def number_with_interval(estimate: Estimate) -> str:
+    """The value with its interval, or a dash."""
+    exponent = estimate.exponent
+    if exponent is None:
+        return "–"
+    low, high = (f"{end:.2f}" if abs(end) < 100 else ("−∞" if end < 0 else "∞") for end in (exponent.low, exponent.high))
+    value = f"{exponent.value:.2f}" if abs(exponent.value) < 100 else "∞"
+    return f"{value} [{low}, {high}]".replace("-", "−")
+
+
+def _counts(counts: int | Mapping[int, int]) -> str:
+    if isinstance(counts, int):
+        return str(counts)
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} at each of {len(counts)} sizes"
+    return ", ".join(f"{n} at {size}" for size, n in counts.items())
+
+
+def _remarks(estimate: Estimate) -> str:
+    remarks = []
+    if estimate.refusal is not None:
+        remarks.append(
+            ("withheld: " if estimate.status == "withheld" else "weak, shown at the protocol's wish: ") + estimate.refusal
+        )
+    if isinstance(estimate.fit, FiniteSizeScaling) and estimate.fit.least_squares is not None:
+        least = estimate.fit.least_squares
+        remarks.append(f"the paper's least squares: {least.value:.2f} [{least.low:.2f}, {least.high:.2f}]")
+    if isinstance(estimate.fit, SpectrumFit):
+        remarks.append(f"{estimate.fit.n_modes} modes below omega = {(estimate.fit.exponent.window or (0, 0))[1]:.2f}")
+    if estimate.exponent is not None and estimate.method != "prediction":
+        remarks.extend(estimate.exponent.warnings)
+    return "; ".join(remarks).replace("-", "−") if estimate.method == "spectrum" else "; ".join(remarks)
+
+
+def _verdicts(results: Results) -> Iterator[Markup]:
+    """Measured alpha against predicted alpha, in words."""
+    analysis = results.analysis
+    for prediction in analysis.find(method="prediction"):
+        predicted = prediction.shown
+        if predicted is None:
+            continue
+        measured = (
+            *analysis.find(method="omega_min", preparation=prediction.preparation, strain=prediction.strain),
+            analysis.spectrum_estimate(prediction.preparation, prediction.strain),
+        )
+        said = [
+            Markup("{} from {} {}").format(
+                f"{m.shown.value:.2f}",
+                METHODS[m.method].format(size=m.n_particles),
+                "agrees"
+                if m.shown.low <= predicted.high and predicted.low <= m.shown.high
+                else Markup("<strong>disagrees</strong>"),
+            )
+            for m in measured
+            if m.shown is not None
+        ]
+        if said:
+            yield paragraph(
+                "{} at strain {:g}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the intervals).",
+                Markup("<b>{}</b>").format(prediction.preparation),
+                prediction.strain,
+                ALPHA,
+                predicted.value,
+                predicted.low,
+                predicted.high,
+                Markup(", ").join(said),
+            )
+
+
+def _failures(results: Results) -> Iterator[Markup]:
+    if not results.failures:
+        return
+    kinds = Counter((failure.stage, failure.error) for _, failure in results.failures)
+    yield note(
+        "{} failures: {}. The other realisations are unharmed.",
+        len(results.failures),
+        ", ".join(f"{n} × {error} in {stage}" for (stage, error), n in sorted(kinds.items())),
+    )
+    rows = [
+        (*realisation.key, failure.stage, failure.error, failure.message)
+        for realisation, failure in results.failures[:MAX_ROWS]
+    ]
+    listed = f"The first {MAX_ROWS} failures" if len(results.failures) > MAX_ROWS else "All failures"
+    yield details(listed, table(["preparation", N, "realisation", "stage", "error", "message"], rows))
+
+
+def _settings(results: Results) -> Iterator[tuple[str, Any]]:
+    protocol = results.protocol
+    yield "protocol hash", Markup("<code>{}</code>").format(results.hash)
+    yield "root seed", str(protocol.get("seed", "–"))
+    engine = protocol.get("engine", "–")
+    yield "engine", engine.get("kind", "–") if isinstance(engine, Mapping) else str(engine)
+    yield "number density", f"{results.density:g}"
+    for stage in protocol.get("stages", ()):
+        yield f"stage {stage['kind']}", _inline({key: value for key, value in stage.items() if key != "kind"}) or "defaults"
+    for name, preparation in protocol.get("ensemble", {}).get("preparations", {}).items():
+        yield f"preparation {name}", _inline(preparation)
+    yield "analysis", _inline(protocol.get("analysis", {})) or "defaults"
+
+
+def _inline(settings: Any) -> str:
+    if not isinstance(settings, Mapping):
+        return json.dumps(settings)
+    return ", ".join(
+        f"{name} = {json.dumps(value) if not isinstance(value, str) else value}" for name, value in settings.items()
+    )
+
+
+def _minima_table(results: Results, quantity: str, symbol: Markup, censored: str) -> Markup:
+    rows = results.analysis.minima.filter(pl.col("quantity") == quantity)
+    several = rows["detector"].n_unique() > 1
+    return table(
+        ["preparation", "strain", *(["detector"] if several else []), N, "realisations", censored, symbol],
+        (
+            (
+                row["preparation"],
+                f"{row['strain']:g}",
+                *([row["detector"]] if several else []),
+                row["n_particles"],
+                row["n_realisations"],
+                row["n_censored"],
+                number(row["mean"], row["standard_error"]),
+            )
+            for row in rows.iter_rows(named=True)
+        ),
+    )
+
+
+def _scaling_table(results: Results, method: str, symbol: Markup) -> Markup:
+    """How well the power law holds: drift from size to size, goodness of fit, and the plateau as its alternative."""
+    rows = []
+    for estimate in results.analysis.find(method=method):
+        fit = estimate.fit
+        if isinstance(fit, FiniteSizeScaling):
+            pairs = zip(fit.sizes, fit.sizes[1:], fit.local_exponents, strict=False)
+            rows.append(
+                (
+                    estimate.preparation,
+                    f"{estimate.strain:g}",
+                    ", ".join(f"{value:.2f} ({a}–{b})" for a, b, value in pairs),
+                    f"{fit.p_value:.2g}" if fit.p_value == fit.p_value else None,
+                    f"{fit.p_plateau:.2g}" if fit.p_plateau == fit.p_plateau else None,
+                )
+            )
+    if not rows:
+        return Markup("")
+    return table(
+        [
+            "preparation",
+            "strain",
+            Markup("{} between neighbouring sizes").format(symbol),
+            Markup("<i>p</i> of the power law"),
+            Markup("<i>p</i> of {} = 0").format(symbol),
+        ],
+        rows,
+        "Is it a power law? A small p speaks against it.",
+    )
+
+
+def _events_table(results: Results) -> Markup:
+    events, steps = results.tables.get("events"), results.tables.get("steps")
+    if events is None or steps is None or events.is_empty():
+        return Markup("")
+    keys = ["preparation", "n_particles"]
+    travelled = (
+        steps.group_by(*keys, "realisation")
+        .agg(pl.col("strain").max() - pl.col("strain").min())
+        .group_by(keys)
+        .agg(pl.col("strain").sum())
+    )
+    summary = (
+        events.group_by(keys)
+        .agg(pl.len().alias("n"), pl.col("stress_drop").mean(), pl.col("energy_drop").mean(), pl.col("q").median())
+        .join(travelled, on=keys)
+        .sort(keys)
+    )
+    rows = [
+        (
+            r["preparation"],
+            r["n_particles"],
+            r["n"],
+            f"{r['n'] / r['strain']:.3g}",
+            f"{r['stress_drop']:.3g}",
+            f"{r['energy_drop']:.2e}",
+            f"{r['q']:.3g}",
+        )
+        for r in summary.iter_rows(named=True)
+    ]
+    return table(
+        [
+            "preparation",
+            N,
+            "events",
+            "per unit strain",
+            "mean stress drop",
+            "mean energy drop per particle",
+            Markup("median <i>Q</i>"),
+        ],
+        rows,
+        "Instabilities over the whole strain, all realisations that were sheared",
+    )
+
+
+def _moduli_table(results: Results) -> Markup:
+    moduli = results.analysis.moduli
+    if moduli.is_empty():
+        return Markup("")
+    rows = [
+        (
+            r["preparation"],
+            f"{r['strain']:g}",
+            r["n_particles"],
+            r["n_realisations"],
+            *(number(r[name], r[f"{name}_error"]) for name in ("shear_modulus", "bulk_modulus", "pressure")),
+        )
+        for r in moduli.iter_rows(named=True)
+    ]
+    return details(
+        "Elastic moduli", table(["preparation", "strain", N, "realisations", "shear modulus", "bulk modulus", "pressure"], rows)
+    )
+
+
+def _blind_spot(results: Results) -> Iterator[Markup]:
+    """What the threshold detector cannot see, in numbers of this run."""
+    stage = results.stage("shear") or {}
+    detector = stage.get("detector", "threshold")
+    settings = detector if isinstance(detector, Mapping) else {"kind": detector}
+    if settings.get("kind") != "threshold":
+        yield paragraph("Instabilities were located by the detector <b>{}</b>.", settings.get("kind") or "none")
+        return
+    threshold = float(settings.get("q_c", 100.0))
+    increment = float(stage.get("increment", 1e-4))
+    jumps = ", ".join(f"{threshold * increment * results.box_length(size):.2f} (N = {size})" for size in results.sizes)
+    yield note(
+        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> d<i>γ</i>. "
+        "Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, so that larger systems miss "
+        "more, which bends {} and with it {}. In slowly quenched glasses most first events are smaller than that.",
+        jumps,
+        GAMMA_MIN,
+        THETA,
+    )
+
+
+def _confidence(caption: Markup, results: Results) -> str:
+    return str(caption).replace("95 %", f"{100 * results.settings.confidence:g} %")

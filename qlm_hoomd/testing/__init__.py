@@ -1,0 +1,29 @@
+"""Conformance suites: what every plugin of a group must do. A plugin's test file inherits one and names what to test.
+
+    from qlm_hoomd.testing import PotentialConformance
+
+    class TestMyPotential(PotentialConformance):
+        potential = MyPotential(...)
+
+The suites need no test runner but one that calls methods named ``test_*``, such as pytest. They run in an environment in
+which the plugin's distribution is installed, since being found there is part of the contract.
+"""
+
+from __future__ import annotations
+
+from qlm_hoomd.testing.engines import EngineConformance
+from qlm_hoomd.testing.executors import ExecutorConformance
+from qlm_hoomd.testing.potentials import PotentialConformance
+from qlm_hoomd.testing.sections import ReportSectionConformance
+from qlm_hoomd.testing.settings import DetectorConformance, SettingsConformance
+from qlm_hoomd.testing.stages import StageConformance
+
+__all__ = [
+    "DetectorConformance",
+    "EngineConformance",
+    "ExecutorConformance",
+    "PotentialConformance",
+    "ReportSectionConformance",
+    "SettingsConformance",
+    "StageConformance",
+]

@@ -1,0 +1,178 @@
+"""What every engine must do."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from qlm_hoomd.box import Box
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.preparation import random_start
+from qlm_hoomd.registry import ENGINES
+from qlm_hoomd.testing.settings import SettingsConformance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydantic import BaseModel
+
+    from qlm_hoomd.engines.base import Engine, EngineSettings
+
+
+class EngineConformance(SettingsConformance):
+    """Suite for engines. It makes glasses of a few hundred particles, seconds of work for an engine on one core.
+
+    Attributes:
+        settings: settings of the engine to test.
+        model: the glass.
+        n_particles: size of the test glass.
+        tolerance: max|F| to relax to.
+        accuracy: relative accuracy of measured quantities against numerical derivatives of the energy.
+        bitwise: whether two runs with the same seed give the same bits; else they must agree to ``accuracy``.
+    """
+
+    group = ENGINES
+    settings: ClassVar[EngineSettings]
+    model: ClassVar[GlassModel] = GlassModel()
+    n_particles: ClassVar[int] = 200
+    tolerance: ClassVar[float] = 1e-10
+    accuracy: ClassVar[float] = 1e-6
+    bitwise: ClassVar[bool] = True
+
+    def settings_under_test(self) -> BaseModel:
+        """The engine's settings."""
+        return self.settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """A fresh engine for each test."""
+        return self.settings.build(self.model)
+
+    @cached_property
+    def start(self) -> Glass:
+        """A strained configuration that is not at rest."""
+        return random_start(self.model, self.n_particles, np.random.default_rng(7)).at_strain(0.3)
+
+    def test_describes_itself_in_json(self) -> None:
+        """What goes into the provenance of products can be stored."""
+        assert json.loads(json.dumps(self.engine.describe())), "expected name, version and settings"
+
+    def test_relax_reaches_a_minimum(self) -> None:
+        """`relax` ends below the tolerance, by its own report and by `measure`."""
+        glass, report = self.engine.relax(self.start, tolerance=self.tolerance)
+        self._assert_at_rest(glass, report.max_force)
+
+    def test_descend_reaches_a_minimum(self) -> None:
+        """`descend` ends below the tolerance, by its own report and by `measure`."""
+        glass, report = self.engine.descend(self.start, tolerance=self.tolerance)
+        self._assert_at_rest(glass, report.max_force)
+
+    def test_relax_of_a_minimum_stays_there(self) -> None:
+        """A glass at rest is left where it is."""
+        glass, _ = self.engine.relax(self.start, tolerance=self.tolerance)
+        again, _ = self.engine.relax(glass, tolerance=self.tolerance)
+        moved = float(np.abs(again.nonaffine_displacement(glass)).max())
+        assert moved < 1e-6, f"a particle of a glass at rest moved by {moved:.3g}"
+
+    def test_forces_are_the_gradient_of_the_energy(self) -> None:
+        """The largest force is that of the numerical gradient, around a displaced particle."""
+        glass, _ = self.engine.relax(self.start, tolerance=self.tolerance)
+        positions_nc = glass.positions.copy()
+        positions_nc[0] += (0.02, -0.01, 0.015)
+        glass = glass.moved(positions_nc)
+        distance_n = np.linalg.norm(glass.box.minimum_image(positions_nc - positions_nc[0]), axis=1)
+        near = np.flatnonzero(distance_n < self.model.potential.largest_cutoff + 0.1)
+        step = 1e-5
+        force_nc = np.zeros((len(near), 3))
+        for row, particle in enumerate(near):
+            for axis in range(3):
+                shift_nc = np.zeros_like(positions_nc)
+                shift_nc[particle, axis] = step
+                difference = self._energy(glass, positions_nc + shift_nc) - self._energy(glass, positions_nc - shift_nc)
+                force_nc[row, axis] = -difference / (2 * step)
+        largest = float(np.linalg.norm(force_nc, axis=1).max())
+        self._assert_close("max_force", self.engine.measure(glass).max_force, largest)
+
+    def test_stress_is_the_strain_derivative_of_the_energy(self) -> None:
+        """stress_xy = dU/dgamma / V."""
+        step = 1e-6
+        up, down = (self._total_energy(self.start.sheared(sign * step)) for sign in (1, -1))
+        expected = (up - down) / (2 * step) / self.start.box.volume
+        self._assert_close("stress_xy", self.engine.measure(self.start).stress_xy, expected)
+
+    def test_pressure_is_the_volume_derivative_of_the_energy(self) -> None:
+        """pressure = -dU/dV."""
+        step = 1e-6
+        up, down = (self._total_energy(_scaled(self.start, 1 + sign * step)) for sign in (1, -1))
+        # V = L^3: dU/dV = (dU/ds) / (3 V) for a scale factor s.
+        expected = -(up - down) / (2 * step) / (3 * self.start.box.volume)
+        self._assert_close("pressure", self.engine.measure(self.start).pressure, expected)
+
+    def test_measures_the_same_after_a_flip_of_the_box(self) -> None:
+        """Simple shear by a whole box length maps the lattice of images on itself."""
+        here = self.engine.measure(self.start)
+        there = self.engine.measure(Glass(self.start.positions, self.start.typeid, self.start.box, self.start.strain - 1.0))
+        for name in ("energy", "stress_xy", "pressure", "max_force"):
+            self._assert_close(name, getattr(there, name), getattr(here, name))
+
+    def test_leaves_the_glass_alone(self) -> None:
+        """A glass is a value: no call changes it, and types and strain stay what they are."""
+        before_nc, strain = self.start.positions.copy(), self.start.strain
+        rng = np.random.default_rng(3)
+        self.engine.measure(self.start)
+        glass, _ = self.engine.relax(self.start, tolerance=self.tolerance)
+        self.engine.run(self.start, duration=0.1, temperature=self.model.T0, rng=rng)
+        assert np.array_equal(self.start.positions, before_nc)
+        assert self.start.strain == strain
+        assert glass.strain == strain
+        assert np.array_equal(glass.typeid, self.start.typeid)
+
+    def test_same_seed_same_run(self) -> None:
+        """The generator is the only source of randomness."""
+        ends = [self._run(seed) for seed in (11, 11, 12)]
+        if self.bitwise:
+            assert np.array_equal(ends[0].positions, ends[1].positions), "two runs with the same seed differ"
+        else:
+            moved = float(np.abs(ends[0].nonaffine_displacement(ends[1])).max())
+            assert moved < self.accuracy, f"two runs with the same seed differ by {moved:.3g}"
+        assert not np.allclose(ends[0].positions, ends[2].positions), "the seed has no effect"
+
+    def test_history_of_the_engine_does_not_matter(self) -> None:
+        """A realisation must not depend on what the same engine did before it."""
+        fresh_engine = self.settings.build(self.model)
+        fresh, _ = fresh_engine.relax(self.start, tolerance=self.tolerance)
+        self._run(5)
+        used, _ = self.engine.relax(self.start, tolerance=self.tolerance)
+        if self.bitwise:
+            assert np.array_equal(used.positions, fresh.positions)
+        else:
+            assert float(np.abs(used.nonaffine_displacement(fresh)).max()) < self.accuracy
+
+    def _run(self, seed: int) -> Glass:
+        rng = np.random.default_rng(seed)
+        glass, _ = self.engine.run(self.start, duration=0.5, temperature=self.model.T0, rng=rng)
+        return glass
+
+    def _total_energy(self, glass: Glass) -> float:
+        return self.engine.measure(glass).energy * glass.n_particles
+
+    def _energy(self, glass: Glass, positions_nc: NDArray[np.float64]) -> float:
+        return self._total_energy(glass.moved(positions_nc))
+
+    def _assert_at_rest(self, glass: Glass, reported: float) -> None:
+        measured = self.engine.measure(glass).max_force
+        assert measured < self.tolerance, f"max|F| = {measured:.3g}; expected less than {self.tolerance:g}"
+        assert reported < self.tolerance, f"the report says max|F| = {reported:.3g}"
+
+    def _assert_close(self, name: str, value: float, expected: float) -> None:
+        assert abs(value - expected) <= self.accuracy * abs(expected), f"{name} = {value:.12g}; expected {expected:.12g}"
+
+
+def _scaled(glass: Glass, factor: float) -> Glass:
+    box = Box.at_strain(factor * glass.box.length, glass.strain)
+    return Glass(factor * glass.positions, glass.typeid, box, glass.strain)

@@ -1,0 +1,191 @@
+"""An ensemble on disk whose exponents are known, shaped like the real thing but drawn at random. No glass was harmed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+DENSITY = 0.82
+SHEAR_MODULUS, BULK_MODULUS = 12.6, 87.0
+PREFACTOR = 2e-3  # of the density of quasi-localised modes per 3 N
+METADATA = {"qlm_hoomd": json.dumps({"protocol_hash": "synthetic", "engine": {"kind": "cpu"}, "versions": {"qlm_hoomd": "0.1.0"}})}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the truth is.
+
+    Args:
+        sizes: particle numbers.
+        realisations: per size and preparation.
+        preparations: by name, (theta, alpha, yield stress).
+        strains: at which there are modes.
+        strain_max: end of the shear.
+        analysis: section of the protocol.
+    """
+
+    sizes: tuple[int, ...] = (500, 1000, 2000)
+    realisations: int = 40
+    preparations: tuple[tuple[str, float, float, float], ...] = (("rapid", 0.5, 4.0, 0.55),)
+    strains: tuple[float, ...] = (0.0,)
+    strain_max: float = 0.2
+    analysis: tuple[tuple[str, Any], ...] = ()
+    seed: int = 1
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """As ``protocol.json`` has it."""
+        return {
+            "name": "synthetic",
+            "seed": 7,
+            "model": {"density": DENSITY},
+            "engine": {"kind": "cpu"},
+            "ensemble": {
+                "n_particles": list(self.sizes),
+                "preparations": {name: {"quench": name} for name, *_ in self.preparations},
+                "realisations": self.realisations,
+            },
+            "stages": [
+                {"kind": "prepare"},
+                {"kind": "shear", "strain_max": self.strain_max, "increment": 1e-4, "frames": [], "detector": {"kind": "threshold", "q_c": 100.0}},
+                {"kind": "modes", "count": 20, "strains": list(self.strains)},
+                {"kind": "structure"},
+            ],
+            "analysis": dict(self.analysis),
+        }
+
+    @property
+    def hash(self) -> str:
+        """Hash of the protocol."""
+        settings = {name: self.protocol[name] for name in ("model", "engine", "stages")}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    def write(self, directory: Path, *, without: tuple[str, ...] = ()) -> Path:
+        """Write the workspace, leaving out the products named in ``without``, and return ``directory``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "protocol.json").write_text(json.dumps(self.protocol, indent=2))
+        rng = np.random.default_rng(self.seed)
+        for name, theta, alpha, yield_stress in self.preparations:
+            for size in self.sizes:
+                for index in range(self.realisations):
+                    point = {
+                        "protocol_hash": self.hash, "n_particles": size, "preparation": name,
+                        "preparation_settings": {"quench": name}, "seed": 7, "realisation": index,
+                    }  # fmt: skip
+                    path = directory / "workspace" / hashlib.md5(json.dumps(point).encode()).hexdigest()
+                    path.mkdir(parents=True)
+                    (path / "signac_statepoint.json").write_text(json.dumps(point))
+                    (path / "quenched.gsd").touch()
+                    events = gaps(rng, size, theta, self.strain_max)
+                    tables = {
+                        "events": event_table(rng, events),
+                        "steps": step_table(rng, events, yield_stress, size, self.strain_max),
+                        "modes": pl.concat([mode_table(rng, size, alpha, strain) for strain in self.strains]),
+                        "moduli": moduli_table(rng, size, self.strains),
+                        "structure": structure_table(rng),
+                        "structure_functions": function_table(rng),
+                    }
+                    for product, table in tables.items():
+                        if product not in without:
+                            table.write_parquet(path / f"{product}.parquet", metadata=METADATA)
+        return directory
+
+
+def gaps(rng: np.random.Generator, size: int, theta: float, strain_max: float) -> np.ndarray:
+    """Strains of the events: the first is a Weibull minimum, later gaps are memoryless with the same scaling."""
+    scale = 1.4 * size ** (-1 / (1 + theta))
+    first = scale * rng.weibull(1 + theta)
+    later = first + np.cumsum(rng.exponential(scale, int(6 * strain_max / scale) + 20))
+    events = np.concatenate([[first], later])
+    return events[events < strain_max]
+
+
+def event_table(rng: np.random.Generator, events: np.ndarray) -> pl.DataFrame:
+    """events.parquet."""
+    n = events.size
+    return pl.DataFrame(
+        {
+            "strain_before": events - 5e-7, "strain_after": events + 5e-7, "strain_c": events,
+            "gamma_min": np.diff(events, prepend=0.0), "q": rng.uniform(1e4, 1e5, n),
+            "stress_drop": rng.exponential(0.02, n), "energy_drop": rng.exponential(1e-3, n), "detector": ["threshold"] * n,
+        },
+        schema_overrides={"detector": pl.String},
+    )  # fmt: skip
+
+
+def step_table(rng: np.random.Generator, events: np.ndarray, yield_stress: float, size: int, strain_max: float) -> pl.DataFrame:
+    """steps.parquet: a saw-tooth about a curve that saturates at ``yield_stress``, beyond an overshoot if it is large."""
+    strain = np.unique(np.round(np.concatenate([np.linspace(0, strain_max, 150), events - 5e-7, events + 5e-7]), 9))
+    overshoot = 0.3 * max(yield_stress - 0.55, 0) * np.exp(-(((strain - 0.1) / 0.04) ** 2)) if yield_stress > 0.55 else 0.0
+    mean = 0.55 * np.tanh(SHEAR_MODULUS * strain / 0.55) + 4 * overshoot
+    last = np.concatenate([[0.0], events])[np.searchsorted(events, strain)]
+    saw = 0.5 * SHEAR_MODULUS * (strain - last - np.diff(events, prepend=0.0).mean())
+    stress = mean + np.where(strain < events[0] if events.size else True, 0.0, saw * 0.3) + rng.normal(0, 2 / size**0.5)
+    zeros = np.zeros(strain.size)
+    return pl.DataFrame(
+        {
+            "strain": strain, "increment": np.diff(strain, prepend=0.0), "stress_xy": stress, "energy": 5.78 + zeros,
+            "q": zeros + 2.0, "max_force": zeros + 1e-11, "force_evaluations": np.full(strain.size, 4),
+        }
+    )  # fmt: skip
+
+
+def mode_table(rng: np.random.Generator, size: int, alpha: float, strain: float, count: int = 20) -> pl.DataFrame:
+    """modes.parquet: a Poisson process of density 3 N A omega^alpha, and broadened phonon bands; the lowest ``count``."""
+    top = 2.5
+    local = top * rng.random(rng.poisson(3 * size * PREFACTOR * top ** (1 + alpha) / (1 + alpha))) ** (1 / (1 + alpha))
+    first = np.sqrt(SHEAR_MODULUS / DENSITY) * 2 * np.pi * (DENSITY / size) ** (1 / 3)
+    phonons = np.concatenate([first * np.sqrt(n) * rng.normal(1, 0.03, 2 * d) for n, d in ((1, 6), (2, 12), (3, 8))])
+    e_local = np.minimum(120 / size * rng.lognormal(0, 0.5, local.size), 0.3)
+    e_phonon = np.clip(rng.normal(0.5, 0.06, phonons.size), 0.36, 0.66)
+    frequency, e = np.concatenate([local, phonons]), np.concatenate([e_local, e_phonon])
+    order = np.argsort(frequency)[:count]
+    return pl.DataFrame(
+        {
+            "strain": np.full(order.size, strain), "index": np.arange(order.size, dtype=np.int32),
+            "eigenvalue": frequency[order] ** 2, "frequency": frequency[order], "participation_ratio": e[order],
+            "residual": np.full(order.size, 1e-11),
+        }
+    )  # fmt: skip
+
+
+def moduli_table(rng: np.random.Generator, size: int, strains: tuple[float, ...]) -> pl.DataFrame:
+    """moduli.parquet."""
+    n = len(strains)
+    noise = rng.normal(0, 1, n) * (1000 / size) ** 0.5
+    return pl.DataFrame(
+        {
+            "strain": list(strains), "shear_modulus": SHEAR_MODULUS + noise, "bulk_modulus": BULK_MODULUS + 0.2 * noise,
+            "born_shear_modulus": 29.6 + 0 * noise, "pressure": 18.9 + 0.03 * noise, "energy": 5.78 + 0 * noise,
+            "stress_xy": 0.1 * noise,
+        }
+    )  # fmt: skip
+
+
+def structure_table(rng: np.random.Generator, reason: str = "") -> pl.DataFrame:
+    """structure.parquet, of a glass unless there is a reason against it."""
+    return pl.DataFrame(
+        {
+            "strain": [0.0], "crystal_fraction": [0.9 if reason else abs(rng.normal(0, 0.002))], "q6_mean": [rng.normal(0.4, 0.005)],
+            "demixing": [rng.normal(-0.03, 0.01)], "is_glass": [not reason], "reason": [reason],
+        }
+    )  # fmt: skip
+
+
+def function_table(rng: np.random.Generator) -> pl.DataFrame:
+    """structure_functions.parquet."""
+    r, q = np.arange(0.01, 3.5, 0.02), np.arange(0.5, 15, 0.15)
+    g = np.where(r > 0.9, 1 + 1.8 * np.exp(-1.5 * (r - 0.9)) * np.cos(6.2 * (r - 1.2)), 0.0) + rng.normal(0, 0.02, r.size) * (r > 0.9)
+    s = 0.05 + np.exp(-((q - 6.2) ** 2)) * 2.5 + 0.95 / (1 + np.exp(-(q - 6)))
+    return pl.concat(
+        [
+            pl.DataFrame({"kind": ["rdf"] * r.size, "x": r, "y": g}),
+            pl.DataFrame({"kind": ["sq"] * q.size, "x": q, "y": s}),
+        ]
+    )
