@@ -46,6 +46,10 @@ class ConvergenceError(QlmError):
         super().__init__(message)
 
 
+class BlowUpError(QlmError):
+    """A state left the region where its numbers mean anything: an integration step was too long."""
+
+
 class InsufficientStatistics(QlmError):
     """The data do not carry the number that was asked for.
 

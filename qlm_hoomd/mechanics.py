@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+import scipy.sparse.linalg as spl
 
 from qlm_hoomd import kernels
 from qlm_hoomd.neighbors import NeighborCandidates
@@ -106,6 +107,14 @@ class Bonds:
             self.owner_r, self.first_r, self.j_p, self.r_pc, self.phi_kp[1], self.phi_kp[2], np.ascontiguousarray(vectors_nc), out_nc
         )
         return out_nc
+
+    def largest_eigenvalue(self, tolerance: float = 1e-2) -> float:
+        """Largest eigenvalue of the Hessian [energy / length^2], by Lanczos to a relative ``tolerance``, from below."""
+        size = 3 * self.n_particles
+        operator = spl.LinearOperator((size, size), matvec=lambda x: self.product(x.reshape(-1, 3)).ravel(), dtype=np.float64)
+        # The same start every time: the same configuration gives the same bytes.
+        start_d = np.random.default_rng(0).normal(size=size)
+        return float(spl.eigsh(operator, k=1, which="LA", v0=start_d, tol=tolerance, return_eigenvectors=False)[0])
 
     def mixed_derivative(self, gradient_cc: NDArray[np.float64] = SHEAR_XY) -> NDArray[np.float64]:
         """((N, 3) ndarray) Xi = d2U / (dr dgamma) for the deformation dr = gamma E . r [energy / length].

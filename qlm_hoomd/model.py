@@ -6,6 +6,7 @@ polydisperse model and the published force field of matscipy support it, and the
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -88,5 +89,5 @@ class GlassModel(BaseModel):
 
     def smallest_system(self) -> int:
         """Smallest N whose box, at its largest tilt of 1/2, holds twice the cut-off between opposite faces."""
-        length = 2.0 * self.potential.largest_cutoff * np.sqrt(1.25)
-        return int(np.ceil(self.density * length**3))
+        length = 2.0 * self.potential.largest_cutoff * math.sqrt(1.25)
+        return math.ceil(self.density * length**3)

@@ -186,13 +186,13 @@ def _factored(bonds: Bonds, k: int) -> tuple[NDArray[np.float64], float]:
         _, vector_dm = spl.eigsh(matrix, k=k, sigma=-_SHIFT, OPinv=inverse, which="LM", v0=_start_vector(size), ncv=_basis(k, size))
     except spl.ArpackError as error:
         raise ConvergenceError(f"shift-invert Lanczos did not converge: {error}") from None
-    return vector_dm, _largest_eigenvalue(bonds)
+    return vector_dm, bonds.largest_eigenvalue()
 
 
 def _filtered(bonds: Bonds, k: int) -> tuple[NDArray[np.float64], float]:
     """Lanczos on T_n((H - c) / h), which is large below a cut and of order one above it."""
     size = 3 * bonds.n_particles
-    top = 1.05 * _largest_eigenvalue(bonds)
+    top = 1.05 * bonds.largest_eigenvalue()
     # Debye's count of modes below omega, with omega_D from the mean eigenvalue, places the cut; it errs on the high side.
     trace = float((12.0 * bonds.phi_kp[1] + 8.0 * bonds.phi_kp[2] * (bonds.r_pc**2).sum(axis=1)).sum())
     cut = 1.5 * (5.0 / 3.0) * trace / size * ((k + 10) / size) ** (2.0 / 3.0)
@@ -230,13 +230,6 @@ def _chebyshev_operator(bonds: Bonds, cut: float, top: float) -> spl.LinearOpera
 
 def _basis(k: int, size: int) -> int:
     return min(size - 1, max(2 * k + 1, k + 30))
-
-
-def _largest_eigenvalue(bonds: Bonds) -> float:
-    size = 3 * bonds.n_particles
-    operator = spl.LinearOperator((size, size), matvec=lambda x: bonds.product(x.reshape(-1, 3)).ravel(), dtype=np.float64)
-    value = spl.eigsh(operator, k=1, which="LA", v0=_start_vector(size), tol=1e-3, return_eigenvectors=False)
-    return float(value[0])
 
 
 def _rayleigh_ritz(

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import (
@@ -240,7 +241,7 @@ def load_protocol(path: Path) -> Protocol:
 
 
 def build_protocol(
-    settings: Mapping[str, Any], *, path: Path | None = None, lines: Mapping[Location, int] | None = None
+    settings: Mapping[str, Any], *, path: Path | None = None, lines: Mapping[Location, int] = MappingProxyType({})
 ) -> Protocol:
     """The protocol with these settings, e.g. a dictionary built in a script.
 
@@ -255,12 +256,13 @@ def build_protocol(
     try:
         return Protocol.model_validate(settings)
     except ValidationError as error:
-        problems = {_problem(detail, settings, lines or {}) for detail in error.errors(include_url=False)}
-        ordered = sorted(problems, key=lambda problem: (problem[0] or 0, problem[1]))
-        shown = ordered[:_MAX_PROBLEMS]
-        if len(ordered) > len(shown):
-            shown.append((None, f"{len(ordered) - len(shown)} more problems; correct these first."))
-        raise ProtocolError(path, shown) from None
+        details = sorted(
+            error.errors(include_url=False), key=lambda detail: _line(_locate(detail["loc"], settings)[0], lines) or 0
+        )
+        problems = [_problem(detail, settings, lines) for detail in details[:_MAX_PROBLEMS]]
+        if len(details) > _MAX_PROBLEMS:
+            problems.append((None, f"{len(details) - _MAX_PROBLEMS} more problems; correct these first."))
+        raise ProtocolError(path, list(dict.fromkeys(problems))) from None
 
 
 def schema() -> dict[str, Any]:
@@ -287,7 +289,6 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
     """Line and sentence of one of pydantic's errors."""
     kind, context = detail["type"], detail.get("ctx", {})
     place, found = _locate(detail["loc"], settings)
-    line = next((lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in lines), None)
     where = _dotted(place)
     if kind == "missing":
         description = _properties(place[:-1], settings).get(str(place[-1]), {}).get("description", "a value")
@@ -311,7 +312,12 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
                 expected = re.sub(pattern, words, expected)
         subject = f"key '{_short(place[-1])}' of {_dotted(place[:-1])}" if "[key]" in detail["loc"] else where
         text = f"{subject} {_shown(detail['input'])}; expected {expected}"
-    return line, text if text.endswith((".", "?")) else text + "."
+    return _line(place, lines), text if text.endswith((".", "?")) else text + "."
+
+
+def _line(place: Location, lines: Mapping[Location, int]) -> int | None:
+    """The line of a place, or of what holds it."""
+    return next((lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in lines), None)
 
 
 def _locate(location: Location, settings: Any) -> tuple[Location, bool]:
@@ -512,5 +518,4 @@ class _Plain:
         return self._refuse(place, f"a value of the YAML type {type(value).__name__}; expected text, a number, true or false.")
 
     def _refuse(self, place: Location, message: str) -> Any:
-        line = next((self.lines[place[:end]] for end in range(len(place), -1, -1) if place[:end] in self.lines), None)
-        raise ProtocolError(self.path, [(line, message)])
+        raise ProtocolError(self.path, [(_line(place, self.lines), message)])

@@ -41,7 +41,7 @@ class CPUEngineSettings(EngineSettings):
         0.5, description="time constant of the stochastic velocity rescaling thermostat [t_c]"
     )
     accuracy: Annotated[float, Field(gt=0, le=0.1)] = Field(
-        1e-3, description="largest local error of a position in one step of overdamped descent [length]"
+        3e-4, description="largest local error of a position in one step of overdamped descent [length]"
     )
     reach: Annotated[float, Field(gt=0, le=0.5)] = Field(
         0.05, description="displacement beyond which Newton hands a relaxation over to overdamped descent [length]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future
@@ -146,4 +147,6 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _cause(exitcode: int) -> str:
+    if exitcode == -signal.SIGKILL:
+        return "killed by SIGKILL (out of memory? try fewer workers)"
     return f"killed by signal {-exitcode}" if exitcode < 0 else f"with exit code {exitcode}"

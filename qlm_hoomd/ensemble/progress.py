@@ -50,7 +50,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         n_done = self.n_total - len(self.waiting)
-        already = f", {n_done} of them done already" if n_done else ""
+        already = f", {n_done if self.waiting else 'all'} of them done already" if n_done else ""
         self._print(f"{self.n_total} realisations in {self.workspace.directory}{already}")
         if self.console.is_terminal:
             self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4, transient=True)

@@ -61,8 +61,8 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor) -> Wor
             (realisation for realisation in workspace.realisations if realisation.state(protocol) != "done"),
             key=lambda realisation: -realisation.n_particles,
         )
-        if unfinished:
-            with Progress(workspace, unfinished) as progress:
+        with Progress(workspace, unfinished) as progress:
+            if unfinished:
                 executor.run(directory, [realisation.id for realisation in unfinished], progress.finished)
     return workspace
 
@@ -89,17 +89,18 @@ def record_death(directory: Path, job_id: str, message: str) -> Outcome:
     stage = next(stage for stage in workspace.protocol.stages if not realisation.is_done(stage))
     failure = Failure(stage_kind(stage), "ProcessDied", message)
     realisation.record_failure(stage, failure)
+    (workspace.running_directory / job_id).unlink(missing_ok=True)
     return Outcome(job_id, 0.0, failure)
 
 
 def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice) -> Failure | None:
-    context: StageContext | None = None
     for stage in protocol.stages:
         if not realisation.is_done(stage):
             voice.stage = stage_kind(stage)
             voice.say("started")
             try:
-                context = context or _context(protocol, realisation, voice)
+                # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
+                context = _context(protocol, realisation, voice)
                 stage.run(context)
                 _check_products(stage, context)
             except Exception as error:  # noqa: BLE001  (a stage may be a stranger's: whatever it raises costs this realisation alone)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from qlm_hoomd.statistics import (
     theta_from_gamma_min,
     window_scan,
 )
-from qlm_hoomd.statistics.spectra import OMEGA_MAX, PHONON_MARGIN
+from qlm_hoomd.statistics.spectra import MIN_MODES, OMEGA_MAX, PHONON_MARGIN
 
 Floats = NDArray[np.float64]
 
@@ -112,7 +113,7 @@ class Estimate:
         return None if self.status == "withheld" else self.exponent
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON; ``value`` is null where the number is withheld, ``weak_estimate`` then has it."""
+        """Everything as plain values for JSON; ``value`` is null where it is withheld, ``weak_estimate`` then has it."""
         shown, weak = (self.exponent, None) if self.status != "withheld" else (None, self.exponent)
         return {
             "quantity": self.quantity,
@@ -139,6 +140,7 @@ class Spectrum:
     Args:
         preparation, strain, n_particles: of the ensemble.
         n_realisations: diagonalised realisations.
+        n_unstable: further ones with a mode of negative stiffness: no minima, and left out.
         threshold: participation ratio e_c of the filter.
         omega_complete: up to where every realisation's modes are known; each has only its lowest ones.
         omega_max: upper end of the fit window.
@@ -153,6 +155,7 @@ class Spectrum:
     strain: float
     n_particles: int
     n_realisations: int
+    n_unstable: int
     threshold: float
     omega_complete: float
     omega_max: float
@@ -178,7 +181,6 @@ class Analysis:
             pressure the mean and ``_error``, its standard error.
         spectra: one for each diagonalised ensemble at the strains of the settings.
         estimates: all exponents and refusals.
-        notes: what the reader should know.
     """
 
     settings: Settings
@@ -188,7 +190,6 @@ class Analysis:
     moduli: pl.DataFrame
     spectra: tuple[Spectrum, ...]
     estimates: tuple[Estimate, ...]
-    notes: tuple[str, ...]
 
     def find(self, **wanted: Any) -> list[Estimate]:
         """The estimates whose fields have the given values."""
@@ -217,7 +218,6 @@ class Analysis:
                 {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
             ],
             "estimates": [estimate.to_dict() for estimate in self.estimates],
-            "notes": list(self.notes),
         }
 
 
@@ -230,7 +230,6 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         preparations: names, in the order of the report.
         density: number density of the glass [1 / length^3].
     """
-    notes: list[str] = []
     excluded = _not_glasses(tables.get("structure")) if settings.exclude_crystals else ()
     kept = {name: _without(table, excluded) for name, table in tables.items()}
     minima: list[dict[str, Any]] = []
@@ -242,7 +241,7 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         for strain in settings.strains:
             at = _Ensemble(preparation, strain, settings, own)
             estimates += _thetas(at, minima)
-            estimates += _alphas(at, minima, spectra, moduli, density, notes)
+            estimates += _alphas(at, minima, spectra, partial(_plane_waves, moduli, density))
     return Analysis(
         settings=settings,
         excluded=excluded,
@@ -251,7 +250,6 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         moduli=moduli,
         spectra=tuple(spectra),
         estimates=tuple(estimates),
-        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -281,10 +279,12 @@ class _Ensemble:
     def estimate(self, quantity: str, method: str, **fields: Any) -> Estimate:
         return Estimate(quantity, method, self.preparation, self.strain, insisted=self.settings.insist, **fields)
 
-    def attempt(self, blank: Estimate, fit: Callable[[], FiniteSizeScaling | SpectrumFit]) -> Estimate:
+    def attempt(
+        self, blank: Estimate, fit: Callable[..., FiniteSizeScaling | SpectrumFit], *data: Any, **options: Any
+    ) -> Estimate:
         """``blank`` with the result of ``fit``, or with its refusal."""
         try:
-            result = fit()
+            result = fit(*data, confidence=self.settings.confidence, **options)
         except InsufficientStatistics as refusal:
             weak = refusal.estimate
             return replace(blank, refusal=refusal.reason, fit=weak, exponent=weak.exponent if weak is not None else None)
@@ -330,12 +330,7 @@ def _thetas(at: _Ensemble, minima: list[dict[str, Any]]) -> Iterator[Estimate]:
         else:
             left = ends.height - beyond.height
             warnings = [f"{left} realisations ended before strain {at.strain:g} and are left out"] if left else []
-            theta = at.attempt(
-                blank,
-                lambda samples=samples, censored=censored, warnings=warnings: theta_from_gamma_min(
-                    samples, censored=censored, confidence=at.settings.confidence, warnings=warnings
-                ),
-            )
+            theta = at.attempt(blank, theta_from_gamma_min, samples, censored=censored, warnings=warnings)
         yield theta
         yield _prediction(at, theta)
 
@@ -357,9 +352,7 @@ def _alphas(
     at: _Ensemble,
     minima: list[dict[str, Any]],
     spectra: list[Spectrum],
-    moduli: pl.DataFrame,
-    density: float,
-    notes: list[str],
+    plane_waves: Callable[[_Ensemble, int], Phonons | None],
 ) -> Iterator[Estimate]:
     """Alpha from the softest modes of all sizes, and from the spectrum of each."""
     modes = at.tables.get("modes")
@@ -379,67 +372,65 @@ def _alphas(
     direct: list[Estimate] = []
     for (size,), group in here.sort("n_particles", "realisation", "frequency").group_by("n_particles", maintain_order=True):
         n_particles = int(size)
-        unstable = group.filter(pl.col("frequency") <= 0)["realisation"].unique()
-        if len(unstable):
-            notes.append(
-                f"{len(unstable)} realisations (N = {n_particles}, {at.preparation}, strain {at.strain:g}) have a mode of "
-                "negative stiffness: they are no minima and are left out of the spectra"
-            )
-            group = group.filter(~pl.col("realisation").is_in(unstable.implode()))
-        frequency_rm = _by_realisation(group, "frequency")
-        if not frequency_rm:
+        stable = group.filter((pl.col("frequency") > 0).all().over("realisation"))
+        unstable = group["realisation"].n_unique() - stable["realisation"].n_unique()
+        blank = at.estimate("alpha", "spectrum", n_particles=n_particles)
+        if stable.is_empty():
+            direct.append(replace(blank, refusal=f"all {unstable} diagonalised realisations have a mode of negative stiffness"))
             continue
-        participation_rm = _by_realisation(group, "participation_ratio")
-        threshold = at.settings.threshold(n_particles)
-        local_rm = [w_m[participation_rm[key] <= threshold] for key, w_m in frequency_rm.items()]
-        top_r = np.array([w_m[-1] for w_m in frequency_rm.values()])
-        censored_r = np.array([w_m.size == 0 for w_m in local_rm])
-        values_r = np.array([w_m[0] if w_m.size else top for w_m, top in zip(local_rm, top_r, strict=True)])
-        samples[n_particles], censored[n_particles] = values_r, censored_r
-        minima.append(at.minimum("omega_min", None, n_particles, values_r, censored_r))
-
-        plane_waves = _plane_waves(moduli, at, n_particles, density)
-        omega_max, limited_by = _window(at.settings, float(top_r.min()), plane_waves)
-        spectrum = Spectrum(
-            preparation=at.preparation,
-            strain=at.strain,
-            n_particles=n_particles,
-            n_realisations=len(local_rm),
-            threshold=threshold,
-            omega_complete=float(top_r.min()),
-            omega_max=omega_max,
-            limited_by=limited_by,
-            plane_waves=plane_waves,
-            density=_density(local_rm, n_particles, float(top_r.min())),
-            upper_scan=window_scan(
-                np.concatenate(local_rm), [(0.0, float(w)) for w in np.linspace(0.4, 1.6, 25) * omega_max if w <= top_r.min()]
-            ),
-            lower_scan=window_scan(
-                np.concatenate(local_rm), [(float(w), omega_max) for w in np.linspace(0.0, 0.75, 16) * omega_max]
-            ),
-            threshold_scan=_threshold_scan(frequency_rm, participation_rm, threshold, omega_max),
-        )
+        spectrum, local_rm = _spectrum(at, n_particles, stable, unstable, plane_waves(at, n_particles))
         spectra.append(spectrum)
+        top_r = np.array([w_m[-1] for w_m in _by_realisation(stable, "frequency").values()])
+        censored[n_particles] = np.array([w_m.size == 0 for w_m in local_rm])
+        samples[n_particles] = np.array([w_m[0] if w_m.size else top for w_m, top in zip(local_rm, top_r, strict=True)])
+        minima.append(at.minimum("omega_min", None, n_particles, samples[n_particles], censored[n_particles]))
         direct.append(
-            at.attempt(
-                at.estimate("alpha", "spectrum", n_particles=n_particles),
-                lambda local_rm=local_rm, omega_max=omega_max, spectrum=spectrum: alpha_from_spectrum(
-                    local_rm, omega_max, confidence=at.settings.confidence, warnings=_spectrum_warnings(spectrum)
-                ),
-            )
+            at.attempt(blank, alpha_from_spectrum, local_rm, spectrum.omega_max, warnings=_spectrum_warnings(spectrum))
         )
-    high = [size for size, values_r in samples.items() if values_r.mean() > OMEGA_MAX]
-    warnings = (
-        [f"the mean lies above omega = {OMEGA_MAX:g}, beyond the power law, at N = {', '.join(map(str, high))}"] if high else []
+    high = [str(size) for size, values_r in samples.items() if values_r.mean() > OMEGA_MAX]
+    warnings = [f"the mean lies above omega = {OMEGA_MAX:g}, beyond the power law, at N = {', '.join(high)}"] if high else []
+    yield at.attempt(at.estimate("alpha", "omega_min"), alpha_from_omega_min, samples, censored=censored, warnings=warnings)
+    yield from direct
+
+
+def _spectrum(
+    at: _Ensemble, n_particles: int, modes: pl.DataFrame, unstable: int, plane_waves: Phonons | None
+) -> tuple[Spectrum, list[Floats]]:
+    """The spectrum of one size, and the filtered frequencies of each realisation, ascending."""
+    threshold = at.settings.threshold(n_particles)
+    frequency_rm, participation_rm = _by_realisation(modes, "frequency"), _by_realisation(modes, "participation_ratio")
+    local_rm = [w_m[participation_rm[key] <= threshold] for key, w_m in frequency_rm.items()]
+    local_m = np.concatenate(local_rm)
+    complete = float(min(w_m[-1] for w_m in frequency_rm.values()))
+    omega_max, limited_by = _window(at.settings, complete, plane_waves)
+    upper = [(0.0, float(w)) for w in np.linspace(0.4, 1.6, 25) * omega_max if w <= complete]
+    lower = [(float(w), omega_max) for w in np.linspace(0.0, 0.75, 16) * omega_max]
+    scanned = []
+    for factor in (0.8, 1.2):
+        kept = modes.filter(pl.col("participation_ratio") <= factor * threshold)["frequency"].to_numpy()
+        alpha = window_scan(kept, [(0.0, omega_max)]).alpha
+        scanned.append(alpha[0] if alpha else None)
+    try:
+        density = density_of_states(local_m, n_particles=n_particles, n_realisations=len(local_rm), omega_max=complete)
+    except ValueError:  # no mode to count
+        density = None
+    spectrum = Spectrum(
+        preparation=at.preparation,
+        strain=at.strain,
+        n_particles=n_particles,
+        n_realisations=len(local_rm),
+        n_unstable=unstable,
+        threshold=threshold,
+        omega_complete=complete,
+        omega_max=omega_max,
+        limited_by=limited_by,
+        plane_waves=plane_waves,
+        density=density,
+        upper_scan=window_scan(local_m, upper),
+        lower_scan=window_scan(local_m, lower),
+        threshold_scan=(scanned[0], scanned[1]),
     )
-    yield at.attempt(
-        at.estimate("alpha", "omega_min"),
-        lambda: alpha_from_omega_min(samples, censored=censored, confidence=at.settings.confidence, warnings=warnings),
-    )
-    if direct:
-        yield from direct
-    else:
-        yield at.estimate("alpha", "spectrum", refusal="every diagonalised realisation has a mode of negative stiffness")
+    return spectrum, local_rm
 
 
 def _window(settings: Settings, complete: float, plane_waves: Phonons | None) -> tuple[float, str]:
@@ -461,18 +452,20 @@ def _spectrum_warnings(spectrum: Spectrum) -> list[str]:
     elif spectrum.omega_max > spectrum.plane_waves.first_frequency:
         found.append(f"the window reaches beyond the first phonon frequency {spectrum.plane_waves.first_frequency:.3g}")
     scan = spectrum.lower_scan
-    # The windows share modes: estimates that differ by more than the larger of two such errors do differ.
     drift = [
         lower
         for lower, alpha, error, n in zip(scan.lower, scan.alpha, scan.error, scan.n_modes, strict=True)
-        if n >= 30 and abs(alpha - scan.alpha[0]) > 3 * np.sqrt(max(error**2 - scan.error[0] ** 2, 0.0)) > 0
+        # The windows are nested: the variance of the difference is the difference of the variances.
+        if n >= MIN_MODES // 2 and (alpha - scan.alpha[0]) ** 2 > 9 * (error**2 - scan.error[0] ** 2) > 0
     ]
     if drift:
         found.append(f"alpha depends on the lower end of the window (from omega = {drift[0]:.2g})")
+    if spectrum.n_unstable:
+        found.append(f"{spectrum.n_unstable} realisations have a mode of negative stiffness: no minima, left out")
     return found
 
 
-def _plane_waves(moduli: pl.DataFrame, at: _Ensemble, n_particles: int, density: float) -> Phonons | None:
+def _plane_waves(moduli: pl.DataFrame, density: float, at: _Ensemble, n_particles: int) -> Phonons | None:
     row = moduli.filter(
         (pl.col("preparation") == at.preparation)
         & (pl.col("n_particles") == n_particles)
@@ -481,24 +474,6 @@ def _plane_waves(moduli: pl.DataFrame, at: _Ensemble, n_particles: int, density:
     if row.is_empty() or not min(row["shear_modulus"][0], row["bulk_modulus"][0]) > 0:
         return None
     return phonons(row["shear_modulus"][0], row["bulk_modulus"][0], density, n_particles)
-
-
-def _density(local_rm: Sequence[Floats], n_particles: int, omega_complete: float) -> DensityOfStates | None:
-    try:
-        return density_of_states(
-            np.concatenate(local_rm), n_particles=n_particles, n_realisations=len(local_rm), omega_max=omega_complete
-        )
-    except ValueError:
-        return None
-
-
-def _threshold_scan(
-    frequency_rm: Mapping[Any, Floats], participation_rm: Mapping[Any, Floats], threshold: float, omega_max: float
-) -> tuple[float | None, float | None]:
-    frequency_m = np.concatenate(list(frequency_rm.values()))
-    participation_m = np.concatenate(list(participation_rm.values()))
-    found = [window_scan(frequency_m[participation_m <= factor * threshold], [(0.0, omega_max)]).alpha for factor in (0.8, 1.2)]
-    return found[0][0] if found[0] else None, found[1][0] if found[1] else None
 
 
 # ---- means ----
@@ -513,11 +488,9 @@ def _stress_strain(steps: pl.DataFrame | None) -> pl.DataFrame:
         ):
             index, strain, stress = (group[name].to_numpy() for name in ("realisation", "strain", "stress_xy"))
             grid_g = np.linspace(0.0, strain.max(), GRID_POINTS)
-            stress_rg = np.full((0, GRID_POINTS), np.nan)
-            pieces = []
-            for part in np.split(np.arange(index.size), np.flatnonzero(np.diff(index)) + 1):
-                pieces.append(np.interp(grid_g, strain[part], stress[part], right=np.nan))
-            stress_rg = np.array(pieces)
+            cuts = np.flatnonzero(np.diff(index)) + 1
+            pieces = zip(np.split(strain, cuts), np.split(stress, cuts), strict=True)
+            stress_rg = np.array([np.interp(grid_g, x, y, right=np.nan) for x, y in pieces])
             for g, gamma in enumerate(grid_g):
                 reached_r = stress_rg[np.isfinite(stress_rg[:, g]), g]
                 rows.append((preparation, size, float(gamma), *mean_and_standard_error(reached_r), reached_r.size))

@@ -78,7 +78,7 @@ def read_protocol(directory: Path) -> dict[str, Any]:
 
 
 def realisations(directory: Path) -> tuple[Realisation, ...]:
-    """The realisations in ``directory``/workspace, by preparation, size and index; folders without a state point are no realisations."""
+    """The realisations in ``directory``/workspace, by preparation, size and index; a folder without a state point is none."""
     found = []
     for path in sorted((directory / "workspace").glob("*/signac_statepoint.json")):
         try:

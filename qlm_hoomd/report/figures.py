@@ -14,27 +14,28 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import polars as pl
+from markupsafe import escape
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from markupsafe import escape
 
 from qlm_hoomd.report.analysis import Analysis, Estimate, Spectrum
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.stages import replacing
-from qlm_hoomd.statistics import FiniteSizeScaling
+from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
 
-# Okabe and Ito's colours, told apart by all kinds of colour vision and legible on white and on black; markers repeat the message.
+# Okabe and Ito: told apart by all kinds of colour vision, legible on white and on black; the markers repeat the message.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9A8F3C", "#8C6BB1")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 INK = "#1d1f24"  # of text and axes; becomes the page's own text colour in the report
 GUIDE = "#8a8f98"
 PANEL = 3.35  # width of a panel [inch], one journal column
 HEIGHT = 2.75
-PIXELS_PER_INCH = 120  # of a figure in the page, so that its text is as large as the page's small print
+PIXELS_PER_INCH = 112  # of a figure in the page; its text is then as large as the page's small print
 MAX_POINTS = 20_000  # of a scatter plot; more are thinned
 
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.labelsize": 9.5,
@@ -102,8 +103,8 @@ def stress_strain(results: Results) -> Figure | None:
         for style, (size, curve) in _styled(results, curves.filter(pl.col("preparation") == preparation)):
             n = int(curve["n_realisations"].max())  # type: ignore[arg-type]
             # Where half of the realisations are missing the mean is one over different samples.
-            curve = curve.filter(pl.col("n_realisations") >= max(1, n / 2))
-            strain, stress, error = (curve[name].to_numpy() for name in ("strain", "stress_xy", "standard_error"))
+            kept = curve.filter(pl.col("n_realisations") >= max(1, n / 2))
+            strain, stress, error = (kept[name].to_numpy() for name in ("strain", "stress_xy", "standard_error"))
             ax.plot(strain, stress, color=style["color"], label=f"$N={size}$ ({n})")
             ax.fill_between(strain, stress - error, stress + error, color=style["color"], alpha=0.25, linewidth=0)
         ax.set(xlabel=r"strain $\gamma$", ylabel=r"stress $\langle\Sigma\rangle$", xlim=(0, None))
@@ -125,7 +126,7 @@ def minima(results: Results, quantity: str) -> Figure | None:
         own = rows.filter(pl.col("preparation") == preparation)
         several = own["detector"].n_unique() > 1
         for index, ((strain, detector), part) in enumerate(own.group_by("strain", "detector", maintain_order=True)):
-            style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+            style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
             estimate = _one(analysis.find(method=quantity, preparation=preparation, strain=strain, detector=detector))
             label = rf"$\gamma={strain:g}$" + (f", {detector}" if several else "")
             if estimate is not None and isinstance(estimate.fit, FiniteSizeScaling):
@@ -142,14 +143,14 @@ def minima(results: Results, quantity: str) -> Figure | None:
             ylabel=rf"$\langle{symbol}_\mathrm{{min}}\rangle$",
         )
         _size_axis(ax, dict(zip(counts["n_particles"], counts["n_realisations"], strict=True)))
-        _log_labels(ax)
+        _plain_numbers(ax.yaxis)
         ax.legend(loc="best")
 
     return _panels(results, draw, only=rows["preparation"].unique().to_list())
 
 
 def participation(results: Results) -> Figure | None:
-    """Participation ratio against frequency with the threshold e_c, for the largest size at the first strain (insets of Fig. 2g, h)."""
+    """Participation ratio against frequency with the threshold e_c, for the largest size (insets of Fig. 2g, h)."""
     chosen = _largest(results.analysis, results.analysis.settings.strains)
     if not chosen:
         return None
@@ -179,14 +180,14 @@ def participation(results: Results) -> Figure | None:
         _phonon_line(ax, spectrum)
         ax.set(xlabel=r"frequency $\omega$", ylabel="participation ratio $e$", yscale="log")
         ax.set_title(f"$N={spectrum.n_particles}$, $\\gamma={spectrum.strain:g}$, {spectrum.n_realisations} realisations")
-        _log_labels(ax)
+        _plain_numbers(ax.yaxis)
         ax.legend(loc="lower right", markerscale=3)
 
     return _panels(results, draw, only=[s.preparation for s in chosen], titles=False)
 
 
 def density(results: Results) -> Figure | None:
-    """D_L(omega) with its fit, an omega^4 guide and the Debye level (Fig. 2g, h): a series per strain, or per size at one strain."""
+    """D_L(omega), its fit, omega^4 and the Debye level (Fig. 2g, h): a series per strain, or per size at one strain."""
     analysis = results.analysis
     strains = analysis.settings.strains
     spectra = [s for s in analysis.spectra if s.density is not None]
@@ -223,7 +224,8 @@ def density(results: Results) -> Figure | None:
             omega = np.array([min(s.density.centres[0] for s in own if s.density), max(s.omega_complete for s in own)])
             ax.plot(omega, main.plane_waves.debye_density(omega), color=GUIDE, linestyle="--", linewidth=1, label="Debye level")
         _phonon_line(ax, main)
-        ax.legend(loc="lower right", fontsize=7.5)
+        _plain_numbers(ax.xaxis)
+        ax.legend(loc="upper left", fontsize=7.5)
 
     return _panels(results, draw, only=[s.preparation for s in spectra], sharey=True, height=3.2)
 
@@ -251,12 +253,14 @@ def windows(results: Results) -> Figure | None:
             if not scan.alpha:
                 continue
             alpha, error = np.array(scan.alpha), np.array(scan.error)
-            ax.plot(ends, alpha, color=COLOURS[style], marker=MARKERS[style], markersize=3, label=label)
-            ax.fill_between(ends, alpha - error, alpha + error, color=COLOURS[style], alpha=0.2, linewidth=0)
+            known = error < 1.0
+            x, alpha, error = np.array(ends)[known], alpha[known], error[known]
+            ax.plot(x, alpha, color=COLOURS[style], marker=MARKERS[style], markersize=3, label=label)
+            ax.fill_between(x, alpha - error, alpha + error, color=COLOURS[style], alpha=0.2, linewidth=0)
         ax.axhline(4, color=GUIDE, linewidth=0.8, linestyle=":")
         ax.axhline(3, color=GUIDE, linewidth=0.8, linestyle=":")
         ax.axvline(spectrum.omega_max, color=GUIDE, linewidth=0.8, linestyle="--")
-        ax.set(xlabel=r"end of the window $\omega$", ylabel=r"$\alpha$", ylim=(0, 8))
+        ax.set(xlabel=r"end of the window $\omega$", ylabel=r"$\alpha$", ylim=(1, 7))
         ax.set_title(f"{preparation}, $N={spectrum.n_particles}$, $\\gamma={strain:g}$, {spectrum.n_realisations} realisations")
         ax.legend(loc="upper right", fontsize=7.5)
 
@@ -264,49 +268,144 @@ def windows(results: Results) -> Figure | None:
 
 
 def exponents(results: Results) -> Figure | None:
-    """Theta and alpha against strain: measured two ways, beside the prediction (Fig. 3). Withheld numbers are grey."""
+    """Theta and alpha: measured two ways, beside the prediction (Fig. 3). Withheld numbers are grey and open.
+
+    Against strain where there are three strains or more, else one line per preparation and strain.
+    """
     analysis = results.analysis
-    known = [p for p in results.preparations if any(e.exponent for e in analysis.find(preparation=p))]
+    known = [name for name in results.preparations if any(e.exponent for e in analysis.find(preparation=name))]
     if not known:
         return None
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(PANEL * max(len(known), 1.25), 2 * HEIGHT * 0.85), layout="constrained")
-        axes = figure.subplots(2, len(known), sharex=True, sharey="row", squeeze=False)
-        for column, preparation in enumerate(known):
-            top, bottom = axes[:, column]
-            for k, detector in enumerate(
-                dict.fromkeys(e.detector for e in analysis.find(method="gamma_min", preparation=preparation))
-            ):
-                theta = analysis.find(method="gamma_min", preparation=preparation, detector=detector)
-                _series(
-                    top,
-                    theta,
-                    k,
-                    0.0,
-                    f"from $\\langle\\gamma_\\mathrm{{min}}\\rangle$" + (f", {detector}" if k else ""),
-                    len(analysis.settings.strains),
-                )
-            top.axhline(0.25, color=GUIDE, linewidth=0.8, linestyle="--")
-            top.set_title(preparation)
-            detector = next((e.detector for e in analysis.find(method="gamma_min", preparation=preparation)), None)
-            rows = (
-                (
-                    analysis.find(method="prediction", preparation=preparation, detector=detector),
-                    2,
-                    r"predicted from $\theta$, eq. (9)",
-                ),
-                (analysis.find(method="omega_min", preparation=preparation), 0, r"from $\langle\omega_\mathrm{min}\rangle$"),
-                ([analysis.spectrum_estimate(preparation, s) for s in analysis.settings.strains], 1, r"from $D_L(\omega)$"),
-            )
-            for shift, (estimates, style, label) in zip((-1, 0, 1), rows, strict=True):
-                _series(bottom, estimates, style, shift, label, len(analysis.settings.strains))
-            for level in (3, 4):
-                bottom.axhline(level, color=GUIDE, linewidth=0.8, linestyle=":")
-            bottom.set(xlabel=r"strain $\gamma$")
-            bottom.legend(fontsize=7.5)
-        axes[0, 0].set(ylabel=r"$\theta$", ylim=(-0.2, 1.4))
-        axes[1, 0].set(ylabel=r"$\alpha$", ylim=(1.5, 6.5))
+        return _against_strain(analysis, known) if len(analysis.settings.strains) > 2 else _side_by_side(analysis, known)
+
+
+def _against_strain(analysis: Analysis, preparations: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(PANEL * max(len(preparations), 1.25), 5.0), layout="constrained")
+    axes = figure.subplots(2, len(preparations), sharex=True, sharey="row", squeeze=False)
+    step = min(np.diff(analysis.settings.strains))
+    for column, preparation in enumerate(preparations):
+        top, bottom = axes[:, column]
+        top.set_title(preparation)
+        for ax, rows in zip((top, bottom), _rows(analysis, preparation, analysis.settings.strains), strict=True):
+            for index, (label, style, estimates) in enumerate(rows):
+                for weak in (False, True):
+                    chosen = [e for e in estimates if e.exponent is not None and (e.shown is None) is weak]
+                    x = [e.strain + (index - 1) * 0.1 * step for e in chosen]
+                    _points(ax, chosen, x, "y", style, weak=weak, label=None if weak else label, linestyle="" if weak else "-")
+        bottom.set_xlabel(r"strain $\gamma$")
+        bottom.legend(fontsize=7.5)
+    for ax in axes[0]:
+        ax.axhline(0.25, color=GUIDE, linewidth=0.8, linestyle="--")
+    for ax in axes[1]:
+        ax.axhline(3, color=GUIDE, linewidth=0.8, linestyle=":")
+        ax.axhline(4, color=GUIDE, linewidth=0.8, linestyle=":")
+    axes[0, 0].set(ylabel=r"$\theta$", ylim=_limits(analysis, "theta"))
+    axes[1, 0].set(ylabel=r"$\alpha$", ylim=_limits(analysis, "alpha"))
     return figure
+
+
+def _side_by_side(analysis: Analysis, preparations: Sequence[str]) -> Figure:
+    ensembles = [(preparation, strain) for preparation in preparations for strain in analysis.settings.strains]
+    lines = [_rows(analysis, preparation, [strain]) for preparation, strain in ensembles]
+    starts = np.concatenate([[0.0], np.cumsum([len(alphas) + 0.7 for _, alphas in lines])])
+    figure = Figure(figsize=(2 * PANEL, 0.8 + 0.26 * starts[-1]), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = {}
+    for (thetas, alphas), start in zip(lines, starts, strict=False):
+        for ax, rows in ((left, thetas), (right, alphas)):
+            for index, (label, style, estimates) in enumerate(rows):
+                place = start + index + (0.5 * (len(alphas) - len(rows)))
+                names[ax, place] = label
+                for estimate in estimates:
+                    _points(ax, [estimate], [place], "x", style, weak=estimate.shown is None, label=None, linestyle="")
+    centres = [start + 0.5 * (len(alphas) - 1) for (_, alphas), start in zip(lines, starts, strict=False)]
+    left.set_yticks(centres, [f"{preparation}\n$\\gamma={strain:g}$" for preparation, strain in ensembles])
+    right.yaxis.tick_right()
+    right.set_yticks([place for ax, place in names if ax is right], [label for (ax, _), label in names.items() if ax is right])
+    left.axvline(0.25, color=GUIDE, linewidth=0.8, linestyle="--")
+    for level in (3, 4):
+        right.axvline(level, color=GUIDE, linewidth=0.8, linestyle=":")
+    left.set(xlabel=r"$\theta$", xlim=_limits(analysis, "theta"), ylim=(starts[-1] - 1.0, -0.7))
+    right.set(xlabel=r"$\alpha$", xlim=_limits(analysis, "alpha"), ylim=left.get_ylim())
+    for ax in (left, right):
+        ax.tick_params(axis="y", length=0)
+    return figure
+
+
+def _rows(
+    analysis: Analysis, preparation: str, strains: Sequence[float]
+) -> tuple[list[tuple[str, int, list[Estimate]]], list[tuple[str, int, list[Estimate]]]]:
+    """(label, style, estimates) of the measurements of theta, and of prediction and measurements of alpha."""
+    detectors = list(dict.fromkeys(e.detector for e in analysis.find(method="gamma_min", preparation=preparation)))
+
+    def at_strains(method: str, **fields: Any) -> list[Estimate]:
+        return [e for e in analysis.find(method=method, preparation=preparation, **fields) if e.strain in strains]
+
+    several = len(detectors) > 1
+    thetas = [
+        (str(detector) if several else "", k, at_strains("gamma_min", detector=detector))
+        for k, detector in enumerate(detectors)
+    ]
+    alphas = [
+        (
+            r"predicted from $\theta$" + (f" ({detector})" if several else ""),
+            2 + 2 * k,
+            at_strains("prediction", detector=detector),
+        )
+        for k, detector in enumerate(detectors)
+    ]
+    alphas.append((r"from $\langle\omega_\mathrm{min}\rangle$", 0, at_strains("omega_min")))
+    alphas.append((r"from $D_L(\omega)$", 1, [analysis.spectrum_estimate(preparation, strain) for strain in strains]))
+    return thetas, alphas
+
+
+def _points(
+    ax: Axes,
+    estimates: Sequence[Estimate],
+    places: Sequence[float],
+    axis: str,
+    style: int,
+    *,
+    weak: bool,
+    label: str | None,
+    linestyle: str,
+) -> None:
+    """Exponents with their intervals, laid out along x (``axis`` = "y" carries the value) or along y."""
+    finite = [
+        (e.exponent, place) for e, place in zip(estimates, places, strict=True) if e.exponent and np.isfinite(e.exponent.value)
+    ]
+    if not finite:
+        return
+    value = np.array([exponent.value for exponent, _ in finite])
+    # Ends at infinity are drawn far beyond the axis.
+    low, high = (np.clip([getattr(exponent, end) for exponent, _ in finite], -99, 99) for end in ("low", "high"))
+    at = np.array([place for _, place in finite])
+    look: dict[str, Any] = {
+        "color": GUIDE if weak else COLOURS[style % len(COLOURS)],
+        "marker": MARKERS[style % len(MARKERS)],
+        "linestyle": linestyle,
+        "label": label,
+        "markerfacecolor": "none" if weak else None,
+    }
+    if axis == "y":
+        ax.errorbar(at, value, yerr=(value - low, high - value), **look)
+    else:
+        ax.errorbar(value, at, xerr=(value - low, high - value), **look)
+
+
+def _limits(analysis: Analysis, quantity: str) -> tuple[float, float]:
+    """Range of an axis: the theory's values and what was measured, within reason."""
+    inner, outer = ((0.0, 0.6), (-0.6, 2.0)) if quantity == "theta" else ((2.8, 4.4), (0.5, 8.0))
+    ends = [
+        end
+        for e in analysis.find(quantity=quantity)
+        if e.exponent
+        for end in (e.exponent.low, e.exponent.high, e.exponent.value)
+    ]
+    low, high = min([inner[0], *ends]), max([inner[1], *ends])
+    margin = 0.06 * (min(high, outer[1]) - max(low, outer[0]))
+    return max(low - margin, outer[0]), min(high + margin, outer[1])
 
 
 def structure(results: Results) -> Figure | None:
@@ -314,7 +413,7 @@ def structure(results: Results) -> Figure | None:
     functions = results.tables.get("structure_functions")
     if functions is None:
         return None
-    size = functions["n_particles"].max()
+    size = max(functions["n_particles"])
     functions = functions.filter(pl.col("n_particles") == size)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(2 * PANEL, HEIGHT), layout="constrained")
@@ -398,27 +497,20 @@ def _in_words(estimate: Estimate, symbol: str) -> str:
 
 
 def _fit_line(ax: Axes, quoted: Estimate, spectrum: Spectrum) -> None:
-    """The fitted power law in the window, normalised to the modes in it, and omega^4 through the same end point."""
+    """The fitted power law, normalised to the modes in the window, and omega^4 a little below it."""
     if spectrum.density is None or quoted.exponent is None or quoted.exponent.value <= -1:
         return
-    edges, counts = np.array(spectrum.density.edges), np.array(spectrum.density.counts)
-    inside = edges[1:] <= spectrum.omega_max * (1 + 1e-9)
-    if not counts[inside].sum():
-        return
-    top = edges[1:][inside].max()
-    states = 3.0 * spectrum.n_particles * spectrum.n_realisations
+    edges = np.array(spectrum.density.edges)
+    top = spectrum.omega_max
     alpha = quoted.exponent.value
-    level = counts[inside].sum() * (1 + alpha) / (states * top)
-    omega = np.array([edges[0], top])
+    n_modes = quoted.fit.n_modes if isinstance(quoted.fit, SpectrumFit) else 0
+    level = n_modes * (1 + alpha) / (3.0 * spectrum.n_particles * spectrum.n_realisations * top)
+    omega = np.array([min(edges[0], 0.5 * top), top])
+    label = "fit" + _in_words(quoted, r"\alpha").replace(":", ",", 1)
     ax.plot(
-        omega,
-        level * (omega / top) ** alpha,
-        color=INK,
-        linestyle=":" if quoted.refusal else "-",
-        linewidth=1.1,
-        label="fit" + _in_words(quoted, r"\alpha").replace(":", ",", 1),
+        omega, level * (omega / top) ** alpha, color=INK, linestyle=":" if quoted.refusal else "-", linewidth=1.1, label=label
     )
-    ax.plot(omega, 2.5 * level * (omega / top) ** 4, color=GUIDE, linewidth=1, label=r"$\omega^4$")
+    ax.plot(omega, 0.3 * level * (omega / top) ** 4, color=GUIDE, linewidth=1, label=r"$\omega^4$")
 
 
 def _phonon_line(ax: Axes, spectrum: Spectrum) -> None:
@@ -438,41 +530,10 @@ def _size_axis(ax: Axes, counts: dict[int, int]) -> None:
         ax.set_xlim(only / 2, only * 2)
 
 
-def _log_labels(ax: Axes) -> None:
-    """Plain numbers on a logarithmic axis, also between the powers of ten where it spans only one or two."""
-    ax.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    low, high = ax.get_ylim()
-    few = mpl.ticker.LogLocator(subs=(2.0, 5.0))
-    ax.yaxis.set_minor_locator(few if high < 30 * low else mpl.ticker.LogLocator(subs="auto"))
-    ax.yaxis.set_minor_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}" if high < 30 * low else ""))
-
-
-def _series(ax: Axes, estimates: Sequence[Estimate], style: int, shift: int | float, label: str, n_strains: int) -> None:
-    """Estimates against strain with their intervals; a line joins those that may be quoted."""
-    strains = [e.strain for e in estimates]
-    step = min((b - a for a, b in zip(strains, strains[1:], strict=False)), default=1.0)
-    offset = shift * step * 0.12
-    named = False
-    for weak in (False, True):
-        chosen = [e for e in estimates if e.exponent is not None and (e.shown is None) == weak]
-        if not chosen:
-            continue
-        x = np.array([e.strain + offset for e in chosen])
-        value, low, high = (np.array([getattr(e.exponent, field) for e in chosen]) for field in ("value", "low", "high"))
-        finite = np.isfinite(value)
-        reach = (value - np.where(np.isfinite(low), low, value), np.where(np.isfinite(high), high, value) - value)
-        ax.errorbar(
-            x[finite],
-            value[finite],
-            yerr=[r[finite] for r in reach],
-            color=GUIDE if weak else COLOURS[style],
-            marker=MARKERS[style],
-            markerfacecolor="none" if weak else None,
-            linestyle="-" if n_strains > 2 and not weak else "",
-            label=None if named else label + (" (withheld)" if weak else ""),
-            alpha=0.6 if weak else 1.0,
-        )
-        named = named or not weak
-    if n_strains == 1:
-        ax.set_xticks(strains)
-        ax.set_xlim(strains[0] - 0.6, strains[0] + 0.6)
+def _plain_numbers(axis: XAxis | YAxis) -> None:
+    """Plain numbers on a logarithmic axis, those between the powers of ten too where it spans little."""
+    low, high = axis.get_view_interval()
+    between = mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}" if high < 30 * low else "")
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(mpl.ticker.LogLocator(subs=(2.0, 5.0) if 3 * low < high < 30 * low else "auto"))
+    axis.set_minor_formatter(between)

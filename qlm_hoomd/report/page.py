@@ -18,7 +18,7 @@ from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.collect import write_table
-from qlm_hoomd.report.html import ALPHA, THETA
+from qlm_hoomd.report.html import ALPHA, THETA, note
 from qlm_hoomd.report.results import Results, Section
 from qlm_hoomd.report.sections import METHODS, number_with_interval
 from qlm_hoomd.stages import replacing
@@ -39,6 +39,7 @@ class _Chapter:
     title: str
     html: Markup
     figures: tuple[dict[str, Any], ...] = ()
+    tables: str = ""
 
 
 def make_report(directory: Path) -> Path:
@@ -91,37 +92,41 @@ def _environment() -> jinja2.Environment:
 
 def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
     """The sections that have something to say. One that is broken says so in its place; the others are unharmed."""
-    sections, broken = REPORT_SECTIONS.load_all()
-    names = sorted({*sections, *broken}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    for name in names:
+    for name in sorted(REPORT_SECTIONS.plugins, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
+        plugin = REPORT_SECTIONS.plugins[name]
         try:
-            if name in broken:
-                raise broken[name]
-            section = sections[name](results)
-            if section is None:
-                continue
-            if not isinstance(section, Section):
-                raise PluginError(f"it returned {type(section).__name__}; expected qlm_hoomd.report.Section or None.")
-            drawn = []
-            for item in section.figures:
-                drawn.append(
-                    {
-                        "name": item.name,
-                        "svg": Markup(figures.save(item.figure, item.name, folder, Markup(item.caption).striptags())),
-                        "caption": Markup(item.caption),
-                    }
-                )
-            yield _Chapter(f"section-{name}", section.title, Markup(section.html), tuple(drawn))
-        except Exception as error:  # a stranger's section may fail in any way
-            _log.exception("report section '%s' failed", name)
-            plugin = REPORT_SECTIONS.plugins[name]
-            yield _Chapter(
-                f"section-{name}",
-                f"{name} (failed)",
-                Markup(
-                    '<p class="note">The report section “{}” of {} failed: {}: {}. The rest of the report is complete.</p>'
-                ).format(name, plugin.distribution, type(error).__name__, error),
+            chapter = _chapter(f"section-{name}", plugin.load()(results), folder)
+        except Exception as error:  # noqa: BLE001 a stranger's section may fail in any way
+            _log.warning("report section '%s' failed", name, exc_info=True)
+            failure = note(
+                "The report section “{}” of {} failed: {}: {}. The rest of the report is complete.",
+                name,
+                plugin.distribution,
+                type(error).__name__,
+                error,
             )
+            chapter = _Chapter(f"section-{name}", f"{name} (failed)", failure)
+        if chapter is not None:
+            yield chapter
+
+
+def _chapter(anchor: str, section: Section | None, folder: Path) -> _Chapter | None:
+    """The section with its figures saved to ``folder``."""
+    if section is None:
+        return None
+    if not isinstance(section, Section):
+        raise PluginError(f"it returned {type(section).__name__}; expected qlm_hoomd.report.Section or None.")
+    drawn = []
+    for item in section.figures:
+        caption = _html(item.caption)
+        svg = figures.save(item.figure, item.name, folder, caption.striptags())
+        drawn.append({"name": item.name, "svg": _html(svg), "caption": caption})
+    return _Chapter(anchor, section.title, _html(section.html), tuple(drawn), _html(section.tables))
+
+
+def _html(text: str) -> Markup:
+    """What a section says is HTML, by contract."""
+    return Markup(text)  # noqa: S704
 
 
 def _headline(results: Results) -> Iterator[dict[str, Any]]:

@@ -47,13 +47,15 @@ class Section:
 
     Args:
         title: heading, plain text.
-        html: body as HTML. Escape what is not yours; :mod:`qlm_hoomd.report.html` has helpers that do.
-        figures: shown below the body, and saved as PDF and PNG.
+        html: text above the figures, as HTML. Escape what is not yours; :mod:`qlm_hoomd.report.html` has helpers that do.
+        figures: each is shown, and saved as PDF and PNG.
+        tables: what stands below the figures, as HTML.
     """
 
     title: str
     html: str = ""
     figures: tuple[SectionFigure, ...] = ()
+    tables: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def planned(protocol: Mapping[str, Any], n_particles: int) -> int:
 
 
 def protocol_hash(protocol: Mapping[str, Any]) -> str:
-    """The hash of ``Protocol.hash``, from the plain values of ``protocol.json``: a report needs no plugin of the protocol it reports."""
+    """The hash of ``Protocol.hash`` from plain values, so that a report needs none of the plugins that its protocol names."""
     settings = {name: protocol.get(name) for name in ("model", "engine", "stages")}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 

@@ -1,20 +1,21 @@
-"""The sections of the report. Each is a function of the results, found through the entry points ``qlm_hoomd.report_sections``."""
+"""The sections of the report: functions of the results, found through the entry points ``qlm_hoomd.report_sections``."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.html import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
 from qlm_hoomd.report.results import Results, Section, SectionFigure
-from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
+from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
 from qlm_hoomd.statistics.spectra import MIN_MODES
 
@@ -90,22 +91,13 @@ def shear(results: Results) -> Section | None:
                 f"{end['strain']:.3g}",
             )
         )
-    body = join(
-        [
-            paragraph(
-                "Athermal quasi-static simple shear; mean over realisations, bands are standard errors of the mean. Stress is "
-                "positive where it resists positive strain. An overshoot is the mark of a well-annealed glass."
-            ),
-            table(
-                ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"], rows
-            ),
-        ]
+    text = paragraph(
+        "Athermal quasi-static simple shear: mean over realisations, with the standard error of the mean as a band. Stress is "
+        "positive where it resists positive strain. A well-annealed glass shows an overshoot."
     )
-    return Section(
-        "Stress and strain",
-        body,
-        (SectionFigure("stress_strain", figure, "Mean stress against strain; number of realisations in brackets."),),
-    )
+    drawn = SectionFigure("stress_strain", figure, "Mean stress against strain; number of realisations in brackets.")
+    headers = ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"]
+    return Section("Stress and strain", text, (drawn,), table(headers, rows))
 
 
 def instabilities(results: Results) -> Section | None:
@@ -115,31 +107,33 @@ def instabilities(results: Results) -> Section | None:
     figure = figures.minima(results, "gamma_min")
     if figure is None:
         return Section("Plastic instabilities", note("No realisation has been sheared beyond the strains of the analysis yet."))
-    parts = [
+    text = [
         paragraph(
             "{} is the mean strain from the state at strain <i>γ</i> to the next plastic instability. With a pseudo-gap "
             "<i>P</i>(<i>x</i>) ~ <i>x</i><sup><i>θ</i></sup> it falls as <i>N</i><sup>−1/(1+<i>θ</i>)</sup>.",
             GAMMA_MIN,
         ),
-        _minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
-        _scaling_table(results, "gamma_min", THETA),
-        _events_table(results),
         *_blind_spot(results),
     ]
     if any(strain > 0 for strain in results.settings.strains):
-        parts.append(
+        text.append(
             paragraph(
-                "At strains above 0 the ensemble is sampled at a fixed strain, not right after an avalanche: the distribution of "
-                "single values of <i>γ</i><sub>min</sub> is then flat at 0 and says nothing on {}, while the mean still scales with it "
-                "(App. G of the paper).",
+                "At strains above 0 the ensemble is sampled at a fixed strain, not right after an avalanche: the distribution "
+                "of single values of <i>γ</i><sub>min</sub> is then flat at 0 and says nothing on {}, while the mean still "
+                "scales with it (App. G of the paper).",
                 THETA,
             )
         )
     caption = Markup(
-        "Mean strain to the next instability against system size. Bars are standard errors of the mean, lines the fitted power laws "
-        "(dotted where the exponent is withheld), brackets the 95 % intervals of <i>θ</i>."
+        "Mean strain to the next instability against system size. Bars are standard errors of the mean, lines the fitted power "
+        "laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>θ</i>."
+    ).format(_percent(results))
+    tables = (
+        _minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
+        _scaling_table(results, "gamma_min", THETA),
+        _events_table(results),
     )
-    return Section("Plastic instabilities", join(parts), (SectionFigure("gamma_min", figure, _confidence(caption, results)),))
+    return Section("Plastic instabilities", join(text), (SectionFigure("gamma_min", figure, caption),), join(tables))
 
 
 def spectrum(results: Results) -> Section | None:
@@ -165,82 +159,54 @@ def spectrum(results: Results) -> Section | None:
         )
         for s in analysis.spectra
     ]
-    custom = results.settings.participation_threshold is not None
-    parts = [
+    text = [
         paragraph(
-            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds <i>e</i><sub>c</sub> count as "
-            "phonons and are removed. {} The fit window ends at the lowest of: 0.9 of the first phonon frequency, "
-            "<i>ω</i> = 1 (beyond, the density of this glass no longer follows its low-frequency power law), and the frequency up to "
-            "which the modes of <em>every</em> realisation are known{}.",
-            "The protocol sets <i>e</i>c."
-            if custom
-            else Markup(
-                "The threshold is the paper's, <i>N</i> <i>e</i><sub>c</sub> = 2000, but at most 1/3, half of what a standing plane wave has."
-            ),
-            "; the protocol sets it to omega_max instead of the first two" if results.settings.omega_max is not None else "",
+            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds <i>e</i><sub>c</sub> count "
+            "as phonons and are removed. {} {} The power law is fitted to the frequencies themselves, without bins.",
+            _threshold_rule(results),
+            _window_rule(results),
         ),
-        table(
-            [
-                "preparation",
-                "strain",
-                N,
-                "realisations",
-                Markup("<i>e</i><sub>c</sub>"),
-                "first phonon",
-                "complete up to",
-                "window up to",
-                "set by",
-                Markup("<i>α</i> at 0.8 <i>e</i><sub>c</sub>"),
-                Markup("<i>α</i> at 1.2 <i>e</i><sub>c</sub>"),
-            ],
-            rows,
-        ),
+    ]
+    headers = [
+        "preparation", "strain", N, "realisations", Markup("<i>e</i><sub>c</sub>"), "first phonon", "complete up to", "window up to",
+        "set by", Markup("<i>α</i> at 0.8 <i>e</i><sub>c</sub>"), Markup("<i>α</i> at 1.2 <i>e</i><sub>c</sub>"),
+    ]  # fmt: skip
+    tables = [
         _minima_table(results, "omega_min", OMEGA_MIN, "no localised mode found"),
         _scaling_table(results, "omega_min", ALPHA),
+        table(headers, rows, "Fit windows of the spectra, and what a change of the threshold by 20 % does"),
         _moduli_table(results),
-        *(note("{}.", text[0].upper() + text[1:]) for text in analysis.notes),
     ]
-    residual = results.tables["modes"]["residual"].max() if "residual" in results.tables["modes"].columns else None
-    if residual is not None:
-        parts.append(paragraph("Largest residual |<b>H</b>Ψ − λΨ| of all modes: {}.", f"{residual:.1e}"))
-    drawn = (
-        (
-            "omega_min",
-            figures.minima(results, "omega_min"),
-            Markup(
-                "Mean frequency of the softest quasi-localised mode against system size; bars, lines and brackets as for <i>γ</i><sub>min</sub>."
-            ),
+    if "residual" in results.tables["modes"].columns:
+        residual = float(results.tables["modes"]["residual"].max() or 0)  # type: ignore[arg-type]
+        tables.append(paragraph("Largest residual |<b>H</b>Ψ − λΨ| of all modes: {}.", f"{residual:.1e}"))
+    captions = {
+        "omega_min": Markup(
+            "Mean frequency of the softest quasi-localised mode against system size. Bars are standard errors of the mean, lines "
+            "the fitted power laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>α</i>."
+        ).format(_percent(results)),
+        "participation": Markup(
+            "Participation ratio against frequency, all modes of the largest size. The horizontal line is <i>e</i><sub>c</sub>, "
+            "the dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>."
         ),
-        (
-            "participation",
-            figures.participation(results),
-            Markup(
-                "Participation ratio against frequency of all modes of the largest size. The horizontal line is <i>e</i><sub>c</sub>, the "
-                "dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>."
-            ),
+        "density": Markup(
+            "Density of quasi-localised modes, normalised to one over all 3<i>N</i> modes, with counting errors; number of "
+            "realisations in brackets. The fit window is shaded. Dashed: the Debye level, the density of the plane waves in a "
+            "large system."
         ),
-        (
-            "density",
-            figures.density(results),
-            Markup(
-                "Density of quasi-localised modes, normalised to one over all 3<i>N</i> modes, with counting errors. The shaded "
-                "range is the fit window; the fit does not use the bins."
-            ),
+        "windows": Markup(
+            "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring points "
+            "share modes. Where a curve is flat the result does not hang on the window."
         ),
-        (
-            "windows",
-            figures.windows(results),
-            Markup(
-                "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring points share "
-                "modes. Where a curve is flat the result does not hang on the window."
-            ),
-        ),
-    )
-    return Section(
-        "Vibrational modes",
-        join(parts),
-        tuple(SectionFigure(name, figure, str(caption)) for name, figure, caption in drawn if figure is not None),
-    )
+    }
+    drawn = {
+        "omega_min": figures.minima(results, "omega_min"),
+        "participation": figures.participation(results),
+        "density": figures.density(results),
+        "windows": figures.windows(results),
+    }
+    shown = tuple(SectionFigure(name, figure, captions[name]) for name, figure in drawn.items() if figure is not None)
+    return Section("Vibrational modes", join(text), shown, join(tables))
 
 
 def exponents(results: Results) -> Section:
@@ -262,11 +228,12 @@ def exponents(results: Results) -> Section:
                 _remarks(estimate),
             )
         )
-    parts = [
+    text = [
         paragraph(
-            "Brackets are {:.0%} intervals from resampling whole realisations, never points of one realisation. Numbers in grey are "
-            "withheld: the data do not carry them. An exponent from finite-size scaling needs {} sizes over a factor {:g}, {} "
-            "realisations at each, and no more than {:.0%} of them without a minimum; one from the spectrum needs {} modes in the window.",
+            "Brackets are {:.0%} intervals from resampling whole realisations, never points of one realisation. Numbers in "
+            "grey are withheld: the data do not carry them. An exponent from finite-size scaling needs {} sizes over a factor "
+            "{:g}, {} realisations at each, and no more than {:.0%} of them without a minimum; one from the spectrum needs {} "
+            "modes in the window.",
             results.settings.confidence,
             MIN_SIZES,
             MIN_SIZE_RATIO,
@@ -275,20 +242,21 @@ def exponents(results: Results) -> Section:
             MIN_MODES,
         ),
         *_verdicts(results),
-        table(["preparation", "strain", "exponent", "from", "value", "realisations", "remarks"], rows),
         paragraph(
-            "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself puts the "
-            "exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 lower.",
+            "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself puts "
+            "the exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 lower.",
             ALPHA,
             THETA,
             THETA,
         ),
     ]
+    caption = Markup(
+        "Exponents with their {} % intervals. Dashed: <i>θ</i> = 1/4; dotted: <i>α</i> = 3 and 4. Grey, open: withheld."
+    ).format(_percent(results))
     figure = figures.exponents(results)
-    caption = _confidence(
-        Markup("Exponents against strain with 95 % intervals. Dashed: <i>θ</i> = 1/4. Grey, open: withheld."), results
-    )
-    return Section("Exponents", join(parts), (SectionFigure("exponents", figure, caption),) if figure is not None else ())
+    drawn = (SectionFigure("exponents", figure, caption),) if figure is not None else ()
+    headers = ["preparation", "strain", "exponent", "from", "value", "realisations", "remarks"]
+    return Section("Exponents", join(text), drawn, table(headers, rows))
 
 
 def structure(results: Results) -> Section | None:
@@ -299,40 +267,27 @@ def structure(results: Results) -> Section | None:
     shares = [name for name in ("crystal_fraction", "largest_cluster", "demixing", "q6_mean") if name in verdicts.columns]
     rows = []
     for (preparation, size), group in verdicts.group_by("preparation", "n_particles", maintain_order=True):
-        cells = [
-            f"{group[name].mean():.3f} / {group[name].max():.3f}" if group[name].drop_nans().len() else None  # type: ignore[str-format]
-            for name in shares
-        ]
+        cells = []
+        for name in shares:
+            known = group[name].drop_nulls().drop_nans().to_numpy()
+            cells.append(f"{known.mean():.3f} / {known.max():.3f}" if known.size else None)
         rows.append((preparation, size, group.height, int((~group["is_glass"]).sum()), *cells))
-    parts = [
-        paragraph("Mean / largest value over the realisations, from local bond order and the neighbours' types."),
-        table(["preparation", N, "checked", "not a glass", *(name.replace("_", " ") for name in shares)], rows),
+    headers = ["preparation", N, "checked", "not a glass", *(name.replace("_", " ") for name in shares)]
+    tables = [
+        table(headers, rows, "Mean / largest value over the realisations, from local bond order and the neighbours' types")
     ]
     bad = verdicts.filter(~pl.col("is_glass"))
     if bad.is_empty():
-        parts.append(paragraph("All {} checked samples are glasses: none crystallised or demixed.", verdicts.height))
-    elif results.settings.exclude_crystals:
-        parts.append(note("{} of {} samples are no glasses and are left out of all results.", bad.height, verdicts.height))
+        text = paragraph("All {} checked samples are glasses: none crystallised or demixed.", verdicts.height)
     else:
-        parts.append(
-            note(
-                "{} of {} samples are no glasses, and are in all results: exclude_crystals is off.", bad.height, verdicts.height
-            )
-        )
-    if bad.height:
-        parts.append(
-            table(
-                ["preparation", N, "realisation", "reason"],
-                bad.head(MAX_ROWS).select("preparation", "n_particles", "realisation", "reason").iter_rows(),
-            )
-        )
+        fate = "left out of all results" if results.settings.exclude_crystals else "in all results: exclude_crystals is off"
+        text = note("{} of {} checked samples are no glasses. They are {}.", bad.height, verdicts.height, fate)
+        listed = bad.head(MAX_ROWS).select("preparation", "n_particles", "realisation", "reason").iter_rows()
+        tables.append(table(["preparation", N, "realisation", "reason"], listed))
     figure = figures.structure(results)
-    drawn = (
-        (SectionFigure("structure", figure, "Mean pair correlation and structure factor of the quenched samples."),)
-        if figure
-        else ()
-    )
-    return Section("Structure", join(parts), drawn)
+    caption = "Mean pair correlation and structure factor of the quenched samples; number of realisations in brackets."
+    drawn = (SectionFigure("structure", figure, caption),) if figure is not None else ()
+    return Section("Structure", text, drawn, join(tables))
 
 
 # ---- pieces ----
@@ -347,12 +302,14 @@ METHODS = {
 
 def number_with_interval(estimate: Estimate) -> str:
     """The value with its interval, or a dash."""
-    exponent = estimate.exponent
-    if exponent is None:
-        return "–"
-    low, high = (f"{end:.2f}" if abs(end) < 100 else ("−∞" if end < 0 else "∞") for end in (exponent.low, exponent.high))
-    value = f"{exponent.value:.2f}" if abs(exponent.value) < 100 else "∞"
-    return f"{value} [{low}, {high}]".replace("-", "−")
+    return _with_interval(estimate.exponent) if estimate.exponent is not None else "–"
+
+
+def _with_interval(exponent: Exponent) -> str:
+    def plain(value: float) -> str:
+        return (f"{value:.2f}" if abs(value) < 100 else f"{'-' * (value < 0)}∞").replace("-", "−")
+
+    return f"{plain(exponent.value)} [{plain(exponent.low)}, {plain(exponent.high)}]"
 
 
 def _counts(counts: int | Mapping[int, int]) -> str:
@@ -369,14 +326,13 @@ def _remarks(estimate: Estimate) -> str:
         remarks.append(
             ("withheld: " if estimate.status == "withheld" else "weak, shown at the protocol's wish: ") + estimate.refusal
         )
+    elif isinstance(estimate.fit, SpectrumFit) and estimate.fit.exponent.window is not None:
+        remarks.append(f"{estimate.fit.n_modes} modes below omega = {estimate.fit.exponent.window[1]:.3g}")
     if isinstance(estimate.fit, FiniteSizeScaling) and estimate.fit.least_squares is not None:
-        least = estimate.fit.least_squares
-        remarks.append(f"the paper's least squares: {least.value:.2f} [{least.low:.2f}, {least.high:.2f}]")
-    if isinstance(estimate.fit, SpectrumFit):
-        remarks.append(f"{estimate.fit.n_modes} modes below omega = {(estimate.fit.exponent.window or (0, 0))[1]:.2f}")
+        remarks.append(f"the paper's least squares: {_with_interval(estimate.fit.least_squares)}")
     if estimate.exponent is not None and estimate.method != "prediction":
         remarks.extend(estimate.exponent.warnings)
-    return "; ".join(remarks).replace("-", "−") if estimate.method == "spectrum" else "; ".join(remarks)
+    return "; ".join(remarks)
 
 
 def _verdicts(results: Results) -> Iterator[Markup]:
@@ -485,8 +441,8 @@ def _scaling_table(results: Results, method: str, symbol: Markup) -> Markup:
                     estimate.preparation,
                     f"{estimate.strain:g}",
                     ", ".join(f"{value:.2f} ({a}–{b})" for a, b, value in pairs),
-                    f"{fit.p_value:.2g}" if fit.p_value == fit.p_value else None,
-                    f"{fit.p_plateau:.2g}" if fit.p_plateau == fit.p_plateau else None,
+                    _probability(fit.p_value),
+                    _probability(fit.p_plateau),
                 )
             )
     if not rows:
@@ -588,5 +544,31 @@ def _blind_spot(results: Results) -> Iterator[Markup]:
     )
 
 
-def _confidence(caption: Markup, results: Results) -> str:
-    return str(caption).replace("95 %", f"{100 * results.settings.confidence:g} %")
+def _threshold_rule(results: Results) -> Markup:
+    if results.settings.participation_threshold is not None:
+        return Markup("The protocol sets the threshold.")
+    return Markup(
+        "The threshold is the paper's, <i>N</i> <i>e</i><sub>c</sub> = 2000, but at most 1/3, half of what a standing plane wave has."
+    )
+
+
+def _window_rule(results: Results) -> Markup:
+    complete = Markup("the frequency up to which the modes of <em>every</em> realisation are known")
+    if results.settings.omega_max is not None:
+        return Markup("The fit window ends at the protocol's omega_max, {:g}, or, if that is lower, at {}.").format(
+            results.settings.omega_max, complete
+        )
+    return Markup(
+        "The fit window ends at the lowest of 0.9 of the first phonon frequency, <i>ω</i> = 1 (beyond, the density of this glass "
+        "leaves its low-frequency power law), and {}."
+    ).format(complete)
+
+
+def _percent(results: Results) -> str:
+    return f"{100 * results.settings.confidence:g}"
+
+
+def _probability(p: float) -> str | None:
+    if not isfinite(p):  # unknown
+        return None
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"

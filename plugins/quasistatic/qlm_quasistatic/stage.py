@@ -40,6 +40,8 @@ _EVENT_COLUMNS = {
     "energy_drop": pl.Float64,
     "detector": pl.String,
 }
+# How far beyond its end a run looks for the next instability; far beyond any distance between two of them.
+_LARGEST_OVERTIME = 0.5
 _Strain = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -57,13 +59,19 @@ class ShearStage(Stage):
         validate_default=True,
         description="what finds and refines instabilities: a name, a mapping with kind and settings, or null for none",
     )
+    to_next_event: bool = Field(
+        False,
+        description="go on beyond strain_max until the next instability, so that every strain up to it has its distance to one",
+    )
     max_events: Annotated[int, Field(gt=0)] | None = Field(
         None, description="end the run after so many instabilities; null: shear to strain_max"
     )
     tolerance: Annotated[float, Field(gt=0, le=1e-6)] = Field(1e-10, description="largest force at rest [energy/length]")
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
-        """Refuse frames beyond the end of the run and increments larger than it."""
+        """Refuse frames beyond the end of the run, increments larger than it, and a wait for events that nobody detects."""
+        if self.detector is None and (self.to_next_event or self.max_events is not None):
+            raise ValueError("to_next_event and max_events need a detector; the detector is null")
         if self.increment > self.strain_max:
             raise ValueError(f"increment = {self.increment:g} is larger than strain_max = {self.strain_max:g}")
         beyond = [strain for strain in self.frames if strain > self.strain_max]
@@ -88,7 +96,7 @@ class ShearStage(Stage):
             if isinstance(item, Instability):
                 events.append(_event_row(item, last_event, self._detector_name))
                 last_event = item.strain_c
-                if self.max_events is not None and len(events) >= self.max_events:
+                if len(events) == self.max_events or (self.to_next_event and item.strain_c > self.strain_max):
                     break
             else:
                 steps.append(_step_row(item))
@@ -107,7 +115,8 @@ class ShearStage(Stage):
         return "none" if self.detector is None else str(type(self.detector).model_fields["kind"].default)
 
     def _items(self, stepper: Stepper, start: ShearState) -> Iterator[ShearStep | Instability]:
-        grid = StrainGrid(self.increment, self.strain_max, self.frames)
+        end = self.strain_max + _LARGEST_OVERTIME if self.to_next_event else self.strain_max
+        grid = StrainGrid(self.increment, end, (*self.frames, self.strain_max))
         if self.detector is not None:
             yield from self.detector.follow(stepper, start, grid)
             return

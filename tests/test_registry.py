@@ -1,0 +1,64 @@
+"""The registry: what is found, and what a plugin that is missing or broken does to the others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.errors import InputError, PluginError
+from qlm_hoomd.registry import ENGINES, GROUPS, STAGES
+from qlm_hoomd.testing.tiny import WalkStage, installed
+
+
+def test_built_in_plugins_load() -> None:
+    assert ENGINES.load("cpu") is CPUEngineSettings
+    for group in GROUPS:
+        loaded, broken = group.load_all()
+        assert not broken
+        assert list(loaded) == sorted(group.plugins)
+
+
+def test_installed_distribution_is_found_by_its_entry_points(tmp_path: Path) -> None:
+    assert "walk" not in STAGES.plugins
+    with installed(tmp_path / "site"):
+        assert STAGES.load("walk") is WalkStage
+        assert STAGES.plugins["walk"].distribution == "qlm_tiny 1.0"
+    assert "walk" not in STAGES.plugins
+
+
+def test_unknown_name_lists_what_is_installed() -> None:
+    with pytest.raises(InputError, match=r"unknown engine 'gpu'; installed: cpu"):
+        ENGINES.load("gpu")
+
+
+@pytest.mark.parametrize(
+    ("source", "fact"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("syntax error", "SyntaxError"),
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("", "AttributeError"),
+    ],
+)
+def test_broken_plugin_is_reported_with_its_distribution_and_leaves_the_others_alone(
+    tmp_path: Path, source: str, fact: str
+) -> None:
+    folder = tmp_path / "site"
+    module = f"ruin_{abs(hash(source))}"
+    with installed(folder, {STAGES.name: {"ruin": f"{module}:Stage"}}, name="qlm_ruin"):
+        (folder / f"{module}.py").write_text(source)
+        message = rf"plugin 'ruin' \({module}:Stage, from qlm_ruin 1.0\) cannot be loaded: {re.escape(fact)}"
+        with pytest.raises(PluginError, match=message):
+            STAGES.load("ruin")
+        loaded, broken = STAGES.load_all()
+        assert list(broken) == ["ruin"]
+        assert "prepare" in loaded
+
+
+def test_an_entry_point_that_is_listed_twice_is_one_plugin(tmp_path: Path) -> None:
+    with installed(tmp_path / "one"), installed(tmp_path / "two"):
+        assert list(STAGES.plugins).count("walk") == 1
+        assert STAGES.load("walk") is WalkStage
