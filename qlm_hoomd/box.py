@@ -39,7 +39,13 @@ class Box:
 
     @classmethod
     def at_strain(cls, length: float, strain: float) -> Box:
-        """The box of edge ``length`` [length] at the accumulated shear ``strain``, flipped so that abs(xy) <= 1/2."""
+        """The box of edge ``length`` [length] at the accumulated shear ``strain``, flipped so that abs(xy) <= 1/2.
+
+        Raises:
+            InputError: if the strain is not finite.
+        """
+        if not math.isfinite(strain):
+            raise InputError(f"strain = {strain}; expected a finite number.")
         return cls(length, strain - _nearest_integer(strain))
 
     @property

@@ -64,9 +64,9 @@ def _options(
 
 @app.command()
 def run(
-    protocol: Annotated[Path, typer.Argument(help="Protocol file (YAML).", show_default=False)],
+    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the protocol>")] = None,
-    executor: Annotated[str, typer.Option(help="What spreads the realisations: local, slurm or row.")] = "local",
+    executor: Annotated[str, typer.Option(help="What spreads the realisations; `qlm plugins` lists the executors.")] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Realisations at work at a time.", show_default="one per core")
     ] = None,

@@ -61,8 +61,9 @@ def _engines() -> list[Finding]:
         use = "used unless the protocol says otherwise" if name == default else f"used where the protocol says `engine: {name}`"
         try:
             ENGINES.load(name)().build(GlassModel())
-        except QlmError as error:
-            findings.append(Finding(f"engine {name}", False, str(error)))
+        except Exception as error:  # noqa: BLE001  (a stranger's engine may fail in any way)
+            fact = str(error) if isinstance(error, QlmError) else f"{type(error).__name__}: {error}"
+            findings.append(Finding(f"engine {name}", False, fact))
         else:
             findings.append(Finding(f"engine {name}", True, f"works; {use}"))
     return findings

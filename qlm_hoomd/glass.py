@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ class Glass:
         if not np.isfinite(positions_nc).all():
             bad = int((~np.isfinite(positions_nc).all(axis=1)).sum())
             raise InputError(f"{bad} of {len(positions_nc)} positions are not finite; expected finite numbers.")
+        if typeid_n.size and typeid_n.min() < 0:
+            raise InputError(f"typeid goes down to {typeid_n.min()}; expected types from 0 up.")
+        if not math.isfinite(self.strain):
+            raise InputError(f"strain = {self.strain}; expected a finite number.")
         turns = self.strain - self.box.xy
         if not abs(turns - round(turns)) < 1e-9:
             raise InputError(f"strain = {self.strain:.12g} and box tilt xy = {self.box.xy:.12g}; expected them equal modulo 1.")
@@ -70,9 +75,9 @@ class Glass:
 
     def at_strain(self, strain: float) -> Glass:
         """The glass sheared affinely to the accumulated ``strain``; the increment is the difference of the strains."""
+        box = Box.at_strain(self.box.length, strain)
         positions_nc = self.positions.copy()
         positions_nc[:, 0] += (strain - self.strain) * positions_nc[:, 1]
-        box = Box.at_strain(self.box.length, strain)
         if abs(box.xy - self.box.xy - (strain - self.strain)) > 0.5:
             # The lattice is the same after a flip; wrapping keeps the unwrapped coordinates from growing.
             positions_nc = box.wrap(positions_nc)

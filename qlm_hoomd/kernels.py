@@ -21,6 +21,8 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 # Reassociation lets sums vectorise. NaN and infinity keep their meaning, so that a blown-up state is seen.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
+# Unsigned indices in the loops over pairs: a signed one is asked each time whether it counts from the end.
+_index = np.uint64
 
 
 def _njit(function: Any) -> Any:
@@ -77,17 +79,20 @@ def group_pairs(
     """
     n_particles = len(rank_n)
     first_r = np.zeros(n_particles + 1, np.int64)
+    second_r = np.zeros(n_particles + 1, np.int64)
     for p in range(len(i_p)):
         i, j = i_p[p], j_p[p]
         if distance_p[p] < reach_t[typeid_n[i] * n_types + typeid_n[j]]:
             first_r[min(rank_n[i], rank_n[j]) + 1] += 1
+            second_r[max(rank_n[i], rank_n[j]) + 1] += 1
     for r in range(n_particles):
         first_r[r + 1] += first_r[r]
+        second_r[r + 1] += second_r[r]
     n_pairs = first_r[n_particles]
-    partner_p = np.empty(n_pairs, np.int32)
-    code_p = np.empty(n_pairs, np.uint8)
-    pairtype_p = np.empty(n_pairs, np.uint8)
-    filled_r = first_r[:n_particles].copy()
+    # Two counting sorts, by the second particle and then by the first: partners end up in spatial order.
+    rank_p = np.empty(n_pairs, np.int32)
+    unsorted_code_p = np.empty(n_pairs, np.uint8)
+    filled_r = second_r[:n_particles].copy()
     for p in range(len(i_p)):
         i, j = i_p[p], j_p[p]
         if distance_p[p] < reach_t[typeid_n[i] * n_types + typeid_n[j]]:
@@ -95,17 +100,23 @@ def group_pairs(
             if rank_n[i] > rank_n[j]:
                 i, j = j, i
                 code = 26 - code
-            slot = filled_r[rank_n[i]]
-            filled_r[rank_n[i]] += 1
-            # Partners in spatial order: a short insertion sort, and a list that does not depend on who found the pairs.
-            while slot > first_r[rank_n[i]] and rank_n[partner_p[slot - 1]] > rank_n[j]:
-                partner_p[slot] = partner_p[slot - 1]
-                code_p[slot] = code_p[slot - 1]
-                pairtype_p[slot] = pairtype_p[slot - 1]
-                slot -= 1
+            slot = filled_r[rank_n[j]]
+            filled_r[rank_n[j]] += 1
+            rank_p[slot] = rank_n[i]
+            unsorted_code_p[slot] = code
+    partner_p = np.empty(n_pairs, np.int32)
+    code_p = np.empty(n_pairs, np.uint8)
+    pairtype_p = np.empty(n_pairs, np.uint8)
+    filled_r[:] = first_r[:n_particles]
+    for s in range(n_particles):
+        j = order_n[s]
+        for p in range(_index(second_r[s]), _index(second_r[s + 1])):
+            r = _index(rank_p[p])
+            slot = _index(filled_r[r])
+            filled_r[r] += 1
             partner_p[slot] = j
-            code_p[slot] = code
-            pairtype_p[slot] = typeid_n[i] * n_types + typeid_n[j]
+            code_p[slot] = unsorted_code_p[p]
+            pairtype_p[slot] = typeid_n[order_n[r]] * n_types + typeid_n[j]
     return order_n, first_r, partner_p, code_p, pairtype_p
 
 
@@ -116,10 +127,10 @@ def pair_vectors(
 ) -> None:  # fmt: skip
     """Vector from the first to the second particle of each pair, and its square."""
     for r in range(len(owner_r)):
-        i = owner_r[r]
+        i = _index(owner_r[r])
         x0, x1, x2 = positions_nc[i, 0], positions_nc[i, 1], positions_nc[i, 2]
-        for p in range(first_r[r], first_r[r + 1]):
-            j, s = partner_p[p], code_p[p]
+        for p in range(_index(first_r[r]), _index(first_r[r + 1])):
+            j, s = _index(partner_p[p]), code_p[p]
             d0 = positions_nc[j, 0] - x0 + shifts_sc[s, 0]
             d1 = positions_nc[j, 1] - x1 + shifts_sc[s, 1]
             d2 = positions_nc[j, 2] - x2 + shifts_sc[s, 2]
@@ -134,9 +145,9 @@ def add_forces(owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, r_pc:
     """Force -dU/dr of every particle: 2 phi' r towards the partner for the first, the opposite for the second."""
     for r in range(len(owner_r)):
         f0 = f1 = f2 = 0.0
-        for p in range(first_r[r], first_r[r + 1]):
+        for p in range(_index(first_r[r]), _index(first_r[r + 1])):
             scale = 2.0 * d1_p[p]
-            j = partner_p[p]
+            j = _index(partner_p[p])
             g0, g1, g2 = scale * r_pc[p, 0], scale * r_pc[p, 1], scale * r_pc[p, 2]
             f0 += g0
             f1 += g1
@@ -189,11 +200,11 @@ def hessian_product(
     """out = H . v with the pair block 2 phi' 1 + 4 phi'' r r, pre-stress term included."""
     out_nc[:] = 0.0
     for r in range(len(owner_r)):
-        i = owner_r[r]
+        i = _index(owner_r[r])
         v0, v1, v2 = v_nc[i, 0], v_nc[i, 1], v_nc[i, 2]
         s0 = s1 = s2 = 0.0
-        for p in range(first_r[r], first_r[r + 1]):
-            j = j_p[p]
+        for p in range(_index(first_r[r]), _index(first_r[r + 1])):
+            j = _index(j_p[p])
             z0, z1, z2 = v_nc[j, 0] - v0, v_nc[j, 1] - v1, v_nc[j, 2] - v2
             along = 4.0 * d2_p[p] * (r_pc[p, 0] * z0 + r_pc[p, 1] * z1 + r_pc[p, 2] * z2)
             across = 2.0 * d1_p[p]
@@ -222,32 +233,38 @@ def hessian_blocks(
         rows_n[j_p[p] + 1] += 1
     for n in range(n_particles):
         rows_n[n + 1] += rows_n[n] + 1  # one more for the diagonal block
-    column_b = np.empty(rows_n[n_particles], np.int32)
-    source_b = np.empty(rows_n[n_particles], np.int32)
+    # Two counting sorts, by column and then by row: columns end up ascending in every row.
+    row_b = np.empty(rows_n[n_particles], np.int32)
+    pair_b = np.empty(rows_n[n_particles], np.int32)
     filled_n = rows_n[:n_particles].copy()
     for n in range(n_particles):
-        column_b[filled_n[n]] = n
-        source_b[filled_n[n]] = -1
+        row_b[filled_n[n]] = n
+        pair_b[filled_n[n]] = -1
         filled_n[n] += 1
     for p in range(len(i_p)):
         for row, column in ((i_p[p], j_p[p]), (j_p[p], i_p[p])):
-            slot = filled_n[row]
-            filled_n[row] += 1
-            while slot > rows_n[row] and column_b[slot - 1] > column:
-                column_b[slot] = column_b[slot - 1]
-                source_b[slot] = source_b[slot - 1]
-                slot -= 1
-            column_b[slot] = column
-            source_b[slot] = p
+            b = _index(filled_n[column])
+            filled_n[column] += 1
+            row_b[b] = row
+            pair_b[b] = p
+    column_b = np.empty(rows_n[n_particles], np.int32)
+    source_b = np.empty(rows_n[n_particles], np.int32)
+    filled_n[:] = rows_n[:n_particles]
+    for n in range(n_particles):
+        for b in range(_index(rows_n[n]), _index(rows_n[n + 1])):
+            slot = _index(filled_n[row_b[b]])
+            filled_n[row_b[b]] += 1
+            column_b[slot] = n
+            source_b[slot] = pair_b[b]
     blocks_bcc = np.empty((len(column_b), 3, 3))
     for n in range(n_particles):
-        diagonal = 0
+        diagonal = _index(0)
         d00 = d01 = d02 = d11 = d12 = d22 = 0.0
-        for b in range(rows_n[n], rows_n[n + 1]):
-            p = source_b[b]
-            if p < 0:
+        for b in range(_index(rows_n[n]), _index(rows_n[n + 1])):
+            if source_b[b] < 0:
                 diagonal = b
                 continue
+            p = _index(source_b[b])
             across, along = 2.0 * d1_p[p], 4.0 * d2_p[p]
             r0, r1, r2 = r_pc[p, 0], r_pc[p, 1], r_pc[p, 2]
             k00, k01, k02 = across + along * r0 * r0, along * r0 * r1, along * r0 * r2

@@ -314,7 +314,8 @@ class ModesStage(Stage):
             raise ValueError(f"count = {self.count}; expected at most {most}, the modes of N = {min(n_particles)}")
 
     def requires(self) -> tuple[str, ...]:
-        return ("quenched.gsd", "sheared.gsd") if any(strain > 0.0 for strain in self.strains) else ("quenched.gsd",)
+        sheared = any(strain > 0.0 for strain in self.strains)
+        return ("quenched.gsd", "sheared.gsd", "steps.parquet") if sheared else ("quenched.gsd",)
 
     def products(self) -> tuple[str, ...]:
         return ("modes.gsd", "moduli.parquet", "modes.parquet") if self.keep_vectors else ("moduli.parquet", "modes.parquet")
@@ -323,6 +324,7 @@ class ModesStage(Stage):
         frames = gsdio.read_glasses(context.path("quenched.gsd"))
         if "sheared.gsd" in self.requires():
             frames += gsdio.read_glasses(context.path("sheared.gsd"))
+            self._check_frames(context, {frame.glass.strain for frame in frames})
         rows: list[dict[str, Any]] = []
         moduli: list[dict[str, Any]] = []
         pictures: list[tuple[Glass, NDArray[np.float64], dict[str, float]]] = []
@@ -344,6 +346,14 @@ class ModesStage(Stage):
             gsdio.write_modes(context.path("modes.gsd"), pictures, context.provenance)
         context.write_table("moduli.parquet", pl.DataFrame(moduli, schema=_MODULI_COLUMNS, orient="row"))
         context.write_table("modes.parquet", pl.DataFrame(rows, schema=_MODE_COLUMNS, orient="row"))
+
+
+    def _check_frames(self, context: StageContext, found: set[float]) -> None:
+        # A run that was told to end at an instability may not have come as far; one that passed a strain has no excuse.
+        reached = float(pl.read_parquet(context.path("steps.parquet"), columns=["strain"])["strain"].max())
+        missing = [strain for strain in self.strains if strain not in found and strain <= reached]
+        if missing:
+            raise InputError(f"no configuration at strains {missing}; expected them among the `frames` of the shear stage.")
 
 
 def _moduli_row(bonds: Bonds, strain: float) -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # All periodic shifts of a pair of wrapped particles, in the order of the shift code of kernels.group_pairs.
 _SHIFTS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
+# A pair of types is one byte.
+_MOST_TYPES = 16
 
 
 class NeighborCandidates:
@@ -42,6 +44,8 @@ class NeighborCandidates:
         self._cutoff = float(cutoffs.max())
         self._reach_t = cutoffs.ravel() + skin
         self._n_types = len(cutoffs)
+        if self._n_types > _MOST_TYPES:
+            raise InputError(f"the potential knows {self._n_types} particle types; expected at most {_MOST_TYPES}.")
         if typeid.size and int(typeid.max()) >= self._n_types:
             raise InputError(
                 f"typeid goes up to {int(typeid.max())}; expected less than the {self._n_types} types that the potential knows."

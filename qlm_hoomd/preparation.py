@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.box import Box
@@ -17,31 +17,13 @@ from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize.surface import max_force
+from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
     from qlm_hoomd.engines.base import DynamicsReport, Engine
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel
-
-_PositiveTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Preparation(BaseModel):
-    """How a glass is prepared. The defaults are the paper's; times in t_c, temperatures in units of T0.
-
-    The equilibration time stands in no text at hand; 50 t_c is many relaxation times of the liquid at T0, twice its T_g.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    quench: Literal["rapid", "slow"] = Field(description="rapid: overdamped from T0; slow: cooled first, then overdamped")
-    equilibration_time: _PositiveTime = Field(50.0, description="time at T0 before the quench [t_c]")
-    cooling_rate: _PositiveTime = Field(1e-3, description="cooling rate of the slow quench [T0 / t_c]; the paper: 1e-3")
-    final_temperature: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="temperature at which cooling ends and overdamped dynamics begins [T0]; the paper: 0.1"
-    )
-
 
 class PrepareStage(Stage):
     """Prepare the glass: random start, equilibration at T0, quench, minimum."""

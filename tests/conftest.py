@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import product
 from typing import TYPE_CHECKING
 
 import hypothesis
+import numpy as np
 import pytest
 
+from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.preparation import random_start
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _pytest.terminal import TerminalReporter
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.box import Box
+    from qlm_hoomd.glass import Glass
 
 NO_HOOMD = "HOOMD-blue is not installed in this interpreter (it is on conda-forge: environment.yml)"
 
@@ -36,3 +48,53 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
                 (skipped if outcome == "skipped" else ran).add(report.nodeid)
     why = f" ({NO_HOOMD})" if skipped and find_spec("hoomd") is None else ""
     terminalreporter.write_line(f"tests with HOOMD-blue: {len(ran)} ran, {len(skipped)} skipped{why}")
+
+
+@pytest.fixture(scope="session")
+def model() -> GlassModel:
+    """The paper's glass."""
+    return GlassModel()
+
+
+def _liquid(model: GlassModel, n_particles: int, seed: int) -> Glass:
+    rng = np.random.default_rng(seed)
+    engine = CPUEngineSettings().build(model)
+    return engine.run(random_start(model, n_particles, rng), duration=5.0, temperature=model.T0, rng=rng)[0]
+
+
+@pytest.fixture(scope="session")
+def liquid(model: GlassModel) -> Glass:
+    """A liquid of 500 particles at T0."""
+    return _liquid(model, 500, 1)
+
+
+@pytest.fixture(scope="session")
+def small_liquid(model: GlassModel) -> Glass:
+    """A liquid of 100 particles at T0: disordered, under stress, with forces of order 100."""
+    return _liquid(model, 100, 2)
+
+
+@pytest.fixture(scope="session")
+def quenched(model: GlassModel, liquid: Glass) -> Glass:
+    """A rapidly quenched glass of 500 particles."""
+    return CPUEngineSettings().build(model).descend(liquid)[0]
+
+
+Pairs = tuple["NDArray[np.intp]", "NDArray[np.intp]", "NDArray[np.float64]"]
+
+
+@pytest.fixture(scope="session")
+def pairs_within() -> Callable[[NDArray[np.float64], Box, float], Pairs]:
+    """Pairs by brute force: i, j and the vector from i to j for every image closer than a distance below half the box."""
+    images_sc = np.array(list(product((-2, -1, 0, 1, 2), (-1, 0, 1), (-1, 0, 1))), dtype=float)
+
+    def find(positions_nc: NDArray[np.float64], box: Box, reach: float) -> Pairs:
+        fractional_nc = positions_nc @ np.linalg.inv(box.matrix)
+        folded_nc = (fractional_nc - np.floor(fractional_nc)) @ box.matrix
+        i_p, j_p = np.triu_indices(len(positions_nc), 1)
+        r_pc = folded_nc[j_p] - folded_nc[i_p]
+        r_psc = r_pc[:, None, :] + images_sc @ box.matrix
+        pair, image = np.nonzero(np.einsum("psc,psc->ps", r_psc, r_psc) < reach**2)
+        return i_p[pair], j_p[pair], r_psc[pair, image]
+
+    return find

@@ -14,7 +14,9 @@ import polars as pl
 DENSITY = 0.82
 SHEAR_MODULUS, BULK_MODULUS = 12.6, 87.0
 PREFACTOR = 2e-3  # of the density of quasi-localised modes per 3 N
-METADATA = {"qlm_hoomd": json.dumps({"protocol_hash": "synthetic", "engine": {"kind": "cpu"}, "versions": {"qlm_hoomd": "0.1.0"}})}
+METADATA = {
+    "qlm_hoomd": json.dumps({"protocol_hash": "synthetic", "engine": {"kind": "cpu"}, "versions": {"qlm_hoomd": "0.1.0"}})
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,13 @@ class Ensemble:
             },
             "stages": [
                 {"kind": "prepare"},
-                {"kind": "shear", "strain_max": self.strain_max, "increment": 1e-4, "frames": [], "detector": {"kind": "threshold", "q_c": 100.0}},
+                {
+                    "kind": "shear",
+                    "strain_max": self.strain_max,
+                    "increment": 1e-4,
+                    "frames": [],
+                    "detector": {"kind": "threshold", "q_c": 100.0},
+                },
                 {"kind": "modes", "count": 20, "strains": list(self.strains)},
                 {"kind": "structure"},
             ],
@@ -67,7 +75,7 @@ class Ensemble:
         return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     def write(self, directory: Path, *, without: tuple[str, ...] = ()) -> Path:
-        """Write the workspace, leaving out the products named in ``without``, and return ``directory``."""
+        """Write the workspace, leaving out the tables named in ``without``, and return ``directory``."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "protocol.json").write_text(json.dumps(self.protocol, indent=2))
         rng = np.random.default_rng(self.seed)
@@ -78,7 +86,7 @@ class Ensemble:
                         "protocol_hash": self.hash, "n_particles": size, "preparation": name,
                         "preparation_settings": {"quench": name}, "seed": 7, "realisation": index,
                     }  # fmt: skip
-                    path = directory / "workspace" / hashlib.md5(json.dumps(point).encode()).hexdigest()
+                    path = directory / "workspace" / hashlib.sha256(json.dumps(point).encode()).hexdigest()[:32]
                     path.mkdir(parents=True)
                     (path / "signac_statepoint.json").write_text(json.dumps(point))
                     (path / "quenched.gsd").touch()
@@ -125,8 +133,8 @@ def step_table(rng: np.random.Generator, events: np.ndarray, yield_stress: float
     overshoot = 0.3 * max(yield_stress - 0.55, 0) * np.exp(-(((strain - 0.1) / 0.04) ** 2)) if yield_stress > 0.55 else 0.0
     mean = 0.55 * np.tanh(SHEAR_MODULUS * strain / 0.55) + 4 * overshoot
     last = np.concatenate([[0.0], events])[np.searchsorted(events, strain)]
-    saw = 0.5 * SHEAR_MODULUS * (strain - last - np.diff(events, prepend=0.0).mean())
-    stress = mean + np.where(strain < events[0] if events.size else True, 0.0, saw * 0.3) + rng.normal(0, 2 / size**0.5)
+    saw = 0.15 * SHEAR_MODULUS * (strain - last) * (strain >= events.min(initial=np.inf))
+    stress = mean + saw + rng.normal(0, 2 / size**0.5)
     zeros = np.zeros(strain.size)
     return pl.DataFrame(
         {
@@ -181,7 +189,9 @@ def structure_table(rng: np.random.Generator, reason: str = "") -> pl.DataFrame:
 def function_table(rng: np.random.Generator) -> pl.DataFrame:
     """structure_functions.parquet."""
     r, q = np.arange(0.01, 3.5, 0.02), np.arange(0.5, 15, 0.15)
-    g = np.where(r > 0.9, 1 + 1.8 * np.exp(-1.5 * (r - 0.9)) * np.cos(6.2 * (r - 1.2)), 0.0) + rng.normal(0, 0.02, r.size) * (r > 0.9)
+    g = np.where(r > 0.9, 1 + 1.8 * np.exp(-1.5 * (r - 0.9)) * np.cos(6.2 * (r - 1.2)), 0.0) + rng.normal(0, 0.02, r.size) * (
+        r > 0.9
+    )
     s = 0.05 + np.exp(-((q - 6.2) ** 2)) * 2.5 + 0.95 / (1 + np.exp(-(q - 6)))
     return pl.concat(
         [

@@ -124,7 +124,7 @@ BAD: list[tuple[str, str | bytes, int | None, str]] = [
     ("binary", bytes(range(256)), 2, "byte 128 is not UTF-8; expected a YAML text file"),
     ("control character", "name: a\nseed: \x01\n", 2, "expected a YAML text file"),
     ("UTF-16", b"\xff\xfe" + GOOD.encode("utf-16-le"), 1, "not UTF-8"),
-    ("nested beyond the parser", "[" * 2000, None, "nested too deeply"),
+    ("nested beyond the parser", "[\n" * 2000, None, "nested too deeply"),
     ("nested", "a: " + "[" * 60 + "]" * 60, 1, "nested too deeply; expected at most 40 levels"),
     ("billion laughs", "a: &a [x,x]\n" + "".join(f"b{i}: &b{i} [{'*a,' * 40 if not i else f'*b{i - 1},' * 40}]\n" for i in range(9)), 1, "more than 100000 values"),
     ("far too large", "# " + "x" * 300_000, None, "larger than 200 kB"),

@@ -194,6 +194,18 @@ def test_truncated_state_point_is_repaired(tmp_path: Path) -> None:
     assert undisturbed(protocol, tmp_path / "run") == expected
 
 
+def test_empty_signac_configuration_is_repaired_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
+    configuration = tmp_path / "run" / ".signac" / "config"
+    configuration.parent.mkdir(parents=True)
+    configuration.touch()
+    assert states(run_protocol(make_protocol(), tmp_path / "run", HereExecutor())) == ["done"] * 3
+    for content in (b"schema_version = 99\n", b"[[[", b"\xff\xfe\x00"):
+        configuration.write_bytes(content)
+        with pytest.raises(InputError, match="is no signac project of ours"):
+            run_protocol(make_protocol(), tmp_path / "run", HereExecutor())
+        assert configuration.read_bytes() == content
+
+
 def test_state_point_is_signacs(tmp_path: Path) -> None:
     import signac
 
@@ -221,6 +233,17 @@ def test_folder_without_a_run_is_refused(tmp_path: Path, content: str | None) ->
         (tmp_path / "protocol.json").write_text(content)
     with pytest.raises(InputError, match=r"protocol\.json"):
         Workspace.open(tmp_path)
+
+
+def test_log_messages_and_warnings_go_to_the_realisation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = run_protocol(make_protocol(warn=[1]), tmp_path / "run", HereExecutor())
+    logs = [realisation.directory / "log.txt" for realisation in workspace.realisations]
+    assert [log.exists() for log in logs] == [False, True, False]
+    lines = logs[1].read_text()
+    assert "WARNING py.warnings: " in lines
+    assert "realisation 1 is odd" in lines
+    assert "WARNING qlm_hoomd.testing.tiny: realisation 1 stumbles\n" in lines
+    assert "odd" not in capsys.readouterr().err
 
 
 def test_unreadable_record_of_a_failure_is_still_a_failure(tmp_path: Path) -> None:
@@ -263,7 +286,7 @@ def worker_pid(line: str) -> int:
 
 
 def test_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
-    protocol = make_protocol(realisations=4, steps=20, pause=0.05)
+    protocol = make_protocol(realisations=4, steps=10, pause=0.05)
     killed: list[int] = []
 
     def assassin() -> None:
@@ -317,7 +340,7 @@ name: t
 seed: 5
 ensemble: {n_particles: [100], preparations: [rapid], realisations: 4}
 stages:
-  - {kind: walk, steps: 20, pause: 0.05}
+  - {kind: walk, steps: 12, pause: 0.05}
   - {kind: tally}
 """
 

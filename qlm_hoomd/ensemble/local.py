@@ -78,30 +78,18 @@ class LocalExecutor(Executor):
                         at_work[future] = (job_id, attempt)
                         future.add_done_callback(ended.put)
                     try:
-                        future = ended.get(timeout=1.0)
+                        over = ended.get(timeout=1.0)
                     except Empty:
                         if not pool.active:
                             raise BrokenProcessPool from None
                         continue
-                    job_id, attempt = at_work[future]
-                    try:
-                        outcome = future.result()
-                    except ProcessExpired as death:
-                        if attempt < _ATTEMPTS:
-                            waiting.appendleft((job_id, attempt + 1))
-                            del at_work[future]
-                            continue
-                        outcome = record_death(
-                            directory, job_id, f"its process died {_ATTEMPTS} times, {_cause(death.exitcode)}"
-                        )
-                    except (BrokenProcessPool, CancelledError):
-                        raise BrokenProcessPool from None
-                    except (
-                        Exception
-                    ) as error:  # not even a failure could be recorded, e.g. on a full disk: the others would fare no better
-                        raise QlmError(f"realisation {job_id} cannot be run: {type(error).__name__}: {error}") from error
-                    del at_work[future]
-                    finished(outcome)
+                    job_id, attempt = at_work[over]
+                    outcome = _outcome(over, directory, job_id, last=attempt == _ATTEMPTS)
+                    del at_work[over]
+                    if outcome is None:
+                        waiting.appendleft((job_id, attempt + 1))
+                    else:
+                        finished(outcome)
             except BrokenProcessPool:
                 waiting.extendleft(reversed(at_work.values()))
                 return True
@@ -109,6 +97,21 @@ class LocalExecutor(Executor):
                 pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
                 pool.join()
         return False
+
+
+def _outcome(future: Future[Outcome], directory: Path, job_id: str, *, last: bool) -> Outcome | None:
+    """How a realisation ended; None if its process died and this was not the ``last`` attempt."""
+    try:
+        return future.result()
+    except ProcessExpired as death:
+        if not last:
+            return None
+        return record_death(directory, job_id, f"its process died {_ATTEMPTS} times, {_cause(death.exitcode)}")
+    except (BrokenProcessPool, CancelledError):
+        raise BrokenProcessPool from None
+    except Exception as error:
+        # Not even a failure could be recorded, e.g. on a full disk: the others would fare no better.
+        raise QlmError(f"realisation {job_id} cannot be run: {type(error).__name__}: {error}") from error
 
 
 def n_cores() -> int:

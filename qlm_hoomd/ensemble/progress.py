@@ -52,7 +52,7 @@ class Progress:
         n_done = self.n_total - len(self.waiting)
         already = f", {n_done if self.waiting else 'all'} of them done already" if n_done else ""
         self._print(f"{self.n_total} realisations in {self.workspace.directory}{already}")
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4, transient=True)
             self.live.start()
         return self
@@ -66,7 +66,8 @@ class Progress:
         realisation = self.waiting.pop(outcome.id)
         self.work_done += realisation.n_particles
         n_ended = self.n_total - len(self.waiting)
-        self.bar.update(self.task, completed=n_ended, left=self._left())
+        left = self._left()
+        self.bar.update(self.task, completed=n_ended, left=left)
         if outcome.failure is not None:
             self.n_failed += 1
             failure = outcome.failure
@@ -75,14 +76,16 @@ class Progress:
         if self.live is None and (not self.waiting or now - self.last_line >= _SECONDS_BETWEEN_LINES):
             self.last_line = now
             failed = f" ({self.n_failed} failed)" if self.n_failed else ""
-            self._print(f"{n_ended}/{self.n_total}{failed} {realisation.label} took {outcome.seconds:.1f} s{self._left()}")
+            self._print(
+                f"{n_ended}/{self.n_total}{failed} {realisation.label} took {outcome.seconds:.1f} s{left and ', '}{left}"
+            )
 
     def _left(self) -> str:
         # The cost of a realisation grows with its size, so that the sizes are the measure of work.
         if not self.waiting:
             return ""
         seconds = (time.monotonic() - self.start) * (self.work_total - self.work_done) / self.work_done
-        return f", about {_duration(seconds)} left"
+        return f"about {_duration(seconds)} left"
 
     def _render(self) -> Group:
         lines = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in self.workspace.running().values()]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from qlm_hoomd.ensemble.progress import Progress
 from qlm_hoomd.ensemble.workspace import Failure, Workspace, locked
 from qlm_hoomd.errors import PluginError
-from qlm_hoomd.preparation import Preparation
-from qlm_hoomd.protocol import stage_kind
+from qlm_hoomd.protocol import Preparation, stage_kind
 from qlm_hoomd.provenance import provenance
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from qlm_hoomd.ensemble.executor import Executor
@@ -70,14 +72,15 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor) -> Wor
 def run_realisation(directory: Path, job_id: str) -> Outcome:
     """Run the stages of one realisation that are not done, in order, up to the first that fails.
 
-    A failure of any kind is recorded in ``failed/<stage>.json``; it is removed when a later attempt succeeds.
+    A failure of any kind is recorded in ``failed/<stage>.json``; it is removed when a later attempt succeeds. Log messages
+    and warnings of the stages go to ``log.txt``.
     """
     start = time.monotonic()
     workspace = Workspace.open(directory)
     realisation = workspace.realisation(job_id)
     for leftover in realisation.directory.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
-    with _Voice(workspace, realisation) as voice:
+    with _logged(realisation.directory / "log.txt"), _Voice(workspace, realisation) as voice:
         failure = _run_stages(workspace.protocol, realisation, voice)
     return Outcome(job_id, time.monotonic() - start, failure)
 
@@ -128,6 +131,22 @@ def _context(protocol: Protocol, realisation: Realisation, voice: _Voice) -> Sta
         provenance=provenance(protocol.hash, engine.describe()),
         progress=voice.say,
     )
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Send log messages and Python's warnings to the end of the file ``path``, which is made by the first of them."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
 
 
 class _Voice:

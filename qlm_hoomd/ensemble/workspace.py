@@ -130,12 +130,21 @@ class Workspace:
         """The workspace in ``directory`` with a job for every realisation of ``protocol``; what exists is kept.
 
         Raises:
-            InputError: if the folder cannot be written to.
+            InputError: if the folder cannot be written to, or holds a signac project of another version.
         """
         import signac
 
         with _writing(directory):
-            project = signac.init_project(str(directory))
+            configuration = directory / ".signac" / "config"
+            if configuration.is_file() and not configuration.stat().st_size:
+                configuration.unlink()  # a process that was killed here left it empty, which signac takes for an old version
+            try:
+                project = signac.init_project(str(directory))
+            except (signac.errors.Error, ValueError) as error:
+                fact = str(error).splitlines()[0]
+                raise InputError(
+                    f"{directory} is no signac project of ours ({fact}); expected a new folder, or one of qlm."
+                ) from error
             for statepoint in protocol.statepoints():
                 # Forced: a state point that a killed process left half-written is written again.
                 project.open_job(statepoint).init(force=True)

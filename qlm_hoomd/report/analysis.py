@@ -341,7 +341,7 @@ def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
         "prediction",
         detector=theta.detector,
         exponent=predicted_alpha(theta.exponent) if theta.exponent is not None else None,
-        refusal=f"theta is withheld: {theta.refusal}" if theta.refusal is not None else None,
+        refusal="theta is withheld" if theta.refusal is not None else None,
     )
 
 
@@ -399,7 +399,7 @@ def _spectrum(
     """The spectrum of one size, and the filtered frequencies of each realisation, ascending."""
     threshold = at.settings.threshold(n_particles)
     frequency_rm, participation_rm = _by_realisation(modes, "frequency"), _by_realisation(modes, "participation_ratio")
-    local_rm = [w_m[participation_rm[key] <= threshold] for key, w_m in frequency_rm.items()]
+    local_rm = [w_m[participation_rm[key] < threshold] for key, w_m in frequency_rm.items()]
     local_m = np.concatenate(local_rm)
     complete = float(min(w_m[-1] for w_m in frequency_rm.values()))
     omega_max, limited_by = _window(at.settings, complete, plane_waves)
@@ -407,7 +407,7 @@ def _spectrum(
     lower = [(float(w), omega_max) for w in np.linspace(0.0, 0.75, 16) * omega_max]
     scanned = []
     for factor in (0.8, 1.2):
-        kept = modes.filter(pl.col("participation_ratio") <= factor * threshold)["frequency"].to_numpy()
+        kept = modes.filter(pl.col("participation_ratio") < factor * threshold)["frequency"].to_numpy()
         alpha = window_scan(kept, [(0.0, omega_max)]).alpha
         scanned.append(alpha[0] if alpha else None)
     try:
@@ -435,13 +435,13 @@ def _spectrum(
 
 def _window(settings: Settings, complete: float, plane_waves: Phonons | None) -> tuple[float, str]:
     """Upper end of the fit window, and what set it."""
-    limits = [(complete, "the highest frequency up to which the modes of every realisation are known")]
+    limits = [(complete, "completeness")]
     if settings.omega_max is not None:
-        limits.append((settings.omega_max, "the setting omega_max"))
+        limits.append((settings.omega_max, "omega_max"))
     else:
-        limits.append((OMEGA_MAX, "the end of the power law of this glass"))
+        limits.append((OMEGA_MAX, f"omega = {OMEGA_MAX:g}"))
         if plane_waves is not None:
-            limits.append((PHONON_MARGIN * plane_waves.first_frequency, f"{PHONON_MARGIN:g} of the first phonon frequency"))
+            limits.append((PHONON_MARGIN * plane_waves.first_frequency, "first phonon"))
     return min(limits)
 
 

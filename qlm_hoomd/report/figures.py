@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from qlm_hoomd.report.analysis import Analysis, Estimate, Spectrum
 from qlm_hoomd.report.results import Results
@@ -32,7 +33,7 @@ INK = "#1d1f24"  # of text and axes; becomes the page's own text colour in the r
 GUIDE = "#8a8f98"
 PANEL = 3.35  # width of a panel [inch], one journal column
 HEIGHT = 2.75
-PIXELS_PER_INCH = 112  # of a figure in the page; its text is then as large as the page's small print
+PIXELS_PER_INCH = 128  # of a figure in the page; its text is then as large as the page's small print
 MAX_POINTS = 20_000  # of a scatter plot; more are thinned
 
 _STYLE: dict[Any, Any] = {
@@ -80,6 +81,9 @@ def save(figure: Figure, name: str, directory: Path, alternative: str) -> str:
     FigureCanvasAgg(figure)
     # A salt of its own keeps the ids of several figures in one page apart, and every run writes the same bytes.
     with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
+        # Lay out once, not for each of the three formats.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
             with replacing(directory / f"{name}{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix[1:], dpi=300, metadata=metadata, facecolor="white")
@@ -144,9 +148,9 @@ def minima(results: Results, quantity: str) -> Figure | None:
         )
         _size_axis(ax, dict(zip(counts["n_particles"], counts["n_realisations"], strict=True)))
         _plain_numbers(ax.yaxis)
-        ax.legend(loc="best")
+        _legend_below(ax, 0.62)
 
-    return _panels(results, draw, only=rows["preparation"].unique().to_list())
+    return _panels(results, draw, only=rows["preparation"].unique().to_list(), height=3.3)
 
 
 def participation(results: Results) -> Figure | None:
@@ -165,7 +169,7 @@ def participation(results: Results) -> Figure | None:
         )
         own = own.gather_every(max(1, own.height // MAX_POINTS))
         omega, e = own["frequency"].to_numpy(), own["participation_ratio"].to_numpy()
-        local = e <= spectrum.threshold
+        local = e < spectrum.threshold
         for mask, colour, label in ((local, COLOURS[0], "quasi-localised"), (~local, COLOURS[4], "extended")):
             ax.plot(omega[mask], e[mask], ".", color=colour, markersize=2.5, alpha=0.7, label=label, rasterized=True)
         ax.axhline(spectrum.threshold, color=INK, linewidth=0.9)
@@ -177,11 +181,12 @@ def participation(results: Results) -> Figure | None:
             textcoords="offset points",
             fontsize=8,
         )
-        _phonon_line(ax, spectrum)
+        _phonon_line(ax, spectrum, "first phonon")
         ax.set(xlabel=r"frequency $\omega$", ylabel="participation ratio $e$", yscale="log")
-        ax.set_title(f"$N={spectrum.n_particles}$, $\\gamma={spectrum.strain:g}$, {spectrum.n_realisations} realisations")
+        ax.set_title(_title(spectrum))
+        ax.set_ylim(e.min() / 5, 1.0)  # room for the legend
         _plain_numbers(ax.yaxis)
-        ax.legend(loc="lower right", markerscale=3)
+        ax.legend(loc="lower center", markerscale=3, ncols=3, columnspacing=0.8, handletextpad=0.3, fontsize=7)
 
     return _panels(results, draw, only=[s.preparation for s in chosen], titles=False)
 
@@ -219,15 +224,15 @@ def density(results: Results) -> Figure | None:
         main = next((s for s in own if s.n_particles == quoted.n_particles and s.strain == quoted.strain), own[-1])
         _fit_line(ax, quoted, main)
         # The Debye level of the fitted size: what the removed phonons would have, were they a continuum.
-        ax.axvspan(ax.get_xlim()[0], main.omega_max, color=GUIDE, alpha=0.12, linewidth=0, label="fit window")
+        ax.axvspan(ax.get_xlim()[0], main.omega_max, color=GUIDE, alpha=0.12, linewidth=0)
         if main.plane_waves is not None:
             omega = np.array([min(s.density.centres[0] for s in own if s.density), max(s.omega_complete for s in own)])
             ax.plot(omega, main.plane_waves.debye_density(omega), color=GUIDE, linestyle="--", linewidth=1, label="Debye level")
         _phonon_line(ax, main)
         _plain_numbers(ax.xaxis)
-        ax.legend(loc="upper left", fontsize=7.5)
+        _legend_below(ax, 0.45)
 
-    return _panels(results, draw, only=[s.preparation for s in spectra], sharey=True, height=3.2)
+    return _panels(results, draw, only=[s.preparation for s in spectra], sharey=True, height=3.9)
 
 
 def windows(results: Results) -> Figure | None:
@@ -261,7 +266,7 @@ def windows(results: Results) -> Figure | None:
         ax.axhline(3, color=GUIDE, linewidth=0.8, linestyle=":")
         ax.axvline(spectrum.omega_max, color=GUIDE, linewidth=0.8, linestyle="--")
         ax.set(xlabel=r"end of the window $\omega$", ylabel=r"$\alpha$", ylim=(1, 7))
-        ax.set_title(f"{preparation}, $N={spectrum.n_particles}$, $\\gamma={strain:g}$, {spectrum.n_realisations} realisations")
+        ax.set_title(_title(spectrum))
         ax.legend(loc="upper right", fontsize=7.5)
 
     return _panels(results, draw, only=list(chosen), titles=False)
@@ -450,7 +455,7 @@ def _panels(
     """A figure with a panel per preparation, each made by ``draw``."""
     names = [name for name in results.preparations if only is None or name in only]
     with mpl.rc_context(_STYLE):
-        width = PANEL * (1.25 if len(names) == 1 else min(len(names), 3))
+        width = PANEL * (1.1 if len(names) == 1 else min(len(names), 3))
         rows = -(-len(names) // 3)
         figure = Figure(figsize=(width, height * rows * (1.1 if len(names) == 1 else 1)), layout="constrained")
         axes = figure.subplots(rows, min(len(names), 3), sharey=sharey, squeeze=False).ravel()
@@ -496,6 +501,10 @@ def _in_words(estimate: Estimate, symbol: str) -> str:
     return rf": ${symbol}={shown.value:.2f}$ $[{shown.low:.2f}, {shown.high:.2f}]$" if shown else f": ${symbol}$ withheld"
 
 
+def _title(spectrum: Spectrum) -> str:
+    return f"{spectrum.preparation}, $N={spectrum.n_particles}$, $\\gamma={spectrum.strain:g}$, {spectrum.n_realisations} realisations"
+
+
 def _fit_line(ax: Axes, quoted: Estimate, spectrum: Spectrum) -> None:
     """The fitted power law, normalised to the modes in the window, and omega^4 a little below it."""
     if spectrum.density is None or quoted.exponent is None or quoted.exponent.value <= -1:
@@ -513,13 +522,13 @@ def _fit_line(ax: Axes, quoted: Estimate, spectrum: Spectrum) -> None:
     ax.plot(omega, 0.3 * level * (omega / top) ** 4, color=GUIDE, linewidth=1, label=r"$\omega^4$")
 
 
-def _phonon_line(ax: Axes, spectrum: Spectrum) -> None:
+def _phonon_line(ax: Axes, spectrum: Spectrum, label: str | None = None) -> None:
     if spectrum.plane_waves is None:
         return
     first = spectrum.plane_waves.first_frequency
     if first > 1.5 * spectrum.omega_complete:
         return
-    ax.axvline(first, color=COLOURS[3], linewidth=1, linestyle="-.", label="first phonon")
+    ax.axvline(first, color=COLOURS[3], linewidth=1, linestyle="-.", label=label)
 
 
 def _size_axis(ax: Axes, counts: dict[int, int]) -> None:
@@ -528,6 +537,13 @@ def _size_axis(ax: Axes, counts: dict[int, int]) -> None:
     if len(counts) == 1:
         only = next(iter(counts))
         ax.set_xlim(only / 2, only * 2)
+
+
+def _legend_below(ax: Axes, inches: float) -> None:
+    """A legend that far below the axes, where no datum can hide behind it."""
+    figure = ax.figure.get_figure(root=True)
+    below = ax.transAxes + ScaledTranslation(0.0, -inches, figure.dpi_scale_trans)
+    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=below, borderaxespad=0.0, fontsize=7.5)
 
 
 def _plain_numbers(axis: XAxis | YAxis) -> None:

@@ -18,17 +18,15 @@ from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.collect import write_table
-from qlm_hoomd.report.html import ALPHA, THETA, note
+from qlm_hoomd.report.markup import note, table
 from qlm_hoomd.report.results import Results, Section
-from qlm_hoomd.report.sections import METHODS, number_with_interval
+from qlm_hoomd.report.sections import METHODS, SYMBOLS, number_with_interval
 from qlm_hoomd.stages import replacing
 
 _log = logging.getLogger(__name__)
 
 ORDER = ("overview", "shear", "instabilities", "spectrum", "exponents", "structure")
 """Our own sections; those of plugins follow in alphabetical order."""
-HEADLINE_STRAINS = 3
-"""Strains in the box at the top of the page; with more the section on exponents has the rest."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,13 @@ def make_report(directory: Path) -> Path:
     page = (
         _environment()
         .get_template("template.html.j2")
-        .render(results=results, version=qlm_hoomd.__version__, headline=list(_headline(results)), chapters=chapters)
+        .render(
+            results=results,
+            version=qlm_hoomd.__version__,
+            headline=list(_headline(results)),
+            all_strains=_all_strains(results),
+            chapters=chapters,
+        )
     )
     with replacing(folder / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -130,22 +134,53 @@ def _html(text: str) -> Markup:
 
 
 def _headline(results: Results) -> Iterator[dict[str, Any]]:
-    """A row of numbers for each preparation and strain."""
-    analysis = results.analysis
-    strains = results.settings.strains
+    """A row of cards for each preparation at the first strain."""
     for preparation in results.preparations:
-        for strain in strains if len(strains) <= HEADLINE_STRAINS else strains[:1]:
-            thetas = analysis.find(method="gamma_min", preparation=preparation, strain=strain)
-            estimates = [
-                (THETA, "measured", thetas[0]),
-                (ALPHA, "predicted", next(iter(analysis.find(method="prediction", preparation=preparation, strain=strain)))),
-                *((ALPHA, "measured", e) for e in analysis.find(method="omega_min", preparation=preparation, strain=strain)),
-                (ALPHA, "measured", analysis.spectrum_estimate(preparation, strain)),
-            ]
-            yield {"preparation": preparation, "strain": strain, "cards": [_card(*estimate) for estimate in estimates]}
+        strain = results.settings.strains[0]
+        yield {"preparation": preparation, "strain": strain, "cards": [_card(e) for e in _quoted(results, preparation, strain)]}
 
 
-def _card(symbol: Markup, kind: str, estimate: Estimate) -> dict[str, Any]:
+def _all_strains(results: Results) -> Markup | None:
+    """The same numbers at every strain, None where there is only one."""
+    strains = results.settings.strains
+    if len(strains) < 2:
+        return None
+    rows = []
+    for preparation in results.preparations:
+        for strain in strains:
+            quoted = _quoted(results, preparation, strain)
+            rows.append((preparation, f"{strain:g}", *(_faint_if_withheld(estimate) for estimate in quoted)))
+    headers = [
+        "preparation",
+        "strain",
+        *(
+            Markup("{} {}").format(SYMBOLS[quantity], words)
+            for quantity, words in (
+                ("theta", "measured"),
+                ("alpha", "predicted"),
+                ("alpha", METHODS["omega_min"]),
+                ("alpha", "from the spectrum"),
+            )
+        ),
+    ]
+    return table(headers, rows, "Grey: withheld, too weak to be quoted")
+
+
+def _quoted(results: Results, preparation: str, strain: float) -> list[Estimate]:
+    """Theta, the alpha predicted from it, and the two measurements of alpha. With two detectors the first speaks."""
+    analysis = results.analysis
+    scaled = [
+        analysis.find(method=method, preparation=preparation, strain=strain)[0]
+        for method in ("gamma_min", "prediction", "omega_min")
+    ]
+    return [*scaled, analysis.spectrum_estimate(preparation, strain)]
+
+
+def _faint_if_withheld(estimate: Estimate) -> Markup:
+    return Markup('<span class="{}">{}</span>').format(estimate.status, number_with_interval(estimate))
+
+
+def _card(estimate: Estimate) -> dict[str, Any]:
     text = number_with_interval(estimate)
     value, _, interval = text.partition(" ")
     method = METHODS[estimate.method].format(size=estimate.n_particles, detector=estimate.detector or "no detector")
@@ -156,8 +191,8 @@ def _card(symbol: Markup, kind: str, estimate: Estimate) -> dict[str, Any]:
     else:
         sample = f"{counts} realisations" if counts else ""
     return {
-        "symbol": symbol,
-        "kind": kind,
+        "symbol": SYMBOLS[estimate.quantity],
+        "kind": "predicted" if estimate.method == "prediction" else "measured",
         "status": estimate.status,
         "value": value,
         "interval": interval,

@@ -47,7 +47,7 @@ class Section:
 
     Args:
         title: heading, plain text.
-        html: text above the figures, as HTML. Escape what is not yours; :mod:`qlm_hoomd.report.html` has helpers that do.
+        html: text above the figures, as HTML. Escape what is not yours; :mod:`qlm_hoomd.report.markup` has helpers that do.
         figures: each is shown, and saved as PDF and PNG.
         tables: what stands below the figures, as HTML.
     """

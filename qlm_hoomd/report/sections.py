@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
-from qlm_hoomd.report.html import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
+from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
 from qlm_hoomd.report.results import Results, Section, SectionFigure
 from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
@@ -21,6 +21,8 @@ from qlm_hoomd.statistics.spectra import MIN_MODES
 
 PRODUCTS = {"prepare": "quenched.gsd", "shear": "steps.parquet", "modes": "modes.parquet", "structure": "structure.parquet"}
 """For each built-in stage the product that shows it done."""
+LONG_TABLE = 9
+"""Rows beyond which a table that repeats a figure in numbers folds away."""
 MAX_ROWS = 40
 """Failures and exclusions listed one by one; beyond that they are counted."""
 
@@ -161,20 +163,20 @@ def spectrum(results: Results) -> Section | None:
     ]
     text = [
         paragraph(
-            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds <i>e</i><sub>c</sub> count "
-            "as phonons and are removed. {} {} The power law is fitted to the frequencies themselves, without bins.",
+            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds "
+            "<i>e</i><sub>c</sub> count as phonons and are removed. {} {} The power law is fitted to the frequencies "
+            "themselves, without bins.",
             _threshold_rule(results),
             _window_rule(results),
         ),
     ]
-    headers = [
-        "preparation", "strain", N, "realisations", Markup("<i>e</i><sub>c</sub>"), "first phonon", "complete up to", "window up to",
-        "set by", Markup("<i>α</i> at 0.8 <i>e</i><sub>c</sub>"), Markup("<i>α</i> at 1.2 <i>e</i><sub>c</sub>"),
-    ]  # fmt: skip
+    e_c = Markup("<i>e</i><sub>c</sub>")
+    headers = ["preparation", "strain", N, "realisations", e_c, "first phonon", "complete up to", "window up to", "set by"]
+    headers += [Markup("{} at {} {}").format(ALPHA, factor, e_c) for factor in (0.8, 1.2)]
     tables = [
         _minima_table(results, "omega_min", OMEGA_MIN, "no localised mode found"),
         _scaling_table(results, "omega_min", ALPHA),
-        table(headers, rows, "Fit windows of the spectra, and what a change of the threshold by 20 % does"),
+        _foldable("The fit windows of the spectra, and what a change of the threshold by 20 % does", headers, rows),
         _moduli_table(results),
     ]
     if "residual" in results.tables["modes"].columns:
@@ -182,21 +184,21 @@ def spectrum(results: Results) -> Section | None:
         tables.append(paragraph("Largest residual |<b>H</b>Ψ − λΨ| of all modes: {}.", f"{residual:.1e}"))
     captions = {
         "omega_min": Markup(
-            "Mean frequency of the softest quasi-localised mode against system size. Bars are standard errors of the mean, lines "
-            "the fitted power laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>α</i>."
+            "Mean frequency of the softest quasi-localised mode against system size. Bars are standard errors of the mean, "
+            "lines the fitted power laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>α</i>."
         ).format(_percent(results)),
         "participation": Markup(
-            "Participation ratio against frequency, all modes of the largest size. The horizontal line is <i>e</i><sub>c</sub>, "
-            "the dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>."
+            "Participation ratio against frequency, all modes of the largest size. The horizontal line is "
+            "<i>e</i><sub>c</sub>, the dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>."
         ),
         "density": Markup(
             "Density of quasi-localised modes, normalised to one over all 3<i>N</i> modes, with counting errors; number of "
-            "realisations in brackets. The fit window is shaded. Dashed: the Debye level, the density of the plane waves in a "
-            "large system."
+            "realisations in brackets. The fit window is shaded; dash-dotted: the first phonon. Dashed: the Debye level, the "
+            "density of the plane waves in a large system."
         ),
         "windows": Markup(
-            "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring points "
-            "share modes. Where a curve is flat the result does not hang on the window."
+            "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring "
+            "points share modes. Where a curve is flat the result does not hang on the window."
         ),
     }
     drawn = {
@@ -221,7 +223,7 @@ def exponents(results: Results) -> Section:
             (
                 estimate.preparation,
                 f"{estimate.strain:g}",
-                {"theta": THETA, "alpha": ALPHA}[estimate.quantity],
+                SYMBOLS[estimate.quantity],
                 METHODS[estimate.method].format(size=estimate.n_particles, detector=estimate.detector or "no detector"),
                 Markup('<span class="weak">{}</span>').format(value) if weak else Markup("<strong>{}</strong>").format(value),
                 _counts(exponent.n_realisations) if exponent else None,
@@ -243,8 +245,8 @@ def exponents(results: Results) -> Section:
         ),
         *_verdicts(results),
         paragraph(
-            "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself puts "
-            "the exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 lower.",
+            "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself "
+            "puts the exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 lower.",
             ALPHA,
             THETA,
             THETA,
@@ -292,6 +294,7 @@ def structure(results: Results) -> Section | None:
 
 # ---- pieces ----
 
+SYMBOLS = {"theta": THETA, "alpha": ALPHA}
 METHODS = {
     "gamma_min": Markup("scaling of ⟨<i>γ</i><sub>min</sub>⟩ ({detector})"),
     "omega_min": Markup("scaling of ⟨<i>ω</i><sub>min</sub>⟩"),
@@ -307,7 +310,8 @@ def number_with_interval(estimate: Estimate) -> str:
 
 def _with_interval(exponent: Exponent) -> str:
     def plain(value: float) -> str:
-        return (f"{value:.2f}" if abs(value) < 100 else f"{'-' * (value < 0)}∞").replace("-", "−")
+        # Adding zero turns a rounded -0.0 into 0.0.
+        return (f"{round(value, 2) + 0.0:.2f}" if abs(value) < 100 else f"{'-' * (value < 0)}∞").replace("-", "−")
 
     return f"{plain(exponent.value)} [{plain(exponent.low)}, {plain(exponent.high)}]"
 
@@ -409,24 +413,28 @@ def _inline(settings: Any) -> str:
     )
 
 
+def _foldable(caption: str, headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Markup:
+    """A table that folds away where it is long."""
+    return table(headers, rows, caption) if len(rows) <= LONG_TABLE else details(caption, table(headers, rows))
+
+
 def _minima_table(results: Results, quantity: str, symbol: Markup, censored: str) -> Markup:
-    rows = results.analysis.minima.filter(pl.col("quantity") == quantity)
-    several = rows["detector"].n_unique() > 1
-    return table(
-        ["preparation", "strain", *(["detector"] if several else []), N, "realisations", censored, symbol],
+    minima = results.analysis.minima.filter(pl.col("quantity") == quantity)
+    several = minima["detector"].n_unique() > 1
+    rows = [
         (
-            (
-                row["preparation"],
-                f"{row['strain']:g}",
-                *([row["detector"]] if several else []),
-                row["n_particles"],
-                row["n_realisations"],
-                row["n_censored"],
-                number(row["mean"], row["standard_error"]),
-            )
-            for row in rows.iter_rows(named=True)
-        ),
-    )
+            row["preparation"],
+            f"{row['strain']:g}",
+            *([row["detector"]] if several else []),
+            row["n_particles"],
+            row["n_realisations"],
+            row["n_censored"],
+            number(row["mean"], row["standard_error"]),
+        )
+        for row in minima.iter_rows(named=True)
+    ]
+    headers = ["preparation", "strain", *(["detector"] if several else []), N, "realisations", censored, symbol]
+    return _foldable("The means in numbers", headers, rows)
 
 
 def _scaling_table(results: Results, method: str, symbol: Markup) -> Markup:
@@ -440,7 +448,7 @@ def _scaling_table(results: Results, method: str, symbol: Markup) -> Markup:
                 (
                     estimate.preparation,
                     f"{estimate.strain:g}",
-                    ", ".join(f"{value:.2f} ({a}–{b})" for a, b, value in pairs),
+                    ", ".join(f"{value:.2f} ({a}–{b})".replace("-", "−") for a, b, value in pairs),
                     _probability(fit.p_value),
                     _probability(fit.p_plateau),
                 )
@@ -535,9 +543,10 @@ def _blind_spot(results: Results) -> Iterator[Markup]:
     increment = float(stage.get("increment", 1e-4))
     jumps = ", ".join(f"{threshold * increment * results.box_length(size):.2f} (N = {size})" for size in results.sizes)
     yield note(
-        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> d<i>γ</i>. "
-        "Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, so that larger systems miss "
-        "more, which bends {} and with it {}. In slowly quenched glasses most first events are smaller than that.",
+        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> "
+        "<i>L</i> d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, "
+        "so that larger systems miss more, which bends {} and with it {}. In slowly quenched glasses most first events are "
+        "smaller than that.",
         jumps,
         GAMMA_MIN,
         THETA,
@@ -548,7 +557,8 @@ def _threshold_rule(results: Results) -> Markup:
     if results.settings.participation_threshold is not None:
         return Markup("The protocol sets the threshold.")
     return Markup(
-        "The threshold is the paper's, <i>N</i> <i>e</i><sub>c</sub> = 2000, but at most 1/3, half of what a standing plane wave has."
+        "The threshold is the paper's, <i>N</i> <i>e</i><sub>c</sub> = 2000, but at most 1/3, half of what a standing plane "
+        "wave has."
     )
 
 
@@ -559,8 +569,8 @@ def _window_rule(results: Results) -> Markup:
             results.settings.omega_max, complete
         )
     return Markup(
-        "The fit window ends at the lowest of 0.9 of the first phonon frequency, <i>ω</i> = 1 (beyond, the density of this glass "
-        "leaves its low-frequency power law), and {}."
+        "The fit window ends at the lowest of 0.9 of the first phonon frequency, <i>ω</i> = 1 (beyond, the density of this "
+        "glass leaves its low-frequency power law), and {}."
     ).format(complete)
 
 

@@ -55,7 +55,8 @@ def ordinary_least_squares(x: ArrayLike, y: ArrayLike, confidence: float = 0.95)
     """Line through the points (``x``, ``y``), the paper's fit of a power law where both are logarithms.
 
     Args:
-        x, y: ((n,) arrays) the points, n >= 2, not all x equal.
+        x: ((n,) array) n >= 2, not all equal.
+        y: ((n,) array).
         confidence: probability content of the interval.
 
     Raises:

@@ -381,7 +381,7 @@ def _goodness(
 
 def _few_sizes(sizes: Sequence[int]) -> str:
     found = f" (N = {', '.join(map(str, sizes))})" if sizes else ""
-    return f"{len(sizes)} system size{'' if len(sizes) == 1 else 's'}{found}; expected at least {MIN_SIZES}"
+    return f"{len(sizes)} system size{'' if len(sizes) == 1 else 's'}{found} where at least {MIN_SIZES} are needed"
 
 
 def _weaknesses(result: FiniteSizeScaling) -> list[str]:
@@ -390,17 +390,23 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
         reasons.append(_few_sizes(result.sizes))
     ratio = result.sizes[-1] / result.sizes[0]
     if ratio < MIN_SIZE_RATIO:
-        reasons.append(f"the largest size is {ratio:.2g} times the smallest; expected at least {MIN_SIZE_RATIO:g} times")
-    few = [f"{n} at N = {size}" for size, n in zip(result.sizes, result.n_realisations, strict=True) if n < MIN_REALISATIONS]
+        reasons.append(f"the largest size is {ratio:.2g} times the smallest where a factor {MIN_SIZE_RATIO:g} is needed")
+    few = [
+        f"{n} realisations at N = {size}"
+        for size, n in zip(result.sizes, result.n_realisations, strict=True)
+        if n < MIN_REALISATIONS
+    ]
     if few:
-        reasons.append(f"{', '.join(few)} realisations; expected at least {MIN_REALISATIONS} at every size")
+        reasons.append(f"{', '.join(few)} where at least {MIN_REALISATIONS} are needed")
     cut = [
         f"{c} of {n} at N = {size}"
         for size, n, c in zip(result.sizes, result.n_realisations, result.n_censored, strict=True)
         if c > MAX_CENSORED * n
     ]
     if cut:
-        reasons.append(f"the minimum lies beyond what was looked at in {', '.join(cut)} realisations; expected at most 2 %")
+        reasons.append(
+            f"no minimum within what was looked at in {', '.join(cut)} where at most {MAX_CENSORED:.0%} may lack one"
+        )
     if not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
-        reasons.append("the mean does not fall with the system size beyond doubt, so that the exponent has no upper limit")
+        reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")
     return reasons

@@ -40,7 +40,7 @@ class ExecutorConformance:
                 {
                     "name": "conformance",
                     "seed": 1,
-                    "ensemble": {"n_particles": [100, 120], "preparations": ["rapid"], "realisations": 3},
+                    "ensemble": {"n_particles": [100], "preparations": ["rapid"], "realisations": 3},
                     "stages": [{"kind": "walk", "fail": [0], "crash": [1]}, {"kind": "tally"}],
                 }
             )

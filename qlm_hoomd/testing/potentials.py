@@ -68,7 +68,11 @@ class PotentialConformance(SettingsConformance):
             for order in range(MAX_ORDER + 1):
                 part_kp = self._derivatives(w_p, pairtype, order)
                 assert part_kp.shape == (order + 1, len(w_p))
-                assert np.allclose(part_kp, full_kp[: order + 1], rtol=1e-13, atol=0), f"order {order} of pair type {pairtype}"
+                # A compiler may add in another order; close to the cut-off, where sums cancel, that shows.
+                error_kp = np.abs(part_kp - full_kp[: order + 1])
+                assert (error_kp <= 1e-12 * np.abs(part_kp).max(axis=1, keepdims=True)).all(), (
+                    f"order {order}, pair type {pairtype}"
+                )
 
     def test_is_zero_beyond_the_cutoff(self) -> None:
         """No interaction beyond the cut-off, in any order."""

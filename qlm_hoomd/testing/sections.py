@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.report.results import Section
 
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-_FROM_OUTSIDE = re.compile(r"""(?:\bsrc\s*=\s*["']?|@import\s+["']?|url\(\s*["']?)(?!data:|#)|<link\b""", re.IGNORECASE)
+_FROM_OUTSIDE = re.compile(r"""(?:\bsrc\s*=|@import|url\()\s*["']?(?!["'\s#]|data:)|<link\b""", re.IGNORECASE)
 
 
 class ReportSectionConformance:

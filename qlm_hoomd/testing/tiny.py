@@ -7,10 +7,12 @@ spawned workers inherit the path, other processes get it through PYTHONPATH.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,6 +38,7 @@ class WalkStage(Stage):
     pause: Annotated[float, Field(ge=0)] = Field(0.0, description="wall time of a step [s]")
     fail: tuple[int, ...] = Field((), description="realisations that do not converge")
     crash: tuple[int, ...] = Field((), description="realisations whose process is killed at the end of the walk")
+    warn: tuple[int, ...] = Field((), description="realisations that log and warn")
     forget: tuple[int, ...] = Field((), description="realisations that do not write their product")
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
@@ -62,6 +65,9 @@ class WalkStage(Stage):
             positions.append(position)
             context.progress(f"step {step} of {self.steps}")
             time.sleep(self.pause)
+        if realisation in self.warn:
+            warnings.warn(f"realisation {realisation} is odd", stacklevel=2)
+            logging.getLogger(__name__).warning("realisation %d stumbles", realisation)
         if realisation in self.crash:
             os.kill(os.getpid(), signal.SIGKILL)
         if realisation in self.fail:

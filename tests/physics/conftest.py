@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _PROPERTY = "ledger"
 # The suite's criterion: agreement within two joint standard errors.
 _LARGEST_Z = 2.0
+# Samples behind a reference that comes without an error of its own.
+_REFERENCE_SAMPLES = 24
 
 
 class Ledger:
@@ -30,16 +32,18 @@ class Ledger:
     def compare(self, name: str, samples: ArrayLike, reference: float, reference_error: float | None) -> None:
         """Compare the mean of independent samples with ``reference`` +- ``reference_error``.
 
-        None says that the reference has no error of its own; it is then taken to be as uncertain as the mean itself.
+        None says that the reference has no error of its own; it is then taken to be as uncertain as 24 of the samples.
         """
         samples_s = np.asarray(samples, dtype=float)
-        self.compare_mean(name, samples_s.mean(), samples_s.std(ddof=1) / np.sqrt(len(samples_s)), reference, reference_error)
+        spread = samples_s.std(ddof=1)
+        if reference_error is None:
+            reference_error = float(spread / np.sqrt(_REFERENCE_SAMPLES))
+        self.compare_mean(name, samples_s.mean(), spread / np.sqrt(len(samples_s)), reference, reference_error)
 
-    def compare_mean(self, name: str, mean: float, error: float, reference: float, reference_error: float | None) -> None:
-        """The same for a mean whose standard error is known."""
-        z = (mean - reference) / np.hypot(error, error if reference_error is None else reference_error)
-        shown = "?" if reference_error is None else f"{reference_error:.2g}"
-        line = f"{name}: {mean:.6g} +- {error:.2g}, reference {reference:.6g} +- {shown}, z = {z:+.2f}"
+    def compare_mean(self, name: str, mean: float, error: float, reference: float, reference_error: float = 0.0) -> None:
+        """The same for a mean whose standard error is known, against a reference that may be exact."""
+        z = (mean - reference) / np.hypot(error, reference_error)
+        line = f"{name}: {mean:.6g} +- {error:.2g}, reference {reference:.6g} +- {reference_error:.2g}, z = {z:+.2f}"
         self._record(_PROPERTY, line)
         if not abs(z) < _LARGEST_Z:
             self.failures.append(line)

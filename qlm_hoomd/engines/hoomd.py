@@ -1,0 +1,363 @@
+"""HOOMD-blue behind the engine interface, on a CPU or a GPU.
+
+Two of HOOMD's habits would give silently wrong answers here and are worked around wherever a state is set from outside a run:
+forces are cached by time step, and the check of the neighbour list looks at distances and not at the tilt of the box.
+"""
+
+# Array names carry their axes: n particles, c Cartesian components, f force objects.
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables
+from qlm_hoomd.errors import BlowUpError, ConvergenceError, InputError
+from qlm_hoomd.minimize.report import MinimizeReport
+from qlm_hoomd.potentials import InversePowerLaw
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.glass import Glass
+    from qlm_hoomd.model import GlassModel
+
+# Buffers measured best for this potential: small at rest, where lists are rebuilt by force, larger in a hot liquid.
+_BUFFER_AT_REST = 0.12
+_BUFFER_IN_MOTION = 0.35
+# HOOMD's FIRE stops on the root mean square of a force component; the largest force is 10 to 25 times that.
+_LARGEST_OVER_RMS = 30.0
+_FIRE_STEPS = 50_000
+_SAMPLING_PERIOD = 20
+
+
+class HOOMDEngineSettings(EngineSettings):
+    """Settings of the HOOMD-blue engine."""
+
+    kind: Literal["hoomd"] = "hoomd"
+    device: Literal["cpu", "gpu"] = Field("cpu", description="where HOOMD runs; gpu pays from about N = 16000")
+    pair: Literal["auto", "component", "mie", "table"] = Field(
+        "auto", description="pair force: compiled component, exact sum of Mie terms, or table; auto takes the best at hand"
+    )
+    thermostat: Literal["bussi", "mttk", "langevin"] = Field("bussi", description="thermostat of molecular dynamics")
+    dt: Annotated[float, Field(gt=0, le=0.02)] = Field(0.005, description="time step of molecular dynamics [t_c]")
+    tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.5, description="time constant of the thermostat; langevin: inverse friction [t_c]"
+    )
+    fire_dt: Annotated[float, Field(gt=0, lt=0.059)] = Field(0.04, description="largest time step of FIRE [t_c]")
+    descent_dt: Annotated[float, Field(gt=0, lt=1.7e-3)] = Field(1e-3, description="time step of overdamped descent")
+    descent_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        50.0, description="time after which FIRE takes over from overdamped descent, if the forces have not settled before"
+    )
+    switch_force: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1e-2, description="largest force at which FIRE takes over from overdamped descent [energy/length]"
+    )
+
+    def build(self, model: GlassModel) -> HOOMDEngine:
+        """The engine for this model.
+
+        Raises:
+            InputError: if HOOMD-blue or the GPU is not there, or the potential is none that HOOMD can be given.
+        """
+        hoomd = _import_hoomd()
+        if self.device == "gpu" and not hoomd.device.GPU.is_available():
+            reasons = "; ".join(hoomd.device.GPU.get_unavailable_device_reasons()) or "this build has no GPU support"
+            raise InputError(f"engine hoomd asks for a GPU and there is none ({reasons}). Use `device: cpu`, or `engine: cpu`.")
+        if not isinstance(model.potential, InversePowerLaw):
+            raise InputError(
+                f"engine hoomd knows the potential inverse_power_law, not {type(model.potential).__name__}. Use `engine: cpu`, "
+                "which takes any."
+            )
+        return HOOMDEngine(model.potential, self)
+
+
+def _import_hoomd() -> Any:
+    try:
+        import hoomd
+        import hoomd.md
+    except ImportError as error:
+        raise InputError(
+            f"engine hoomd asked for, and HOOMD-blue cannot be imported ({error}). Install it from conda-forge "
+            "(conda install -c conda-forge hoomd), or use `engine: cpu`, which does the same job."
+        ) from None
+    return hoomd
+
+
+class HOOMDEngine(Engine):
+    """HOOMD-blue as an engine.
+
+    ``relax`` is FIRE: inside a basin it ends in the same minimum as any minimiser, beyond an instability in FIRE's own.
+    ``descend`` is overdamped dynamics until the forces have settled, and FIRE from there.
+
+    Args:
+        potential: the smoothed inverse power law.
+        settings: device, pair force, thermostat, time steps.
+    """
+
+    name: ClassVar[str] = "hoomd"
+
+    def __init__(self, potential: InversePowerLaw, settings: HOOMDEngineSettings | None = None) -> None:
+        super().__init__(potential)
+        self.settings = settings or HOOMDEngineSettings()
+        self._hoomd = _import_hoomd()
+        self._at_rest: _Simulation | None = None
+
+    def __repr__(self) -> str:
+        return f"HOOMDEngine({self.potential!r}, {self.settings!r})"
+
+    def describe(self) -> dict[str, Any]:
+        """Name, version and settings, and which pair force ``auto`` means here."""
+        from qlm_hoomd.pair import InversePowerLaw as Pair
+
+        pair = Pair.from_potential(self.potential, self._hoomd.md.nlist.Cell(buffer=_BUFFER_AT_REST), backend=self.settings.pair)
+        return self.settings.model_dump() | {"hoomd": self._hoomd.version.version, "pair_force": pair.provenance}
+
+    def _simulation_at_rest(self, glass: Glass) -> _Simulation:
+        if self._at_rest is None or not np.array_equal(self._at_rest.typeid, glass.typeid):
+            self._at_rest = _Simulation(self._hoomd, self.potential, self.settings, glass, _BUFFER_AT_REST)
+        return self._at_rest
+
+    def measure(self, glass: Glass) -> Observables:
+        """See :meth:`Engine.measure`; evaluated by HOOMD's pair force."""
+        simulation = self._simulation_at_rest(glass)
+        simulation.place(glass.positions, glass)
+        return simulation.measure()
+
+    def relax(
+        self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
+    ) -> tuple[Glass, MinimizeReport]:
+        """See :meth:`Engine.relax`; FIRE, from the guess if there is one."""
+        simulation = self._simulation_at_rest(glass)
+        start_nc = glass.positions if guess is None else guess
+        n_steps, notes = simulation.fire(start_nc, glass, tolerance)
+        return self._minimum(simulation, glass, "fire", tolerance, n_steps, notes)
+
+    def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+        """See :meth:`Engine.descend`."""
+        simulation = _Simulation(self._hoomd, self.potential, self.settings, glass, _BUFFER_IN_MOTION)
+        n_steps, time, largest = simulation.overdamped(glass)
+        settled_nc = simulation.positions()
+        n_fire, notes = simulation.fire(settled_nc, glass, tolerance)
+        notes = (f"overdamped to max|F| = {largest:.1e} at t = {time:.4g}, then FIRE", *notes)
+        return self._minimum(simulation, glass, "overdamped+fire", tolerance, n_steps + n_fire, notes)
+
+    def _minimum(
+        self, simulation: _Simulation, glass: Glass, method: str, tolerance: float, n_steps: int, notes: tuple[str, ...]
+    ) -> tuple[Glass, MinimizeReport]:
+        observables = simulation.measure()
+        met = observables.max_force < tolerance
+        report = MinimizeReport(
+            method=method,
+            criterion=f"max_force < {tolerance:g}" if met else "none",
+            iterations=n_steps,
+            force_evaluations=n_steps,
+            hessian_products=0,
+            max_force=observables.max_force,
+            energy=observables.energy * glass.n_particles,
+            notes=notes,
+        )
+        if not met:
+            raise ConvergenceError(
+                f"{method} of HOOMD-blue stopped at max|F| = {observables.max_force:.3g}; expected less than {tolerance:g}.", report
+            )
+        return glass.moved(simulation.positions()), report
+
+    def run(
+        self,
+        glass: Glass,
+        *,
+        duration: float,
+        temperature: float,
+        final_temperature: float | None = None,
+        rng: np.random.Generator,
+    ) -> tuple[Glass, DynamicsReport]:
+        """See :meth:`Engine.run`; velocity Verlet with the thermostat of the settings."""
+        end = temperature if final_temperature is None else final_temperature
+        for name, value in (("duration", duration), ("temperature", temperature), ("final_temperature", end)):
+            if not (math.isfinite(value) and value > 0.0):
+                raise InputError(f"{name} = {value}; expected a positive number.")
+        simulation = _Simulation(self._hoomd, self.potential, self.settings, glass, _BUFFER_IN_MOTION, seed=int(rng.integers(2**16)))
+        n_steps = max(1, round(duration / self.settings.dt))
+        report = simulation.dynamics(n_steps, temperature, end)
+        return glass.moved(simulation.positions()), report
+
+
+class _Simulation:
+    """A hoomd.Simulation of one set of particles, whose state is set and read by particle tag, without loss."""
+
+    def __init__(
+        self, hoomd: Any, potential: InversePowerLaw, settings: HOOMDEngineSettings, glass: Glass, buffer: float, seed: int = 0
+    ) -> None:
+        from qlm_hoomd.pair import InversePowerLaw as Pair
+
+        self._hoomd = hoomd
+        self._settings = settings
+        self.typeid = glass.typeid
+        self._volume = glass.box.volume
+        device = hoomd.device.CPU() if settings.device == "cpu" else hoomd.device.GPU()
+        self._simulation = hoomd.Simulation(device=device, seed=seed)
+        snapshot = hoomd.Snapshot()
+        snapshot.configuration.box = _hoomd_box(glass)
+        snapshot.particles.N = glass.n_particles
+        snapshot.particles.types = ["A", "B"]
+        snapshot.particles.typeid[:] = glass.typeid
+        snapshot.particles.position[:] = glass.box.wrap(glass.positions)
+        self._simulation.create_state_from_snapshot(snapshot)
+        # Sorting permutes the arrays and forces a new list; systems of this size are in cache anyway.
+        self._simulation.operations.tuners.clear()
+        self._nlist = hoomd.md.nlist.Cell(buffer=buffer, deterministic=True)
+        self._pair = Pair.from_potential(potential, self._nlist, backend=settings.pair)
+
+    def place(self, positions_nc: NDArray[np.float64], glass: Glass) -> None:
+        """Set positions ((N, 3) ndarray, any image) and box, velocities zero; no cached force survives."""
+        snapshot = self._simulation.state.get_snapshot()
+        snapshot.configuration.box = _hoomd_box(glass)
+        snapshot.particles.position[:] = glass.box.wrap(positions_nc)
+        for name in ("velocity", "acceleration", "image"):
+            getattr(snapshot.particles, name)[:] = 0
+        self._simulation.state.set_snapshot(snapshot)
+        # The list does not notice a change of the tilt by itself.
+        self._nlist.buffer = self._nlist.buffer
+
+    def positions(self) -> NDArray[np.float64]:
+        """((N, 3) ndarray) wrapped positions by tag, bit for bit those of HOOMD."""
+        return np.array(self._simulation.state.get_snapshot().particles.position, dtype=np.float64)
+
+    def measure(self) -> Observables:
+        """Energy, stress, pressure and largest force at the present positions."""
+        if self._simulation.operations.integrator is None:
+            self._use(self._minimizer(1.0))
+        simulation = self._simulation
+        self._nlist.buffer = self._nlist.buffer
+        # Forces are cached by time step; asking for the pressure anew makes HOOMD compute them again.
+        simulation.always_compute_pressure = False
+        simulation.run(0)
+        simulation.always_compute_pressure = True
+        simulation.run(0)
+        force_nc = np.sum([force.forces for force in self._pair.forces], axis=0)
+        virial_6 = np.sum([np.asarray(force.virials).sum(axis=0) for force in self._pair.forces], axis=0)
+        energy = sum(float(np.sum(force.energies)) for force in self._pair.forces)
+        simulation.always_compute_pressure = False
+        return Observables(
+            energy=energy / len(force_nc),
+            # HOOMD's virial is that of the pressure: xx, xy, xz, yy, yz, zz.
+            stress_xy=float(-virial_6[1] / self._volume),
+            pressure=float((virial_6[0] + virial_6[3] + virial_6[5]) / (3.0 * self._volume)),
+            max_force=float(np.sqrt((force_nc**2).sum(axis=1).max())),
+        )
+
+    def fire(self, start_nc: NDArray[np.float64], glass: Glass, tolerance: float) -> tuple[int, tuple[str, ...]]:
+        """Relax from ``start_nc`` by FIRE; once more with half the time step if it blows up. Returns steps and notes."""
+        notes: tuple[str, ...] = ()
+        for dt in (self._settings.fire_dt, 0.5 * self._settings.fire_dt):
+            try:
+                return self._fire(start_nc, glass, tolerance, dt), notes
+            except RuntimeError as error:
+                notes = (*notes, f"FIRE blew up at dt = {dt:g} ({str(error).splitlines()[-1]})")
+        raise ConvergenceError(f"{'; '.join(notes)}. Start closer to a minimum, or set a smaller fire_dt.")
+
+    def _fire(self, start_nc: NDArray[np.float64], glass: Glass, tolerance: float, dt: float) -> int:
+        self._use(self._minimizer(dt, tolerance / _LARGEST_OVER_RMS))
+        self.place(start_nc, glass)
+        simulation = self._simulation
+        simulation.run(0)
+        n_steps = 0
+        fire = simulation.operations.integrator
+        # The ratio of the largest force to the mean is no law: the criterion is tightened until the largest force is met.
+        for _ in range(4):
+            fire.reset()
+            before = simulation.timestep
+            simulation.run(_FIRE_STEPS)
+            n_steps += simulation.timestep - before
+            if not fire.converged or self.measure().max_force < tolerance:
+                break
+            fire.force_tol = 0.3 * fire.force_tol
+        return n_steps
+
+    def _minimizer(self, dt: float, force_tol: float = 1.0) -> Any:
+        md = self._hoomd.md
+        # energy_tol and angmom_tol are out of play: the energy flickers in its last digits, points have no spin.
+        return md.minimize.FIRE(
+            dt=dt,
+            force_tol=force_tol,
+            angmom_tol=1.0,
+            energy_tol=1e300,
+            methods=[md.methods.ConstantVolume(self._hoomd.filter.All())],
+        )
+
+    def overdamped(self, glass: Glass) -> tuple[int, float, float]:
+        """Overdamped dynamics until the forces have settled. Returns steps, time and largest force."""
+        md = self._hoomd.md
+        self.place(glass.positions, glass)
+        time = 0.0
+        n_steps = 0
+        largest = math.inf
+        # A liquid has stiffer pairs than a glass; the first unit of time takes shorter steps.
+        for dt, end in ((0.2 * self._settings.descent_dt, 1.0), (self._settings.descent_dt, self._settings.descent_time)):
+            method = md.methods.OverdampedViscous(self._hoomd.filter.All(), default_gamma=1.0)
+            self._use(md.Integrator(dt=dt, methods=[method]))
+            while time < end and largest >= self._settings.switch_force:
+                chunk = min(1000, max(1, round((end - time) / dt)))
+                self._run(chunk)
+                time += chunk * dt
+                n_steps += chunk
+                largest = float(np.sqrt((np.sum([force.forces for force in self._pair.forces], axis=0) ** 2).sum(axis=1).max()))
+        return n_steps, time, largest
+
+    def dynamics(self, n_steps: int, temperature: float, end: float) -> DynamicsReport:
+        """Thermostatted dynamics of ``n_steps`` steps on a linear ramp of the temperature."""
+        hoomd, settings, simulation = self._hoomd, self._settings, self._simulation
+        everything = hoomd.filter.All()
+        kt = hoomd.variant.Ramp(A=temperature, B=end, t_start=simulation.timestep, t_ramp=n_steps)
+        if settings.thermostat == "langevin":
+            method = hoomd.md.methods.Langevin(everything, kT=kt, default_gamma=1.0 / settings.tau)
+        else:
+            thermostats = hoomd.md.methods.thermostats
+            thermostat = thermostats.Bussi if settings.thermostat == "bussi" else thermostats.MTTK
+            method = hoomd.md.methods.ConstantVolume(everything, thermostat=thermostat(kT=kt, tau=settings.tau))
+        self._use(hoomd.md.Integrator(dt=settings.dt, methods=[method]))
+        thermodynamics = hoomd.md.compute.ThermodynamicQuantities(everything)
+        simulation.operations.computes.append(thermodynamics)
+        simulation.state.thermalize_particle_momenta(filter=everything, kT=temperature)
+        half = n_steps // 2
+        self._run(half)
+        sums = np.zeros(3)
+        n_samples = 0
+        simulation.always_compute_pressure = True
+        done = half
+        while done < n_steps:
+            chunk = min(_SAMPLING_PERIOD, n_steps - done)
+            self._run(chunk)
+            done += chunk
+            sums += (thermodynamics.kinetic_temperature, thermodynamics.potential_energy, thermodynamics.pressure)
+            n_samples += 1
+        simulation.always_compute_pressure = False
+        simulation.operations.computes.remove(thermodynamics)
+        mean_temperature, energy, pressure = sums / n_samples
+        if not np.isfinite(sums).all():
+            raise BlowUpError(f"molecular dynamics blew up (energy = {energy}). Use a smaller dt than {settings.dt:g}.")
+        return DynamicsReport(n_steps, float(mean_temperature), float(energy) / len(self.typeid), float(pressure))
+
+    def _run(self, n_steps: int) -> None:
+        try:
+            self._simulation.run(n_steps)
+        except RuntimeError as error:
+            raise BlowUpError(
+                f"HOOMD-blue stopped: {str(error).splitlines()[-1]}. The state blew up; use a smaller time step."
+            ) from error
+
+    def _use(self, integrator: Any) -> None:
+        """Hand the pair forces over to another integrator."""
+        old = self._simulation.operations.integrator
+        if old is not None:
+            while old.forces:
+                old.forces.pop()
+        integrator.forces.extend(self._pair.forces)
+        self._simulation.operations.integrator = integrator
+
+
+def _hoomd_box(glass: Glass) -> list[float]:
+    return [float(value) for value in glass.box.to_gsd()]

@@ -1,0 +1,440 @@
+"""The report of ensembles whose exponents are known: it says them, or says why it does not, and always says what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.protocol import build_protocol
+from qlm_hoomd.registry import REPORT_SECTIONS, Plugin
+from qlm_hoomd.report import Results, Section, make_report
+from qlm_hoomd.report.analysis import Settings
+from qlm_hoomd.report.collect import KEYS
+from qlm_hoomd.report.results import protocol_hash
+
+from .synthetic_ensemble import Ensemble, structure_table
+
+SMALL = Ensemble(realisations=3)
+"""Enough for everything but exponents."""
+
+
+class Page(HTMLParser):
+    """What a page would load, its text, and its elements."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.elements: list[str] = []
+        self.anchors: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self._hidden = 0
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the element and what it refers to."""
+        self.elements.append(tag)
+        self._hidden += tag in {"style", "svg"}
+        for name, value in attrs:
+            if name == "id" and tag == "section":
+                self.anchors.append(str(value))
+            if name in {"src", "srcset", "data", "href", "xlink:href", "action", "poster"} and value:
+                (self.links if tag == "a" else self.loads).append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave what is not text."""
+        self._hidden -= tag in {"style", "svg"}
+
+    def handle_data(self, data: str) -> None:
+        """Collect the text."""
+        if not self._hidden:
+            self.text += " " + data
+
+
+def estimates(directory: Path, **wanted: Any) -> list[dict[str, Any]]:
+    """The entries of exponents.json with these values."""
+    found = json.loads((directory / "results" / "exponents.json").read_text(encoding="utf-8"))["estimates"]
+    return [entry for entry in found if all(entry[name] == value for name, value in wanted.items())]
+
+
+def realisation(directory: Path, n_particles: int, index: int) -> Path:
+    """Folder of that realisation."""
+    for path in (directory / "workspace").iterdir():
+        point = json.loads((path / "signac_statepoint.json").read_text(encoding="utf-8"))
+        if (point["n_particles"], point["realisation"]) == (n_particles, index):
+            return path
+    raise LookupError(n_particles, index)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A well-sampled ensemble at two strains, reported."""
+    directory = Ensemble(realisations=120, strains=(0.0, 0.02), analysis=(("strains", [0.0]),), seed=2).write(
+        tmp_path_factory.mktemp("told")
+    )
+    make_report(directory)
+    return directory
+
+
+# ---- what a good ensemble says ----
+
+
+@pytest.mark.parametrize(
+    ("method", "n_particles", "truth"), [("gamma_min", None, 0.5), ("omega_min", None, 4.0), ("spectrum", 2000, 4.0)]
+)
+def test_exponents_are_recovered(told: Path, method: str, n_particles: int | None, truth: float) -> None:
+    (entry,) = estimates(told, method=method, n_particles=n_particles)
+    low, high = entry["interval"]
+    assert entry["status"] == "measured"
+    assert low < entry["value"] < high
+    # A 95 % interval misses one time in twenty; one and a half of it does one time in three hundred.
+    assert abs(entry["value"] - truth) < 1.5 * max(high - entry["value"], entry["value"] - low)
+    assert high - low < 3.5
+
+
+def test_prediction_follows_theta(told: Path) -> None:
+    (theta,), (alpha,) = estimates(told, method="gamma_min"), estimates(told, method="prediction")
+    assert alpha["value"] == pytest.approx(min(3 + 4 * theta["value"], 4))
+    assert alpha["detector"] == theta["detector"] == "threshold"
+
+
+def test_page_says_the_numbers_of_the_json(told: Path) -> None:
+    text = Page(told / "results" / "report.html").text
+    for entry in (*estimates(told, method="gamma_min"), *estimates(told, method="spectrum", n_particles=2000)):
+        low, high = entry["interval"]
+        assert f"{entry['value']:.2f}" in text
+        assert f"[{low:.2f}, {high:.2f}]" in text
+    assert "120 realisations at each N = 500, 1000, 2000" in text
+    assert "PRE 99" in text or "Phys. Rev. E 99, 023003 (2019)" in text
+    assert protocol_hash(json.loads((told / "protocol.json").read_text())) in text
+
+
+def test_page_is_self_contained(told: Path) -> None:
+    page = Page(told / "results" / "report.html")
+    assert [load for load in page.loads if not load.startswith(("#", "data:"))] == []
+    assert not {"script", "link", "iframe", "img"} & set(page.elements)
+    assert "@import" not in page.source
+    assert not re.search(r"url\((?!#)", page.source)
+    assert all(link.startswith("#") or (told / "results" / link).is_file() for link in page.links)
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert anchors == [*page.anchors, "cite"]
+
+
+def test_ids_in_the_page_are_unambiguous(told: Path) -> None:
+    """A reference inside one figure must not land in another one."""
+    source = (told / "results" / "report.html").read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL)
+    clips = [set(re.findall(r'<clipPath id="([^"]+)"', figure)) for figure in figures]
+    assert len(figures) >= 7
+    assert sum(map(len, clips)) == len(set().union(*clips))
+    for figure, own in zip(figures, clips, strict=True):
+        assert set(re.findall(r'clip-path="url\(#([^)]+)\)"', figure)) <= own
+
+
+def test_every_figure_is_there_in_three_forms_and_labelled(told: Path) -> None:
+    folder = told / "results" / "figures"
+    names = {"stress_strain", "gamma_min", "omega_min", "participation", "density", "windows", "exponents", "structure"}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{suffix}" for name in names for suffix in ("pdf", "png")}
+    results = Results.load(told)
+    for section in (
+        plugin.load()(results) for plugin in REPORT_SECTIONS.plugins.values() if "qlm_hoomd.report" in plugin.entry_point.value
+    ):
+        for item in section.figures:
+            for ax in item.figure.axes:
+                assert ax.get_xlabel(), item.name
+                assert ax.get_ylabel() or ax is not item.figure.axes[0] or ax.get_yticklabels(), item.name
+
+
+def test_dark_pages_keep_text_and_axes_visible(told: Path) -> None:
+    source = (told / "results" / "report.html").read_text(encoding="utf-8")
+    svg = "".join(re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL))
+    assert "currentColor" in svg
+    assert "#1d1f24" not in svg
+    assert not re.search(r"(fill|stroke): ?#(000000|ffffff)", svg)
+
+
+def test_tables_are_collected_in_order(told: Path) -> None:
+    modes = pl.read_parquet(told / "results" / "modes.parquet")
+    assert modes.columns[:3] == list(KEYS)
+    keys = modes.select(KEYS).unique(maintain_order=True)
+    assert keys.rows() == [("rapid", size, index) for size in (500, 1000, 2000) for index in range(120)]
+    one = pl.read_parquet(realisation(told, 1000, 7) / "modes.parquet")
+    assert modes.filter((pl.col("n_particles") == 1000) & (pl.col("realisation") == 7)).drop(KEYS).equals(one)
+    assert json.loads(pl.read_parquet_metadata(told / "results" / "modes.parquet")["qlm_hoomd"])["protocol_hash"]
+
+
+def test_mean_stress_is_the_mean(told: Path) -> None:
+    curve = pl.read_parquet(told / "results" / "stress_strain.parquet").filter(pl.col("n_particles") == 500)
+    steps = pl.read_parquet(told / "results" / "steps.parquet").filter(pl.col("n_particles") == 500)
+    row = curve.row(100, named=True)
+    at = [np.interp(row["strain"], part["strain"], part["stress_xy"]) for part in steps.partition_by("realisation")]
+    assert row["n_realisations"] == len(at) == 120
+    assert row["stress_xy"] == pytest.approx(np.mean(at))
+    assert row["standard_error"] == pytest.approx(np.std(at, ddof=1) / np.sqrt(120))
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path, without=("modes", "moduli", "structure_functions"))
+    make_report(directory)
+    before = {path.name: path.read_bytes() for path in (directory / "results").rglob("*") if path.is_file()}
+    make_report(directory)
+    after = {path.name: path.read_bytes() for path in (directory / "results").rglob("*") if path.is_file()}
+    assert before == after
+    assert {"report.html", "exponents.json", "steps.parquet", "gamma_min.pdf", "gamma_min.png"} <= set(before)
+
+
+# ---- refusals ----
+
+
+def test_weak_statistics_are_withheld_with_reason(tmp_path: Path) -> None:
+    directory = Ensemble(sizes=(500, 1000), realisations=8).write(tmp_path, without=("structure_functions",))
+    page = Page(make_report(directory))
+    (theta,) = estimates(directory, method="gamma_min")
+    assert (theta["status"], theta["value"]) == ("withheld", None)
+    assert theta["weak_estimate"]["value"] is not None
+    assert "2 system sizes (N = 500, 1000) where at least 3 are needed" in theta["refusal"]
+    assert estimates(directory, method="prediction")[0]["status"] == "withheld"
+    assert page.text.count("WITHHELD") == 4
+    assert theta["refusal"] in page.text
+    assert f"weak estimate {theta['weak_estimate']['value']:.2f}" in page.text
+
+
+def test_insisting_shows_the_number_and_the_reason(tmp_path: Path) -> None:
+    directory = Ensemble(sizes=(500, 1000), realisations=8, analysis=(("insist", True),)).write(tmp_path)
+    (theta,) = Results.load(directory).analysis.find(method="gamma_min")
+    assert theta.status == "insisted"
+    assert theta.shown is not None
+    assert theta.to_dict()["value"] == theta.shown.value
+    assert theta.refusal is not None
+
+
+def test_runs_that_end_too_early_withhold_theta(tmp_path: Path) -> None:
+    (theta,) = Results.load(Ensemble(strain_max=0.01, realisations=30).write(tmp_path)).analysis.find(method="gamma_min")
+    assert "no minimum within what was looked at" in str(theta.refusal)
+
+
+def test_a_strain_without_modes_says_which_strains_there_are(tmp_path: Path) -> None:
+    results = Results.load(Ensemble(realisations=3, strains=(0.0, 0.02), analysis=(("strains", [0.05]),)).write(tmp_path))
+    assert results.analysis.find(method="omega_min")[0].refusal == "no modes at strain 0.05; there are some at 0, 0.02"
+
+
+# ---- incomplete ensembles ----
+
+
+@pytest.mark.parametrize(
+    ("without", "gone"),
+    [
+        (("steps", "events"), ("stress_strain", "gamma_min")),
+        (("modes", "moduli"), ("omega_min", "participation", "density", "windows")),
+        (("moduli",), ()),
+        (("structure", "structure_functions"), ("structure",)),
+        (("steps", "events", "modes", "moduli", "structure", "structure_functions"), ("exponents",)),
+    ],
+)
+def test_missing_tables_are_said(tmp_path: Path, without: tuple[str, ...], gone: tuple[str, ...]) -> None:
+    results = Results.load(SMALL.write(tmp_path, without=without))
+    sections = {name: plugin.load()(results) for name, plugin in REPORT_SECTIONS.plugins.items()}
+    drawn = {item.name for section in sections.values() if section is not None for item in section.figures}
+    assert not set(gone) & drawn
+    if len(without) == 6:
+        assert drawn == set()
+        assert "No realisation has been sheared yet" in sections["shear"].html
+        assert "No spectrum to show" in sections["spectrum"].html
+        assert "No sample has been checked yet" in sections["structure"].html
+    if without == ("moduli",):
+        (spectrum,) = (s for s in results.analysis.spectra if s.n_particles == 2000)
+        assert spectrum.plane_waves is None
+        assert any("phonon frequency is unknown" in w for w in results.analysis.find(n_particles=2000)[0].exponent.warnings)
+
+
+def test_no_realisation_at_all(tmp_path: Path) -> None:
+    directory = Ensemble(realisations=0).write(tmp_path)
+    page = Page(make_report(directory))
+    assert "There is no realisation yet" in page.text
+    assert "no sheared realisation" in page.text
+    assert not (directory / "results" / "steps.parquet").exists()
+
+
+def test_protocol_without_shear_has_no_shear_section(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path, without=("steps", "events"))
+    protocol = json.loads((directory / "protocol.json").read_text())
+    protocol["stages"] = [stage for stage in protocol["stages"] if stage["kind"] != "shear"]
+    (directory / "protocol.json").write_text(json.dumps(protocol))
+    results = Results.load(directory)
+    assert REPORT_SECTIONS.load("shear")(results) is None
+    assert REPORT_SECTIONS.load("instabilities")(results) is None
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]"])
+def test_a_folder_that_is_no_run_is_the_users_error(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "protocol.json").write_text(content)
+    with pytest.raises(InputError, match=r"protocol\.json"):
+        make_report(tmp_path)
+
+
+# ---- things that went wrong ----
+
+
+def test_failures_are_listed_and_escaped(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path)
+    failed = realisation(directory, 500, 1)
+    (failed / "failed").mkdir()
+    record = {
+        "stage": "shear",
+        "error": "ConvergenceError",
+        "message": "max|F| = 1e-3 <script>alert(1)</script>",
+        "traceback": "",
+    }
+    (failed / "failed" / "shear.json").write_text(json.dumps(record))
+    (realisation(directory, 1000, 0) / "modes.parquet").write_bytes(b"PAR1 cut short")
+    results = Results.load(directory)
+    html = REPORT_SECTIONS.load("overview")(results).html
+    assert "2 failures" in html
+    assert "1 × ConvergenceError in shear" in html
+    assert "modes.parquet" in html
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html
+    # What is left of them is used.
+    assert results.tables["modes"].filter(pl.col("n_particles") == 1000)["realisation"].unique().to_list() == [1, 2]
+
+
+def test_realisations_of_other_settings_are_left_out(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path)
+    Ensemble(realisations=3, strain_max=0.1).write(tmp_path)
+    (directory / "protocol.json").write_text(json.dumps(SMALL.protocol))
+    results = Results.load(directory)
+    assert (len(results.realisations), results.strangers) == (9, 9)
+    assert "9 realisations in this workspace were made with other settings" in REPORT_SECTIONS.load("overview")(results).html
+
+
+def test_fewer_realisations_asked_for_fewer_used(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path)
+    (directory / "protocol.json").write_text(json.dumps(Ensemble(realisations=2).protocol))
+    assert len(Results.load(directory).realisations) == 6
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_crystals_are_left_out_unless_wanted(tmp_path: Path, exclude: bool) -> None:
+    directory = Ensemble(realisations=3, analysis=(("exclude_crystals", exclude),)).write(tmp_path)
+    crystal = structure_table(np.random.default_rng(0), "crystallised: 90 % of the particles")
+    crystal.write_parquet(realisation(directory, 500, 2) / "structure.parquet")
+    results = Results.load(directory)
+    row = results.analysis.minima.filter((pl.col("quantity") == "gamma_min") & (pl.col("n_particles") == 500))
+    assert row["n_realisations"].item() == (2 if exclude else 3)
+    assert bool(results.analysis.excluded) is exclude
+    section = REPORT_SECTIONS.load("structure")(results)
+    assert ("left out of all results" if exclude else "exclude_crystals is off") in section.html
+    assert "crystallised: 90 % of the particles" in section.tables
+
+
+def test_unstable_states_are_no_spectra(tmp_path: Path) -> None:
+    directory = Ensemble(realisations=4).write(tmp_path)
+    path = realisation(directory, 1000, 3) / "modes.parquet"
+    modes = pl.read_parquet(path)
+    modes.with_columns(frequency=pl.when(pl.col("index") == 0).then(-0.1).otherwise("frequency")).write_parquet(path)
+    (spectrum,) = (s for s in Results.load(directory).analysis.spectra if s.n_particles == 1000)
+    assert (spectrum.n_realisations, spectrum.n_unstable) == (3, 1)
+
+
+def test_two_detectors_are_two_thetas(tmp_path: Path) -> None:
+    directory = Ensemble(realisations=25).write(tmp_path)
+    for path in (directory / "workspace").glob("*/events.parquet"):
+        events = pl.read_parquet(path)
+        later = events.with_columns(strain_c=pl.col("strain_c") * 1.1, detector=pl.lit("fold"))
+        pl.concat([events, later]).write_parquet(path)
+    found = Results.load(directory).analysis
+    assert [e.detector for e in found.find(method="gamma_min")] == ["fold", "threshold"]
+    ratio = (
+        found.minima.filter(pl.col("quantity") == "gamma_min")
+        .group_by("n_particles")
+        .agg(pl.col("mean").max() / pl.col("mean").min())
+    )
+    assert ratio["mean"].to_numpy() == pytest.approx(1.1)
+
+
+# ---- plugins and settings ----
+
+
+def broken_section(results: Results) -> Section:
+    """A stranger's section that fails."""
+    raise RuntimeError(f"no luck with <{results.name}>")
+
+
+def wrong_section(results: Results) -> str:
+    """A stranger's section that misses the contract."""
+    return results.name
+
+
+def good_section(results: Results) -> Section:
+    """A stranger's section that works."""
+    return Section("Strange but good", f"<p>{len(results.realisations)} glasses</p>", tables="<p>strange numbers</p>")
+
+
+def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, target in {
+        "zz_broken": "broken_section",
+        "zz_good": "good_section",
+        "zz_wrong": "wrong_section",
+        "aa_gone": "nowhere",
+    }.items():
+        point = EntryPoint(name, f"{__name__}:{target}", REPORT_SECTIONS.name)
+        monkeypatch.setitem(REPORT_SECTIONS.plugins, name, Plugin(name, REPORT_SECTIONS.name, point))
+    without = ("steps", "events", "modes", "moduli", "structure_functions")
+    page = Page(make_report(SMALL.write(tmp_path, without=without)))
+    assert "RuntimeError: no luck with <synthetic>" in page.text
+    assert "it returned str; expected qlm_hoomd.report.Section or None" in page.text
+    assert "“aa_gone”" in page.text
+    assert "9 glasses" in page.text
+    assert page.text.index("9 glasses") < page.text.index("strange numbers")
+    assert page.anchors[0] == "section-overview"
+    assert page.anchors[-4:] == ["section-aa_gone", "section-zz_broken", "section-zz_good", "section-zz_wrong"]
+
+
+def test_settings_and_their_defaults() -> None:
+    assert Settings.from_protocol({}) == Settings(None, (0.0,), None, True, 0.95, False)
+    by_size = Settings.from_protocol({"analysis": {"participation_threshold": {"1000": 0.2}, "strains": [0.05, 0]}})
+    assert by_size.threshold(1000) == 0.2
+    assert by_size.threshold(16000) == 0.125
+    assert by_size.strains == (0.0, 0.05)
+
+
+def test_window_settings_are_obeyed(tmp_path: Path) -> None:
+    analysis = (("omega_max", 0.8), ("participation_threshold", 0.1), ("confidence", 0.683))
+    results = Results.load(Ensemble(realisations=25, analysis=analysis).write(tmp_path))
+    for spectrum in results.analysis.spectra:
+        assert (spectrum.omega_max, spectrum.limited_by, spectrum.threshold) == (0.8, "omega_max", 0.1)
+    assert {e.exponent.confidence for e in results.analysis.estimates if e.exponent} == {0.683}
+
+
+def test_window_never_exceeds_what_is_complete(tmp_path: Path) -> None:
+    directory = Ensemble(realisations=4).write(tmp_path)
+    path = realisation(directory, 2000, 0) / "modes.parquet"
+    pl.read_parquet(path).head(2).write_parquet(path)
+    (spectrum,) = (s for s in Results.load(directory).analysis.spectra if s.n_particles == 2000)
+    assert spectrum.omega_max == pytest.approx(pl.read_parquet(path)["frequency"][1])
+    assert spectrum.limited_by == "completeness"
+
+
+def test_hash_is_the_protocols() -> None:
+    protocol = build_protocol(
+        {
+            "name": "p",
+            "seed": 1,
+            "ensemble": {"n_particles": [500], "preparations": ["rapid"], "realisations": 2},
+            "stages": [{"kind": "prepare"}],
+        }
+    )
+    plain = json.loads(protocol.canonical())
+    assert protocol_hash(plain) == protocol.hash
