@@ -7,6 +7,7 @@ missing or broken is named and skipped.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -28,6 +30,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
+from qlm_hoomd.potentials import InversePowerLaw
 from qlm_hoomd.preparation import Preparation, equilibrate, quench, random_start
 from qlm_hoomd.provenance import versions
 
@@ -36,6 +39,8 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 threadpool_limits(1)
 
 MODEL = GlassModel()
+assert isinstance(MODEL.potential, InversePowerLaw)
+LAW = MODEL.potential
 # Long enough for a liquid without memory of its random start; the answers to compare do not depend on it.
 _EQUILIBRATION_TIME = 5.0
 _LARGEST_QUENCH = 16_000
@@ -72,7 +77,9 @@ class Timing:
 def arguments(description: str, sizes: Sequence[int]) -> argparse.Namespace:
     """The command line of a benchmark: ``sizes``, ``turns``, ``cache``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("sizes", nargs="*", type=int, default=list(sizes), metavar="N", help=f"numbers of particles (default: {sizes})")
+    parser.add_argument(
+        "sizes", nargs="*", type=int, default=list(sizes), metavar="N", help=f"numbers of particles (default: {sizes})"
+    )
     parser.add_argument("--turns", type=int, default=30, help="how often each contestant gets its turn (default: %(default)s)")
     parser.add_argument(
         "--cache",
@@ -191,6 +198,10 @@ def introduce(packages: Sequence[str]) -> None:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
+    with contextlib.suppress(ImportError):
+        import hoomd.version
+
+        found["hoomd"] = hoomd.version.version
     note(f"{_processor()}, {os.cpu_count()} cores seen, one thread used; {platform.system()} {platform.machine()}")
     note(", ".join(f"{name} {value}" for name, value in sorted(found.items())))
 
@@ -199,6 +210,24 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def matscipy_law() -> Any:
+    """Our potential in matscipy's words: sizes of the two species, and a non-additivity that gives the mixed length."""
+    from matscipy.calculators.polydisperse import InversePowerLawPotential
+
+    small, large = LAW.lengths[0][0], LAW.lengths[1][1]
+    non_additivity = (1.0 - LAW.lengths[0][1] / (0.5 * (small + large))) / (large - small)
+    return InversePowerLawPotential(LAW.epsilon, LAW.x_c, non_additivity, q=LAW.q, minSize=small, maxSize=large)
+
+
+def matscipy_atoms(glass: Glass) -> Any:
+    """The glass as matscipy wants it."""
+    import ase
+
+    atoms = ase.Atoms(positions=glass.positions, cell=glass.box.matrix, pbc=True)
+    atoms.set_array("size", np.diag(LAW.lengths)[glass.typeid])
+    return atoms
 
 
 def load_mpi() -> None:

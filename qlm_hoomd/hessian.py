@@ -12,7 +12,7 @@ import numpy as np
 from qlm_hoomd import kernels
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds, bonds_of
-from qlm_hoomd.minimize.surface import max_force, without_drift
+from qlm_hoomd.minimize.surface import max_norm, without_drift
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -47,7 +47,7 @@ class Hessian:
             InputError: if the glass is not at a minimum.
         """
         bonds = bonds_of(glass, self.potential, self.order)
-        largest = max_force(bonds.forces)
+        largest = max_norm(bonds.forces)
         if not largest <= self.force_tolerance:
             raise InputError(
                 f"the glass has max|F| = {largest:.3g}; expected at most {self.force_tolerance:g} for a Hessian. Relax it first, "

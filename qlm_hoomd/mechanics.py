@@ -207,11 +207,11 @@ class Mechanics:
         neighbors = self.neighbors
         neighbors.update(_writeable(positions_nc), box)
         r_pc, r2_p = neighbors.pair_vectors()
-        first_r, i_p, j_p, pairtype_p, r_pc, r2_p = kernels.keep_interacting(
+        owner_r, first_r, i_p, j_p, pairtype_p, r_pc, r2_p = kernels.keep_interacting(
             neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, r2_p, self._cutoff2_t
         )
         phi_kp = self.potential.derivatives(r2_p, pairtype_p, order)
-        return Bonds(i_p, j_p, neighbors.owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume)
+        return Bonds(i_p, j_p, owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume)
 
 
 def _writeable(positions_nc: NDArray[np.float64]) -> NDArray[np.float64]:

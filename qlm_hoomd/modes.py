@@ -21,7 +21,7 @@ from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.hessian import Hessian, elastic_moduli
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import newton
-from qlm_hoomd.minimize.surface import max_force
+from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.provenance import versions
 from qlm_hoomd.stages import Stage, StageContext, replacing
 
@@ -414,6 +414,6 @@ def modes_of_file(
 def _at_rest(glass: Glass, potential: PairPotential) -> tuple[Glass, bool]:
     """The glass at its minimum, and whether it had to be relaxed."""
     mechanics = Mechanics(potential, glass.typeid)
-    if max_force(mechanics.energy_forces(glass.positions, glass.box)[1]) <= Hessian(potential).force_tolerance:
+    if max_norm(mechanics.energy_forces(glass.positions, glass.box)[1]) <= Hessian(potential).force_tolerance:
         return glass, False
     return newton(mechanics, glass)[0], True

@@ -16,7 +16,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
-from qlm_hoomd.minimize.surface import max_force
+from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import Stage, StageContext
 
@@ -93,7 +93,7 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
             positions_nc = positions_nc + rng.normal(scale=1e-3, size=positions_nc.shape)
             continue
         # Forces of a liquid at T0 are of order 100; below that, dynamics can take over with its ordinary time step.
-        if max_force(force_nc) < 100.0 and np.isfinite(energy):
+        if max_norm(force_nc) < 100.0 and np.isfinite(energy):
             return Glass(box.wrap(positions_nc), typeid_n, box)
         length_n = np.linalg.norm(force_nc, axis=1)
         positions_nc = positions_nc + force_nc * np.minimum(step, cap / np.maximum(length_n, 1e-300))[:, None]

@@ -228,11 +228,6 @@ def test_relax_with_a_guess_in_another_basin(engine: CPUEngine, model: GlassMode
     assert np.linalg.norm(minimum.nonaffine_displacement(quenched), axis=1).max() < 1e-6
 
 
-def test_relax_raises_when_the_tolerance_is_out_of_reach(engine: CPUEngine, quenched: Glass) -> None:
-    with pytest.raises(ConvergenceError, match="expected less than 1e-30"):
-        engine.relax(quenched, tolerance=1e-30)
-
-
 def test_descend_returns_wrapped_positions(engine: CPUEngine, small_liquid: Glass) -> None:
     end, _ = engine.descend(small_liquid.moved(small_liquid.positions + 20.0))
     assert np.abs(end.positions @ np.linalg.inv(end.box.matrix)).max() <= 0.5 + 1e-12

@@ -12,7 +12,7 @@ from qlm_hoomd.errors import ConvergenceError
 from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, fire, newton
 from qlm_hoomd.minimize.descent import _OverdampedPath
-from qlm_hoomd.minimize.surface import EnergySurface, max_force
+from qlm_hoomd.minimize.surface import EnergySurface, max_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def _assert_minimum(model: GlassModel, start: Glass, end: Glass, report: Minimiz
     bonds = bonds_of(end, model.potential)
     assert report.criterion == "max_force < 1e-10"
     assert report.max_force < 1e-10
-    assert max_force(bonds.forces) < 2e-10  # the same state in another order of summation
+    assert max_norm(bonds.forces) < 2e-10  # the same state in another order of summation
     assert report.energy == pytest.approx(bonds.energy, rel=1e-13)
     assert report.energy < bonds_of(start, model.potential).energy
     assert report.iterations > 0
@@ -181,7 +181,7 @@ def test_descent_ends_where_small_euler_steps_end(mechanics: Mechanics, small_li
     """The paper's overdamped dynamics, dt = 3e-4, down to max|F| = 1e-3: the same minimum."""
     positions_nc = small_liquid.positions.copy()
     force_nc = mechanics.energy_forces(positions_nc, small_liquid.box)[1]
-    while max_force(force_nc) > 1e-3:
+    while max_norm(force_nc) > 1e-3:
         positions_nc += 3e-4 * force_nc
         force_nc = mechanics.energy_forces(positions_nc, small_liquid.box)[1]
     reference, _ = newton(mechanics, small_liquid.moved(positions_nc))

@@ -184,6 +184,29 @@ def test_mean_stress_is_the_mean(told: Path) -> None:
     assert row["standard_error"] == pytest.approx(np.std(at, ddof=1) / np.sqrt(120))
 
 
+def test_mean_stress_ends_where_the_first_run_ends(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path)
+    path = realisation(directory, 500, 1) / "steps.parquet"
+    pl.read_parquet(path).filter(pl.col("strain") <= 0.15).write_parquet(path)
+    end = pl.read_parquet(path)["strain"].max()
+    curve = Results.load(directory).analysis.stress_strain.filter(pl.col("n_particles") == 500)
+    assert curve["strain"].max() == pytest.approx(end)
+    assert set(curve["n_realisations"]) == {3}
+
+
+def test_event_rate_counts_no_event_beyond_the_common_end(tmp_path: Path) -> None:
+    directory = Ensemble(sizes=(500,), realisations=2).write(tmp_path)
+    for index in range(2):
+        path = realisation(directory, 500, index)
+        events = pl.read_parquet(path / "events.parquet").head(4)
+        events.with_columns(strain_c=pl.Series([0.05, 0.1, 0.2, 0.3])).write_parquet(path / "events.parquet")
+        steps = pl.read_parquet(path / "steps.parquet")
+        steps.with_columns(strain=pl.col("strain") * (0.3 / steps["strain"].max())).write_parquet(path / "steps.parquet")
+    html = REPORT_SECTIONS.load("instabilities")(Results.load(directory)).tables
+    # Three events in each run up to the stage's strain_max = 0.2, though the runs went on to 0.3.
+    assert re.search(r'<td class="number">6</td>\s*<td>15</td>', html)
+
+
 def test_same_input_same_bytes(tmp_path: Path) -> None:
     directory = SMALL.write(tmp_path, without=("modes", "moduli", "structure_functions"))
     make_report(directory)
@@ -208,6 +231,18 @@ def test_weak_statistics_are_withheld_with_reason(tmp_path: Path) -> None:
     assert page.text.count("WITHHELD") == 4
     assert theta["refusal"] in page.text
     assert f"weak estimate {theta['weak_estimate']['value']:.2f}" in page.text
+
+
+def test_an_exponent_without_bound_is_still_strict_json(tmp_path: Path) -> None:
+    """Means that rise with N: the slope is negative, and the estimate infinite."""
+    directory = Ensemble(sizes=(500, 1000), realisations=3).write(tmp_path, without=("modes", "moduli", "structure_functions"))
+    for index in range(3):
+        path = realisation(directory, 500, index) / "events.parquet"
+        pl.read_parquet(path).with_columns(pl.col("strain_c") * 0.01).write_parquet(path)
+    page = Page(make_report(directory))
+    (theta,) = estimates(directory, method="gamma_min")
+    assert theta["weak_estimate"]["value"] is None
+    assert "weak estimate ∞ [" in page.text
 
 
 def test_insisting_shows_the_number_and_the_reason(tmp_path: Path) -> None:
@@ -408,6 +443,7 @@ def test_settings_and_their_defaults() -> None:
     assert by_size.threshold(1000) == 0.2
     assert by_size.threshold(16000) == 0.125
     assert by_size.strains == (0.0, 0.05)
+    assert Settings.from_protocol({"analysis": {"strains": []}}).strains == (0.0,)
 
 
 def test_window_settings_are_obeyed(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_two_per_cent_may_be_censored_and_no_more() -> None:
     result = theta_from_gamma_min(samples, censored={500: one})
     assert result.n_censored == (1, 0, 0, 0)
     assert "1 of 200 minima are lower limits" in result.exponent.warnings
-    with pytest.raises(InsufficientStatistics, match="in 2 of 50 at N = 500 where at most 2% may lack one"):
+    with pytest.raises(InsufficientStatistics, match="in 2 of 50 at N = 500 where at most 2 % may lack one"):
         theta_from_gamma_min(samples, censored={500: two})
 
 

@@ -16,7 +16,7 @@ from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Obser
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import MinimizeReport, descent, newton
-from qlm_hoomd.minimize.surface import max_force
+from qlm_hoomd.minimize.surface import max_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,14 +87,17 @@ class CPUEngine(Engine):
             energy=bonds.energy / glass.n_particles,
             stress_xy=bonds.stress_xy,
             pressure=bonds.pressure,
-            max_force=max_force(bonds.forces),
+            max_force=max_norm(bonds.forces),
         )
 
     def relax(
         self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
     ) -> tuple[Glass, MinimizeReport]:
         mechanics = self._mechanics_of(glass)
-        start = glass if guess is None else glass.moved(guess)
+        start = glass
+        # A guess is a shortcut inside the basin; one from farther away could sit in another.
+        if guess is not None and max_norm(guess - glass.positions) < 2.0 * self.settings.reach:
+            start = glass.moved(guess)
         try:
             return newton(mechanics, start, tolerance=tolerance, reach=self.settings.reach)
         except ConvergenceError as error:

@@ -20,7 +20,7 @@ import numpy as np
 from qlm_hoomd import kernels
 from qlm_hoomd.errors import BlowUpError, ConvergenceError
 from qlm_hoomd.minimize.newton import newton
-from qlm_hoomd.minimize.surface import EnergySurface, max_force
+from qlm_hoomd.minimize.surface import EnergySurface, max_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def descent(
     tolerance: float = 1e-10,
     accuracy: float = 3e-4,
     switch_force: float = 1e-2,
-    max_steps: int = 200_000,
+    max_steps: int = 20_000,
 ) -> tuple[Glass, MinimizeReport]:
     """The minimum in which the overdamped dynamics started at ``glass`` ends.
 
@@ -80,6 +80,9 @@ def descent(
         except ConvergenceError as error:
             surface.force_evaluations += error.report.force_evaluations
             surface.hessian_products += error.report.hessian_products
+            if error.report.max_force < 1e-3 * path.max_force:
+                # Newton came close to a minimum and stalled: rounding, which descent cannot beat.
+                raise
             notes.append(f"newton refused at max|F| = {path.max_force:.1e}: {error.report.notes[-1] if error.report.notes else error}")
             wanted = 0.1 * path.max_force
             continue
@@ -102,7 +105,7 @@ class _OverdampedPath:
         self._accuracy = accuracy
         self.positions_nc = positions_nc.copy()
         self.energy, self._force_nc = surface.energy_forces(self.positions_nc)
-        self.max_force = max_force(self._force_nc)
+        self.max_force = max_norm(self._force_nc)
         self.time = 0.0
         self.n_steps = 0
         self._spectral_radius = 0.0
@@ -125,7 +128,7 @@ class _OverdampedPath:
                 new_nc = self._chebyshev_step(step, stages)
                 energy, force_nc = self._surface.energy_forces(new_nc)
                 error_nc = 0.8 * (self.positions_nc - new_nc) + 0.4 * step * (self._force_nc + force_nc)
-                error = float(kernels.largest_norm(error_nc)) / self._accuracy
+                error = max_norm(error_nc) / self._accuracy
             except BlowUpError:
                 energy, error = math.nan, math.inf
             # Steepest descent never climbs: an increase is a step too long for a curvature that grew meanwhile.
@@ -139,7 +142,7 @@ class _OverdampedPath:
                 self.energy = math.nan
                 return
         self.positions_nc, self.energy, self._force_nc = new_nc, energy, force_nc
-        self.max_force = max_force(force_nc)
+        self.max_force = max_norm(force_nc)
         self.time += step
         self.n_steps += 1
         self._age += 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlm_hoomd import kernels
-from qlm_hoomd.minimize.surface import EnergySurface, max_force
+from qlm_hoomd.minimize.surface import EnergySurface, max_norm
 
 if TYPE_CHECKING:
     from qlm_hoomd.glass import Glass
@@ -35,14 +35,14 @@ def fire(
     velocities_nc = np.zeros_like(positions_nc)
     energy, force_nc = surface.energy_forces(positions_nc)
     dt, alpha, uphill_free = 0.1 * step, 0.1, 0
-    largest = max_force(force_nc)
+    largest = max_norm(force_nc)
     iteration = 0
     while largest >= tolerance and iteration < max_iterations:
         iteration += 1
         kernels.kick_and_drift(positions_nc, velocities_nc, force_nc, 0.5 * dt, dt)
         energy, force_nc = surface.energy_forces(positions_nc)
         kernels.kick(velocities_nc, force_nc, 0.5 * dt)
-        largest = max_force(force_nc)
+        largest = max_norm(force_nc)
         if np.vdot(velocities_nc, force_nc) > 0.0:
             kernels.fire_mix(velocities_nc, force_nc, alpha)
             uphill_free += 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlm_hoomd import kernels
-from qlm_hoomd.minimize.surface import EnergySurface, max_force, without_drift
+from qlm_hoomd.minimize.surface import EnergySurface, max_norm, without_drift
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def newton(
     positions_nc = start_nc
     inverse_ncc = np.empty((glass.n_particles, 3, 3))
     energy, force_nc = surface.energy_forces(positions_nc)
-    largest = max_force(force_nc)
+    largest = max_norm(force_nc)
     iteration = 0
     note = ""
     while not largest < tolerance and iteration < max_iterations and not note:
@@ -69,7 +69,7 @@ def newton(
                 note = f"displacement beyond {reach:g}"
                 break
             trial_energy, trial_force_nc = surface.energy_forces(trial_nc)
-            trial_largest = max_force(trial_force_nc)
+            trial_largest = max_norm(trial_force_nc)
             # Close to the minimum the energy is flat to rounding and the force decides; far from it the energy does.
             if trial_energy < energy - 1e-4 * scale * np.vdot(step_nc, force_nc) or trial_largest < 0.9 * largest:
                 positions_nc, energy, force_nc, largest = trial_nc, trial_energy, trial_force_nc, trial_largest

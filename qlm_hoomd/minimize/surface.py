@@ -70,9 +70,9 @@ class EnergySurface:
         return report
 
 
-def max_force(force_nc: NDArray[np.float64]) -> float:
-    """Largest force on one particle [energy / length]; NaN if any is NaN."""
-    return float(kernels.largest_norm(force_nc))
+def max_norm(vector_nc: NDArray[np.float64]) -> float:
+    """Largest length of a particle's vector ((N, 3) ndarray), e.g. max|F|; NaN if any component is NaN."""
+    return float(kernels.largest_norm(vector_nc))
 
 
 def without_drift(vector_nc: NDArray[np.float64]) -> NDArray[np.float64]:

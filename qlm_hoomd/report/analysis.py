@@ -61,7 +61,9 @@ class Settings:
         threshold = given.get("participation_threshold")
         if isinstance(threshold, Mapping):  # JSON turns the sizes into text
             given["participation_threshold"] = {int(size): float(value) for size, value in threshold.items()}
-        if "strains" in given:
+        if not given.get("strains"):
+            given.pop("strains", None)
+        else:
             given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
         return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
 
@@ -114,7 +116,9 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON; ``value`` is null where it is withheld, ``weak_estimate`` then has it."""
-        shown, weak = (self.exponent, None) if self.status != "withheld" else (None, self.exponent)
+        plain = self.exponent.to_dict() if self.exponent is not None else None
+        quoted = plain if self.status != "withheld" else None
+        weak = plain if self.status == "withheld" else None
         return {
             "quantity": self.quantity,
             "method": self.method,
@@ -123,12 +127,11 @@ class Estimate:
             "detector": self.detector,
             "n_particles": self.n_particles,
             "status": self.status,
-            "value": shown.value if shown else None,
-            "interval": _ends(shown),
-            "confidence": self.exponent.confidence if self.exponent else None,
+            "value": quoted["value"] if quoted else None,
+            "interval": [quoted["low"], quoted["high"]] if quoted else None,
             "refusal": self.refusal,
-            "weak_estimate": {"value": weak.value, "interval": _ends(weak)} if weak else None,
-            "exponent": self.exponent.to_dict() if self.exponent else None,
+            "weak_estimate": {"value": weak["value"], "interval": [weak["low"], weak["high"]]} if weak else None,
+            "exponent": plain,
             "fit": self.fit.to_dict() if self.fit else None,
         }
 
@@ -174,7 +177,7 @@ class Analysis:
     Args:
         settings: of the analysis.
         excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
-        stress_strain: mean stress: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
+        stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
             mean, standard_error.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus and
@@ -480,20 +483,21 @@ def _plane_waves(moduli: pl.DataFrame, density: float, at: _Ensemble, n_particle
 
 
 def _stress_strain(steps: pl.DataFrame | None) -> pl.DataFrame:
-    """Mean stress over the realisations that reached each strain; their steps differ, so each is interpolated to a grid."""
+    """Mean stress up to the strain that every realisation reached; their steps differ, so each is interpolated to a grid.
+
+    Runs may end at an event: those that go on are a selection, whose mean says nothing of the ensemble.
+    """
     rows = []
     if steps is not None:
         for (preparation, size), group in steps.sort("preparation", "n_particles", "realisation", "strain").group_by(
             "preparation", "n_particles", maintain_order=True
         ):
-            index, strain, stress = (group[name].to_numpy() for name in ("realisation", "strain", "stress_xy"))
-            grid_g = np.linspace(0.0, strain.max(), GRID_POINTS)
-            cuts = np.flatnonzero(np.diff(index)) + 1
-            pieces = zip(np.split(strain, cuts), np.split(stress, cuts), strict=True)
-            stress_rg = np.array([np.interp(grid_g, x, y, right=np.nan) for x, y in pieces])
-            for g, gamma in enumerate(grid_g):
-                reached_r = stress_rg[np.isfinite(stress_rg[:, g]), g]
-                rows.append((preparation, size, float(gamma), *mean_and_standard_error(reached_r), reached_r.size))
+            strain_r = list(_by_realisation(group, "strain").values())
+            stress_r = list(_by_realisation(group, "stress_xy").values())
+            grid_g = np.linspace(0.0, min(strain[-1] for strain in strain_r), GRID_POINTS)
+            stress_rg = np.array([np.interp(grid_g, x, y) for x, y in zip(strain_r, stress_r, strict=True)])
+            for gamma, values_r in zip(grid_g.tolist(), stress_rg.T, strict=True):
+                rows.append((preparation, size, gamma, *mean_and_standard_error(values_r), values_r.size))
     names = ("preparation", "n_particles", "strain", "stress_xy", "standard_error", "n_realisations")
     types = (pl.String, pl.Int64, pl.Float64, pl.Float64, pl.Float64, pl.Int64)
     return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
@@ -552,13 +556,6 @@ def _by_realisation(table: pl.DataFrame, column: str) -> dict[tuple[int, int], F
     cuts = np.flatnonzero((np.diff(size) != 0) | (np.diff(index) != 0)) + 1
     starts = [0, *cuts.tolist()] if size.size else []
     return {(int(size[start]), int(index[start])): piece for start, piece in zip(starts, np.split(values, cuts), strict=False)}
-
-
-def _ends(exponent: Exponent | None) -> list[float | None] | None:
-    if exponent is None:
-        return None
-    plain = exponent.to_dict()
-    return [plain["low"], plain["high"]]
 
 
 def _plain(threshold: float | Mapping[int, float] | None) -> Any:

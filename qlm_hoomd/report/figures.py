@@ -105,10 +105,8 @@ def stress_strain(results: Results) -> Figure | None:
 
     def draw(ax: Axes, preparation: str) -> None:
         for style, (size, curve) in _styled(results, curves.filter(pl.col("preparation") == preparation)):
-            n = int(curve["n_realisations"].max())  # type: ignore[arg-type]
-            # Where half of the realisations are missing the mean is one over different samples.
-            kept = curve.filter(pl.col("n_realisations") >= max(1, n / 2))
-            strain, stress, error = (kept[name].to_numpy() for name in ("strain", "stress_xy", "standard_error"))
+            n = curve["n_realisations"][0]
+            strain, stress, error = (curve[name].to_numpy() for name in ("strain", "stress_xy", "standard_error"))
             ax.plot(strain, stress, color=style["color"], label=f"$N={size}$ ({n})")
             ax.fill_between(strain, stress - error, stress + error, color=style["color"], alpha=0.25, linewidth=0)
         ax.set(xlabel=r"strain $\gamma$", ylabel=r"stress $\langle\Sigma\rangle$", xlim=(0, None))
@@ -291,12 +289,12 @@ def _against_strain(analysis: Analysis, preparations: Sequence[str]) -> Figure:
     step = min(np.diff(analysis.settings.strains))
     for column, preparation in enumerate(preparations):
         top, bottom = axes[:, column]
-        top.set_title(preparation)
+        top.set_title(f"{preparation}, {_realisations(analysis, preparation)}")
         for ax, rows in zip((top, bottom), _rows(analysis, preparation, analysis.settings.strains), strict=True):
             for index, (label, style, estimates) in enumerate(rows):
                 for weak in (False, True):
                     chosen = [e for e in estimates if e.exponent is not None and (e.shown is None) is weak]
-                    x = [e.strain + (index - 1) * 0.1 * step for e in chosen]
+                    x = [e.strain + (index - 0.5 * (len(rows) - 1)) * 0.1 * step for e in chosen]
                     _points(ax, chosen, x, "y", style, weak=weak, label=None if weak else label, linestyle="" if weak else "-")
         bottom.set_xlabel(r"strain $\gamma$")
         bottom.legend(fontsize=7.5)
@@ -312,29 +310,31 @@ def _against_strain(analysis: Analysis, preparations: Sequence[str]) -> Figure:
 
 def _side_by_side(analysis: Analysis, preparations: Sequence[str]) -> Figure:
     ensembles = [(preparation, strain) for preparation in preparations for strain in analysis.settings.strains]
-    lines = [_rows(analysis, preparation, [strain]) for preparation, strain in ensembles]
-    starts = np.concatenate([[0.0], np.cumsum([len(alphas) + 0.7 for _, alphas in lines])])
-    figure = Figure(figsize=(2 * PANEL, 0.8 + 0.26 * starts[-1]), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    names = {}
-    for (thetas, alphas), start in zip(lines, starts, strict=False):
-        for ax, rows in ((left, thetas), (right, alphas)):
+    lines = [dict(zip(("theta", "alpha"), _rows(analysis, name, [strain]), strict=True)) for name, strain in ensembles]
+    quantities = [quantity for quantity in ("theta", "alpha") if any(e.exponent for e in analysis.find(quantity=quantity))]
+    heights = [max(len(rows) for rows in line.values()) for line in lines]
+    starts = np.concatenate([[0.0], np.cumsum(np.array(heights) + 0.7)])
+    figure = Figure(figsize=(PANEL * len(quantities), 0.8 + 0.26 * starts[-1]), layout="constrained")
+    axes = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for ax, quantity in zip(axes, quantities, strict=True):
+        names = {}
+        for line, start, height in zip(lines, starts, heights, strict=False):
+            rows = line[quantity]
             for index, (label, style, estimates) in enumerate(rows):
-                place = start + index + (0.5 * (len(alphas) - len(rows)))
-                names[ax, place] = label
+                place = start + 0.5 * (height - len(rows)) + index
+                names[place] = label
                 for estimate in estimates:
                     _points(ax, [estimate], [place], "x", style, weak=estimate.shown is None, label=None, linestyle="")
-    centres = [start + 0.5 * (len(alphas) - 1) for (_, alphas), start in zip(lines, starts, strict=False)]
-    left.set_yticks(centres, [f"{preparation}\n$\\gamma={strain:g}$" for preparation, strain in ensembles])
-    right.yaxis.tick_right()
-    right.set_yticks([place for ax, place in names if ax is right], [label for (ax, _), label in names.items() if ax is right])
-    left.axvline(0.25, color=GUIDE, linewidth=0.8, linestyle="--")
-    for level in (3, 4):
-        right.axvline(level, color=GUIDE, linewidth=0.8, linestyle=":")
-    left.set(xlabel=r"$\theta$", xlim=_limits(analysis, "theta"), ylim=(starts[-1] - 1.0, -0.7))
-    right.set(xlabel=r"$\alpha$", xlim=_limits(analysis, "alpha"), ylim=left.get_ylim())
-    for ax in (left, right):
+        ax.yaxis.tick_right()
+        ax.set_yticks(list(names), list(names.values()))
         ax.tick_params(axis="y", length=0)
+        for level in (0.25,) if quantity == "theta" else (3, 4):
+            ax.axvline(level, color=GUIDE, linewidth=0.8, linestyle="--" if quantity == "theta" else ":")
+        ax.set(xlabel=rf"$\{quantity}$", xlim=_limits(analysis, quantity), ylim=(starts[-1] - 1.0, -0.7))
+    for (preparation, strain), start, height in zip(ensembles, starts, heights, strict=False):
+        middle = (-0.03, start + 0.5 * (height - 1))
+        name = f"{preparation}\n$\\gamma={strain:g}$\n{_realisations(analysis, preparation)}"
+        axes[0].annotate(name, middle, xycoords=("axes fraction", "data"), ha="right", va="center", annotation_clip=False)
     return figure
 
 
@@ -397,6 +397,13 @@ def _points(
         ax.errorbar(at, value, yerr=(value - low, high - value), **look)
     else:
         ax.errorbar(value, at, xerr=(value - low, high - value), **look)
+
+
+def _realisations(analysis: Analysis, preparation: str) -> str:
+    """How many realisations there are at each size, in words."""
+    counts = analysis.minima.filter(pl.col("preparation") == preparation)["n_realisations"]
+    least, most = min(counts, default=0), max(counts, default=0)
+    return f"{least if least == most else f'{least}–{most}'} realisations"
 
 
 def _limits(analysis: Analysis, quantity: str) -> tuple[float, float]:
@@ -541,8 +548,7 @@ def _size_axis(ax: Axes, counts: dict[int, int]) -> None:
 
 def _legend_below(ax: Axes, inches: float) -> None:
     """A legend that far below the axes, where no datum can hide behind it."""
-    figure = ax.figure.get_figure(root=True)
-    below = ax.transAxes + ScaledTranslation(0.0, -inches, figure.dpi_scale_trans)
+    below = ax.transAxes + ScaledTranslation(0.0, -inches, ax.figure.dpi_scale_trans)
     ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=below, borderaxespad=0.0, fontsize=7.5)
 
 

@@ -18,9 +18,9 @@ from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.collect import write_table
-from qlm_hoomd.report.markup import note, table
+from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, note, table
 from qlm_hoomd.report.results import Results, Section
-from qlm_hoomd.report.sections import METHODS, SYMBOLS, number_with_interval
+from qlm_hoomd.report.sections import SYMBOLS, method, number_with_interval
 from qlm_hoomd.stages import replacing
 
 _log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def make_report(directory: Path) -> Path:
     }
     with replacing(folder / "exponents.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for stale in (folder / "figures").glob("*.p[dn][fg]"):
+        stale.unlink()
     chapters = tuple(_chapters(results, folder / "figures"))
     page = (
         _environment()
@@ -150,19 +152,9 @@ def _all_strains(results: Results) -> Markup | None:
         for strain in strains:
             quoted = _quoted(results, preparation, strain)
             rows.append((preparation, f"{strain:g}", *(_faint_if_withheld(estimate) for estimate in quoted)))
-    headers = [
-        "preparation",
-        "strain",
-        *(
-            Markup("{} {}").format(SYMBOLS[quantity], words)
-            for quantity, words in (
-                ("theta", "measured"),
-                ("alpha", "predicted"),
-                ("alpha", METHODS["omega_min"]),
-                ("alpha", "from the spectrum"),
-            )
-        ),
-    ]
+    measured, predicted = (Markup("{} {}").format(THETA, "measured"), Markup("{} {}").format(ALPHA, "predicted"))
+    headers = ["preparation", "strain", measured, predicted]
+    headers += [Markup("{} from {}").format(ALPHA, source) for source in (OMEGA_MIN, Markup("<i>D</i><sub>L</sub>(<i>ω</i>)"))]
     return table(headers, rows, "Grey: withheld, too weak to be quoted")
 
 
@@ -170,8 +162,8 @@ def _quoted(results: Results, preparation: str, strain: float) -> list[Estimate]
     """Theta, the alpha predicted from it, and the two measurements of alpha. With two detectors the first speaks."""
     analysis = results.analysis
     scaled = [
-        analysis.find(method=method, preparation=preparation, strain=strain)[0]
-        for method in ("gamma_min", "prediction", "omega_min")
+        analysis.find(method=name, preparation=preparation, strain=strain)[0]
+        for name in ("gamma_min", "prediction", "omega_min")
     ]
     return [*scaled, analysis.spectrum_estimate(preparation, strain)]
 
@@ -183,7 +175,6 @@ def _faint_if_withheld(estimate: Estimate) -> Markup:
 def _card(estimate: Estimate) -> dict[str, Any]:
     text = number_with_interval(estimate)
     value, _, interval = text.partition(" ")
-    method = METHODS[estimate.method].format(size=estimate.n_particles, detector=estimate.detector or "no detector")
     counts = estimate.exponent.n_realisations if estimate.exponent else None
     if isinstance(counts, dict):
         least, most = min(counts.values()), max(counts.values())
@@ -196,7 +187,7 @@ def _card(estimate: Estimate) -> dict[str, Any]:
         "status": estimate.status,
         "value": value,
         "interval": interval,
-        "method": method,
+        "method": method(estimate),
         "sample": sample,
         "refusal": estimate.refusal,
     }

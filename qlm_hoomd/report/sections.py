@@ -79,14 +79,13 @@ def shear(results: Results) -> Section | None:
     curves = results.analysis.stress_strain
     rows = []
     for (preparation, size), curve in curves.group_by("preparation", "n_particles", maintain_order=True):
-        reliable = curve.filter(pl.col("n_realisations") >= pl.col("n_realisations").max() / 2)
-        peak = reliable.row(int(reliable["stress_xy"].arg_max() or 0), named=True)
-        end = reliable.row(-1, named=True)
+        peak = curve.row(int(curve["stress_xy"].arg_max() or 0), named=True)
+        end = curve.row(-1, named=True)
         rows.append(
             (
                 preparation,
                 size,
-                int(curve["n_realisations"].max()),  # type: ignore[arg-type]
+                end["n_realisations"],
                 number(peak["stress_xy"], peak["standard_error"]),
                 f"{peak['strain']:.3g}",
                 number(end["stress_xy"], end["standard_error"]),
@@ -156,7 +155,7 @@ def spectrum(results: Results) -> Section | None:
             f"{s.plane_waves.first_frequency:.3g}" if s.plane_waves else None,
             f"{s.omega_complete:.3g}",
             f"{s.omega_max:.3g}",
-            s.limited_by,
+            s.limited_by.replace(" ", "\u00a0"),
             *(f"{value:.2f}" if value is not None else None for value in s.threshold_scan),
         )
         for s in analysis.spectra
@@ -168,6 +167,11 @@ def spectrum(results: Results) -> Section | None:
             "themselves, without bins.",
             _threshold_rule(results),
             _window_rule(results),
+        ),
+        paragraph(
+            "Small samples of a glass that was quenched from a high temperature are known to show {} below 4, and lose that "
+            "as they grow (Lerner, 2020): compare the sizes.",
+            ALPHA,
         ),
     ]
     e_c = Markup("<i>e</i><sub>c</sub>")
@@ -224,7 +228,7 @@ def exponents(results: Results) -> Section:
                 estimate.preparation,
                 f"{estimate.strain:g}",
                 SYMBOLS[estimate.quantity],
-                METHODS[estimate.method].format(size=estimate.n_particles, detector=estimate.detector or "no detector"),
+                method(estimate),
                 Markup('<span class="weak">{}</span>').format(value) if weak else Markup("<strong>{}</strong>").format(value),
                 _counts(exponent.n_realisations) if exponent else None,
                 _remarks(estimate),
@@ -232,15 +236,15 @@ def exponents(results: Results) -> Section:
         )
     text = [
         paragraph(
-            "Brackets are {:.0%} intervals from resampling whole realisations, never points of one realisation. Numbers in "
+            "Brackets are {} % intervals from resampling whole realisations, never points of one realisation. Numbers in "
             "grey are withheld: the data do not carry them. An exponent from finite-size scaling needs {} sizes over a factor "
-            "{:g}, {} realisations at each, and no more than {:.0%} of them without a minimum; one from the spectrum needs {} "
+            "{:g}, {} realisations at each, and no more than {:g}&nbsp;% of them without a minimum; one from the spectrum needs {} "
             "modes in the window.",
-            results.settings.confidence,
+            _percent(results),
             MIN_SIZES,
             MIN_SIZE_RATIO,
             MIN_REALISATIONS,
-            MAX_CENSORED,
+            100 * MAX_CENSORED,
             MIN_MODES,
         ),
         *_verdicts(results),
@@ -295,12 +299,18 @@ def structure(results: Results) -> Section | None:
 # ---- pieces ----
 
 SYMBOLS = {"theta": THETA, "alpha": ALPHA}
-METHODS = {
-    "gamma_min": Markup("scaling of ⟨<i>γ</i><sub>min</sub>⟩ ({detector})"),
-    "omega_min": Markup("scaling of ⟨<i>ω</i><sub>min</sub>⟩"),
-    "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>), <i>N</i> = {size}"),
-    "prediction": Markup("eq. (9), from <i>θ</i> ({detector})"),
-}
+
+
+def method(estimate: Estimate) -> Markup:
+    """How an exponent was obtained, in a few words."""
+    by = Markup(" ({})").format(estimate.detector) if estimate.detector else Markup("")
+    return {
+        "gamma_min": Markup("scaling of {}{}").format(GAMMA_MIN, by),
+        "omega_min": Markup("scaling of {}").format(OMEGA_MIN),
+        "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>)")
+        + (Markup(", {} = {}").format(N, estimate.n_particles) if estimate.n_particles else ""),
+        "prediction": Markup("eq. (9), from {}{}").format(THETA, by),
+    }[estimate.method]
 
 
 def number_with_interval(estimate: Estimate) -> str:
@@ -309,11 +319,13 @@ def number_with_interval(estimate: Estimate) -> str:
 
 
 def _with_interval(exponent: Exponent) -> str:
-    def plain(value: float) -> str:
-        # Adding zero turns a rounded -0.0 into 0.0.
-        return (f"{round(value, 2) + 0.0:.2f}" if abs(value) < 100 else f"{'-' * (value < 0)}∞").replace("-", "−")
+    return f"{_plain(exponent.value)} [{_plain(exponent.low)}, {_plain(exponent.high)}]"
 
-    return f"{plain(exponent.value)} [{plain(exponent.low)}, {plain(exponent.high)}]"
+
+def _plain(value: float) -> str:
+    """Two decimals, or infinity for what is as good as it; adding zero turns a rounded -0.0 into 0.0."""
+    text = f"{round(value, 2) + 0.0:.2f}" if abs(value) < 100 else f"{'-' * (value < 0)}∞"
+    return text.replace("-", "−")
 
 
 def _counts(counts: int | Mapping[int, int]) -> str:
@@ -353,7 +365,7 @@ def _verdicts(results: Results) -> Iterator[Markup]:
         said = [
             Markup("{} from {} {}").format(
                 f"{m.shown.value:.2f}",
-                METHODS[m.method].format(size=m.n_particles),
+                method(m),
                 "agrees"
                 if m.shown.low <= predicted.high and predicted.low <= m.shown.high
                 else Markup("<strong>disagrees</strong>"),
@@ -437,10 +449,10 @@ def _minima_table(results: Results, quantity: str, symbol: Markup, censored: str
     return _foldable("The means in numbers", headers, rows)
 
 
-def _scaling_table(results: Results, method: str, symbol: Markup) -> Markup:
+def _scaling_table(results: Results, quantity: str, symbol: Markup) -> Markup:
     """How well the power law holds: drift from size to size, goodness of fit, and the plateau as its alternative."""
     rows = []
-    for estimate in results.analysis.find(method=method):
+    for estimate in results.analysis.find(method=quantity):
         fit = estimate.fit
         if isinstance(fit, FiniteSizeScaling):
             pairs = zip(fit.sizes, fit.sizes[1:], fit.local_exponents, strict=False)
@@ -448,7 +460,7 @@ def _scaling_table(results: Results, method: str, symbol: Markup) -> Markup:
                 (
                     estimate.preparation,
                     f"{estimate.strain:g}",
-                    ", ".join(f"{value:.2f} ({a}–{b})".replace("-", "−") for a, b, value in pairs),
+                    ", ".join(f"{_plain(value)} ({a}–{b})" for a, b, value in pairs),
                     _probability(fit.p_value),
                     _probability(fit.p_plateau),
                 )
@@ -473,16 +485,21 @@ def _events_table(results: Results) -> Markup:
     if events is None or steps is None or events.is_empty():
         return Markup("")
     keys = ["preparation", "n_particles"]
-    travelled = (
-        steps.group_by(*keys, "realisation")
-        .agg(pl.col("strain").max() - pl.col("strain").min())
-        .group_by(keys)
-        .agg(pl.col("strain").sum())
-    )
+    # Up to a strain that all reached: a run that ends at an event would count one too many.
+    wanted = float((results.stage("shear") or {}).get("strain_max", "inf"))
+    ends = steps.group_by(*keys, "realisation").agg(pl.col("strain").max())
+    common = ends.group_by(keys).agg(pl.col("strain").min().clip(upper_bound=wanted).alias("end"), pl.len().alias("runs"))
     summary = (
-        events.group_by(keys)
-        .agg(pl.len().alias("n"), pl.col("stress_drop").mean(), pl.col("energy_drop").mean(), pl.col("q").median())
-        .join(travelled, on=keys)
+        events.join(common, on=keys)
+        .filter(pl.col("strain_c") <= pl.col("end"))
+        .group_by(keys)
+        .agg(
+            (pl.len() / (pl.col("end") * pl.col("runs")).first()).alias("rate"),
+            pl.len().alias("n"),
+            pl.col("stress_drop").mean(),
+            pl.col("energy_drop").mean(),
+            pl.col("q").median(),
+        )
         .sort(keys)
     )
     rows = [
@@ -490,7 +507,7 @@ def _events_table(results: Results) -> Markup:
             r["preparation"],
             r["n_particles"],
             r["n"],
-            f"{r['n'] / r['strain']:.3g}",
+            f"{r['rate']:.3g}",
             f"{r['stress_drop']:.3g}",
             f"{r['energy_drop']:.2e}",
             f"{r['q']:.3g}",
@@ -508,7 +525,7 @@ def _events_table(results: Results) -> Markup:
             Markup("median <i>Q</i>"),
         ],
         rows,
-        "Instabilities over the whole strain, all realisations that were sheared",
+        "Instabilities up to the strain that all realisations reached",
     )
 
 

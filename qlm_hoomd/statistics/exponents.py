@@ -405,7 +405,7 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
     ]
     if cut:
         reasons.append(
-            f"no minimum within what was looked at in {', '.join(cut)} where at most {MAX_CENSORED:.0%} may lack one"
+            f"no minimum within what was looked at in {', '.join(cut)} where at most {100 * MAX_CENSORED:g} % may lack one"
         )
     if not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
         reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")

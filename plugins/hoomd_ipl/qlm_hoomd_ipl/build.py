@@ -7,7 +7,7 @@ crash or, worse, compute something else; so anything but the same build is refus
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 REINSTALL: Final = (
@@ -15,7 +15,7 @@ REINSTALL: Final = (
     "`pip install --force-reinstall --no-deps ./plugins/hoomd_ipl` in the qlm_hoomd checkout"
 )
 
-_BUILD_FILE = files("qlm_hoomd_ipl") / "build.json"
+_BUILD_FILE = Path(__file__).parent / "build.json"
 
 # HOOMD as it was when the component was compiled, and the compilers. Empty where the package was never built.
 BUILD: Final[dict[str, Any]] = json.loads(_BUILD_FILE.read_text(encoding="utf-8")) if _BUILD_FILE.is_file() else {}

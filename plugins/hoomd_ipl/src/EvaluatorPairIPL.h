@@ -46,7 +46,7 @@ inline double smoothing_coefficient(int n, int q, double x_c, int l) {
 
 class EvaluatorPairIPL {
   public:
-    // What one type pair needs, the pair's epsilon and sigma multiplied in.
+    // What one type pair needs, epsilon multiplied in.
     struct param_type {
         hoomd::Scalar coefficient[max_coefficients]; // epsilon c_l
         hoomd::Scalar epsilon;
@@ -56,6 +56,7 @@ class EvaluatorPairIPL {
         int half_n;                   // n / 2
         int smooth;                   // q
 
+        // Part of HOOMD's contract; only parameters with memory of their own have something to do here.
         DEVICE void load_shared(char*&, unsigned int&) {}
         HOSTDEVICE void allocate_shared(char*&, unsigned int&) const {}
 #ifdef ENABLE_HIP
@@ -65,7 +66,6 @@ class EvaluatorPairIPL {
 #ifndef __HIPCC__
         param_type() : coefficient {}, epsilon(0), sigma(0), x_cut(0), inverse_sigma2(0), half_n(1), smooth(0) {}
 
-        // managed: HOOMD asks for memory that CPU and GPU share; this struct owns none.
         explicit param_type(const pybind11::dict& params, bool /*managed*/ = false)
             : coefficient {}, epsilon(params["epsilon"].cast<hoomd::Scalar>()), sigma(params["sigma"].cast<hoomd::Scalar>()),
               x_cut(params["x_cut"].cast<hoomd::Scalar>()), inverse_sigma2(1 / (sigma * sigma)),
@@ -116,7 +116,7 @@ class EvaluatorPairIPL {
         }
         power *= params_.epsilon;
 
-        // Horner's scheme for the polynomial in w and its derivative.
+        // Horner's scheme for the polynomial in w and its slope.
         hoomd::Scalar polynomial = params_.coefficient[params_.smooth];
         hoomd::Scalar slope = 0;
         for (int l = params_.smooth - 1; l >= 0; --l) {
