@@ -6,7 +6,7 @@ within short stretches of it their length, so that the processor foresees where 
 """
 
 # Array names carry their axes: n particles, r runs of the half list, p pairs, c Cartesian components, k derivative order,
-# s periodic shifts, b block rows of the Hessian. d1_p, d2_p, ... are derivatives of phi with respect to r^2.
+# s periodic shifts or places in the spatial order, b block rows of the Hessian. d1_p, d2_p, ... are derivatives of phi with respect to r^2.
 
 from __future__ import annotations
 
@@ -86,60 +86,59 @@ def _runs_by_length(count_r: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @_njit
 def group_pairs(
-    i_p: NDArray[np.uint64], j_p: NDArray[np.uint64], shift_pc: Ints, distance_p: Floats, typeid_n: Ints, n_types: int,
-    reach_t: Floats, rank_n: Ints, order_n: Ints,
+    i_p: NDArray[np.uint64], j_p: NDArray[np.uint64], shift_pc: Ints, distance_p: Floats, typeid_s: Ints, n_types: int,
+    reach_t: Floats, order_s: Ints,
 ) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:  # fmt: skip
     """The candidate pairs within reach of their type pair, grouped by the particle that comes first in spatial order.
 
+    ``i_p`` and ``j_p`` are places in the spatial order; ``order_s`` says which particle is there, ``typeid_s`` its type.
     Returns owner_r, first_r, partner_p, shift code, type pair. A shift code is 9 (sx + 1) + 3 (sy + 1) + (sz + 1).
     """
-    n_particles = len(rank_n)
-    count_r = np.zeros(n_particles, np.int64)
-    second_r = np.zeros(n_particles + 1, np.int64)
-    found_pr = np.empty((len(i_p), 2), np.int32)
+    n_particles = len(order_s)
+    count_s = np.zeros(n_particles, np.int64)
+    second_s = np.zeros(n_particles + 1, np.int64)
+    found_p2 = np.empty((len(i_p), 2), np.int32)
     found_code_p = np.empty(len(i_p), np.uint8)
     n_pairs = 0
     for p in range(len(i_p)):
         i, j = i_p[p], j_p[p]
         code = 9 * (shift_pc[p, 0] + 1) + 3 * (shift_pc[p, 1] + 1) + shift_pc[p, 2] + 1
-        ordered = rank_n[i] < rank_n[j]
-        first, second = (rank_n[i], rank_n[j]) if ordered else (rank_n[j], rank_n[i])
-        found_pr[n_pairs, 0], found_pr[n_pairs, 1] = first, second
-        found_code_p[n_pairs] = code if ordered else 26 - code
+        first, second = min(i, j), max(i, j)
+        found_p2[n_pairs, 0], found_p2[n_pairs, 1] = first, second
+        found_code_p[n_pairs] = code if i < j else 26 - code
         # A sum instead of a branch: nobody can foresee which pairs are within reach.
-        inside = distance_p[p] < reach_t[typeid_n[i] * n_types + typeid_n[j]]
-        count_r[first] += inside
-        second_r[second + 1] += inside
+        inside = distance_p[p] < reach_t[typeid_s[i] * n_types + typeid_s[j]]
+        count_s[first] += inside
+        second_s[second + _index(1)] += inside
         n_pairs += inside
-    for r in range(n_particles):
-        second_r[r + 1] += second_r[r]
+    for s in range(n_particles):
+        second_s[s + 1] += second_s[s]
     # Two counting sorts, by the second particle and then by the first: partners end up in spatial order.
-    rank_p = np.empty(n_pairs, np.int32)
+    first_p = np.empty(n_pairs, np.int32)
     unsorted_code_p = np.empty(n_pairs, np.uint8)
-    filled_r = second_r[:n_particles].copy()
+    filled_s = second_s[:n_particles].copy()
     for p in range(n_pairs):
-        slot = _index(filled_r[found_pr[p, 1]])
-        filled_r[found_pr[p, 1]] += 1
-        rank_p[slot] = found_pr[p, 0]
+        slot = _index(filled_s[found_p2[p, 1]])
+        filled_s[found_p2[p, 1]] += 1
+        first_p[slot] = found_p2[p, 0]
         unsorted_code_p[slot] = found_code_p[p]
     partner_p = np.empty(n_pairs, np.int32)
     code_p = np.empty(n_pairs, np.uint8)
     pairtype_p = np.empty(n_pairs, np.uint8)
     first_r = np.zeros(n_particles + 1, np.int64)
-    run_r = _runs_by_length(count_r)
+    run_r = _runs_by_length(count_s)
     for r in range(n_particles):
-        filled_r[run_r[r]] = first_r[r]
-        first_r[r + 1] = first_r[r] + count_r[run_r[r]]
+        filled_s[run_r[r]] = first_r[r]
+        first_r[r + 1] = first_r[r] + count_s[run_r[r]]
     for s in range(n_particles):
-        j = order_n[s]
-        for p in range(_index(second_r[s]), _index(second_r[s + 1])):
-            run = _index(rank_p[p])
-            slot = _index(filled_r[run])
-            filled_r[run] += 1
-            partner_p[slot] = j
+        for p in range(_index(second_s[s]), _index(second_s[s + 1])):
+            first = _index(first_p[p])
+            slot = _index(filled_s[first])
+            filled_s[first] += 1
+            partner_p[slot] = order_s[s]
             code_p[slot] = unsorted_code_p[p]
-            pairtype_p[slot] = typeid_n[order_n[run]] * n_types + typeid_n[j]
-    return order_n[run_r], first_r, partner_p, code_p, pairtype_p
+            pairtype_p[slot] = typeid_s[first] * n_types + typeid_s[s]
+    return order_s[run_r], first_r, partner_p, code_p, pairtype_p
 
 
 @_njit

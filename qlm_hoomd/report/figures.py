@@ -314,7 +314,7 @@ def _side_by_side(analysis: Analysis, preparations: Sequence[str]) -> Figure:
     quantities = [quantity for quantity in ("theta", "alpha") if any(e.exponent for e in analysis.find(quantity=quantity))]
     heights = [max(len(rows) for rows in line.values()) for line in lines]
     starts = np.concatenate([[0.0], np.cumsum(np.array(heights) + 0.7)])
-    figure = Figure(figsize=(PANEL * len(quantities), 0.8 + 0.26 * starts[-1]), layout="constrained")
+    figure = Figure(figsize=(PANEL * (0.6 + 0.8 * len(quantities)), 0.8 + 0.26 * starts[-1]), layout="constrained")
     axes = figure.subplots(1, len(quantities), squeeze=False)[0]
     for ax, quantity in zip(axes, quantities, strict=True):
         names = {}
