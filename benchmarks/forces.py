@@ -56,11 +56,12 @@ def _ours(glass: Glass) -> tuple[Contestant, Answer]:
 
 
 def _matscipy(answer: Answer) -> Iterator[Contestant]:
+    from matscipy import neighbours
     from matscipy.calculators.polydisperse import Polydisperse, calculator
 
     atoms, peer = matscipy_atoms(answer.glass), Polydisperse(matscipy_law())
     # It searches neighbours anew for every evaluation. Here it gets them for nothing, as everybody else does.
-    found = calculator.neighbour_list("ijDd", atoms, LAW.largest_cutoff + _SKIN)
+    found = neighbours.neighbour_list("ijDd", atoms, LAW.largest_cutoff + _SKIN)
     calculator.neighbour_list = lambda *_: found
 
     def run(count: int) -> None:

@@ -64,9 +64,7 @@ def _note(provenance: Mapping[str, Any]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
 
 
-def _frame(
-    step: int, glass: Glass, scalars: Mapping[str, float], note: NDArray[np.uint8], types: list[str]
-) -> gsd.hoomd.Frame:
+def _frame(step: int, glass: Glass, scalars: Mapping[str, float], note: NDArray[np.uint8], types: list[str]) -> gsd.hoomd.Frame:
     wrapped_nc = glass.box.wrap(glass.positions)
     frame = gsd.hoomd.Frame()
     frame.configuration.step = step
@@ -135,7 +133,9 @@ def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd.") from None
+        raise InputError(
+            f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
+        ) from None
     return trajectory
 
 

@@ -69,7 +69,9 @@ class Hessian:
         return self.bonds.hessian()
 
 
-def solve(bonds: Bonds, right_nc: NDArray[np.float64], *, tolerance: float = 1e-8, max_products: int = 20_000) -> NDArray[np.float64]:
+def solve(
+    bonds: Bonds, right_nc: NDArray[np.float64], *, tolerance: float = 1e-8, max_products: int = 20_000
+) -> NDArray[np.float64]:
     """((N, 3) ndarray) the solution of H . x = right, orthogonal to translations, by preconditioned conjugate gradients.
 
     Args:

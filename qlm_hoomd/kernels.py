@@ -162,7 +162,9 @@ def pair_vectors(
 
 
 @_njit
-def add_forces(owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, r_pc: Floats, d1_p: Floats, force_nc: Floats) -> None:
+def add_forces(
+    owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, r_pc: Floats, d1_p: Floats, force_nc: Floats
+) -> None:
     """Force -dU/dr of every particle: 2 phi' r towards the partner for the first, the opposite for the second."""
     for r in range(len(owner_r)):
         f0 = f1 = f2 = 0.0
@@ -247,10 +249,8 @@ def hessian_product(
 
 
 @_njit
-def hessian_blocks(
-    n_particles: int, i_p: Ints, j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats
-) -> tuple[Floats, Ints, Ints]:
-    """Block compressed rows of the Hessian: blocks_bcc, block columns (ascending in each row), row pointers."""
+def hessian_structure(n_particles: int, i_p: Ints, j_p: Ints) -> tuple[Ints, Ints, Ints]:
+    """Block compressed rows of the Hessian: columns (ascending in each row), row pointers, pair of each block (-1: diagonal)."""
     rows_n = np.zeros(n_particles + 1, np.int32)
     for p in range(len(i_p)):
         rows_n[i_p[p] + 1] += 1
@@ -280,8 +280,13 @@ def hessian_blocks(
             filled_n[row_b[b]] += 1
             column_b[slot] = n
             source_b[slot] = pair_b[b]
-    blocks_bcc = np.empty((len(column_b), 3, 3))
-    for n in range(n_particles):
+    return column_b, rows_n, source_b
+
+
+@_njit
+def hessian_blocks(rows_n: Ints, source_b: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, blocks_bcc: Floats) -> None:
+    """The blocks of the Hessian, -(2 phi' 1 + 4 phi'' r r) off the diagonal, minus the sum of their row on it."""
+    for n in range(len(rows_n) - 1):
         diagonal = _index(0)
         d00 = d01 = d02 = d11 = d12 = d22 = 0.0
         for b in range(_index(rows_n[n]), _index(rows_n[n + 1])):
@@ -306,7 +311,6 @@ def hessian_blocks(
         blocks_bcc[b, 0, 0], blocks_bcc[b, 0, 1], blocks_bcc[b, 0, 2] = d00, d01, d02
         blocks_bcc[b, 1, 0], blocks_bcc[b, 1, 1], blocks_bcc[b, 1, 2] = d01, d11, d12
         blocks_bcc[b, 2, 0], blocks_bcc[b, 2, 1], blocks_bcc[b, 2, 2] = d02, d12, d22
-    return blocks_bcc, column_b, rows_n
 
 
 @_njit

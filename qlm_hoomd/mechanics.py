@@ -94,9 +94,9 @@ class Bonds:
 
         Off-diagonal blocks are -(2 phi' 1 + 4 phi'' r r), diagonal ones minus the sum of their row.
         """
-        blocks_bcc, column_b, rows_n = kernels.hessian_blocks(
-            self.n_particles, self.i_p, self.j_p, self.r_pc, self.phi_kp[1], self.phi_kp[2]
-        )
+        column_b, rows_n, source_b = kernels.hessian_structure(self.n_particles, self.i_p, self.j_p)
+        blocks_bcc = np.empty((len(column_b), 3, 3))
+        kernels.hessian_blocks(rows_n, source_b, self.r_pc, self.phi_kp[1], self.phi_kp[2], blocks_bcc)
         size = 3 * self.n_particles
         return sp.bsr_array((blocks_bcc, column_b, rows_n), shape=(size, size))
 
@@ -104,7 +104,14 @@ class Bonds:
         """((N, 3) ndarray) Hessian times a vector, without assembling it."""
         out_nc = np.empty((self.n_particles, 3))
         kernels.hessian_product(
-            self.owner_r, self.first_r, self.j_p, self.r_pc, self.phi_kp[1], self.phi_kp[2], np.ascontiguousarray(vectors_nc), out_nc
+            self.owner_r,
+            self.first_r,
+            self.j_p,
+            self.r_pc,
+            self.phi_kp[1],
+            self.phi_kp[2],
+            np.ascontiguousarray(vectors_nc),
+            out_nc,
         )
         return out_nc
 
@@ -158,11 +165,7 @@ class Bonds:
         a_p, b_p, _ = self._along(mode_nc)
         return float(
             24.0
-            * (
-                0.5 * self.phi_kp[2] @ b_p**2
-                + 2.0 * self.phi_kp[3] @ (a_p**2 * b_p)
-                + (2.0 / 3.0) * self.phi_kp[4] @ a_p**4
-            )
+            * (0.5 * self.phi_kp[2] @ b_p**2 + 2.0 * self.phi_kp[3] @ (a_p**2 * b_p) + (2.0 / 3.0) * self.phi_kp[4] @ a_p**4)
         )
 
     def third_contraction(self, mode_nc: NDArray[np.float64]) -> NDArray[np.float64]:

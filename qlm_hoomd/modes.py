@@ -183,7 +183,9 @@ def _factored(bonds: Bonds, k: int) -> tuple[NDArray[np.float64], float]:
         (size, size), matvec=lambda x: _without_translations(factor.solve(_without_translations(x.ravel()))), dtype=np.float64
     )
     try:
-        _, vector_dm = spl.eigsh(matrix, k=k, sigma=-_SHIFT, OPinv=inverse, which="LM", v0=_start_vector(size), ncv=_basis(k, size))
+        _, vector_dm = spl.eigsh(
+            matrix, k=k, sigma=-_SHIFT, OPinv=inverse, which="LM", v0=_start_vector(size), ncv=_basis(k, size)
+        )
     except spl.ArpackError as error:
         raise ConvergenceError(f"shift-invert Lanczos did not converge: {error}") from None
     return vector_dm, bonds.largest_eigenvalue()
@@ -314,13 +316,16 @@ class ModesStage(Stage):
             raise ValueError(f"count = {self.count}; expected at most {most}, the modes of N = {min(n_particles)}")
 
     def requires(self) -> tuple[str, ...]:
+        """The quenched glass, and the sheared ones where a strain asks for them."""
         sheared = any(strain > 0.0 for strain in self.strains)
         return ("quenched.gsd", "sheared.gsd", "steps.parquet") if sheared else ("quenched.gsd",)
 
     def products(self) -> tuple[str, ...]:
+        """Modes and moduli, and the vectors if they are kept."""
         return ("modes.gsd", "moduli.parquet", "modes.parquet") if self.keep_vectors else ("moduli.parquet", "modes.parquet")
 
     def run(self, context: StageContext) -> None:
+        """Diagonalise the frames at the wanted strains."""
         frames = gsdio.read_glasses(context.path("quenched.gsd"))
         if "sheared.gsd" in self.requires():
             frames += gsdio.read_glasses(context.path("sheared.gsd"))
@@ -347,10 +352,9 @@ class ModesStage(Stage):
         context.write_table("moduli.parquet", pl.DataFrame(moduli, schema=_MODULI_COLUMNS, orient="row"))
         context.write_table("modes.parquet", pl.DataFrame(rows, schema=_MODE_COLUMNS, orient="row"))
 
-
     def _check_frames(self, context: StageContext, found: set[float]) -> None:
         # A run that was told to end at an instability may not have come as far; one that passed a strain has no excuse.
-        reached = float(pl.read_parquet(context.path("steps.parquet"), columns=["strain"])["strain"].max())
+        reached = pl.read_parquet(context.path("steps.parquet"), columns=["strain"])["strain"].to_list()[-1]
         missing = [strain for strain in self.strains if strain not in found and strain <= reached]
         if missing:
             raise InputError(f"no configuration at strains {missing}; expected them among the `frames` of the shear stage.")
@@ -404,7 +408,7 @@ def modes_of_file(
         hessian = Hessian(potential, order=4).compute(glass)
         modes = LowestModes(count).compute(hessian)
         rows += [{"frame": index, "relaxed": relaxed} | row for row in mode_rows(modes, hessian, glass.strain)]
-    table = pl.DataFrame(rows, schema={"frame": pl.Int32, "relaxed": pl.Boolean} | _MODE_COLUMNS, orient="row")
+    table = pl.DataFrame(rows, schema={"frame": pl.Int32, "relaxed": pl.Boolean, **_MODE_COLUMNS}, orient="row")
     if out is not None:
         with replacing(out) as temporary:
             table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps({"versions": versions()}, sort_keys=True)})

@@ -104,8 +104,6 @@ class NeighborCandidates:
         i_p, j_p, shift_pc, distance_p = search.compute(
             wrapped_nc[order_s], box.matrix, periodic=True, quantities="ijSd", copy=False
         )
-        if len(shift_pc) and np.abs(shift_pc).max() > 1:
-            raise QlmError("the neighbour search returned a shift by more than one image; expected wrapped positions.")
         self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = kernels.group_pairs(
             i_p, j_p, shift_pc, distance_p, self._typeid_n[order_s], self._n_types, self._reach_t, order_s
         )

@@ -125,9 +125,11 @@ class InversePowerLaw(PairPotential):
         return inverse_length2, self.epsilon * power_k, self.epsilon * polynomial_kl
 
     def cutoffs(self) -> NDArray[np.float64]:
+        """((T, T) ndarray) x_c times the pair lengths [length]."""
         return self.x_c * np.array(self.lengths, dtype=np.float64)
 
     def derivatives(self, r2_p: NDArray[np.float64], pairtype_p: NDArray[np.uint8], order: int) -> NDArray[np.float64]:
+        """See :meth:`PairPotential.derivatives`."""
         inverse_length2, power_k, polynomial_kl = self._tables
         out_kp = np.empty((order + 1, len(r2_p)))
         if order == 1 and self.n == 10 and self.q <= 3:

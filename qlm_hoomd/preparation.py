@@ -25,29 +25,33 @@ if TYPE_CHECKING:
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel
 
+
 class PrepareStage(Stage):
     """Prepare the glass: random start, equilibration at T0, quench, minimum."""
 
     kind: Literal["prepare"] = "prepare"
-    tolerance: Annotated[float, Field(gt=0, le=1e-6)] = Field(1e-10, description="largest force left in the glass [energy/length]")
+    tolerance: Annotated[float, Field(gt=0, le=1e-6)] = Field(
+        1e-10, description="largest force left in the glass [energy/length]"
+    )
 
     def requires(self) -> tuple[str, ...]:
+        """Nothing: it is the first stage."""
         return ()
 
     def products(self) -> tuple[str, ...]:
+        """The glass, and how it came to be."""
         return ("prepare.json", "quenched.gsd")
 
     def run(self, context: StageContext) -> None:
+        """Prepare one glass; see :func:`quench`."""
         settings = context.preparation
-        assert isinstance(settings, Preparation)  # noqa: S101  (the protocol builds it so; tells the type checker)
+        assert isinstance(settings, Preparation)
         rng = context.rng(self.kind)
         context.progress(f"equilibrating at T0 = {context.model.T0:g}")
         start = random_start(context.model, context.n_particles, rng)
         liquid, equilibration = equilibrate(context.engine, start, context.model, settings, rng)
         context.progress(f"{settings.quench} quench")
-        quenched, cooling, minimisation = quench(
-            context.engine, liquid, context.model, settings, rng, tolerance=self.tolerance
-        )
+        quenched, cooling, minimisation = quench(context.engine, liquid, context.model, settings, rng, tolerance=self.tolerance)
         observables = context.engine.measure(quenched)
         reports: dict[str, Any] = {
             "equilibration": asdict(equilibration),

@@ -10,7 +10,7 @@ import pytest
 
 from qlm_hoomd.engines import cpu
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
-from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
+from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.minimize import descent
 from qlm_hoomd.preparation import random_start
@@ -73,16 +73,16 @@ def test_run_keeps_the_temperature_and_its_fluctuations(
     temperature: float, engine: CPUEngine, small_liquid: Glass, recorder: type[Recorder]
 ) -> None:
     """Mean T, and variance 2 T^2 / N_f of the kinetic temperature, in an interacting liquid."""
-    _, report = engine.run(small_liquid, duration=100.0, temperature=temperature, rng=np.random.default_rng(4))
+    _, report = engine.run(small_liquid, duration=60.0, temperature=temperature, rng=np.random.default_rng(4))
     kinetic = np.array(recorder.temperatures)
-    assert len(kinetic) == report.n_steps // 2 == 10_000
+    assert len(kinetic) == report.n_steps // 2 == 6_000
     assert report.temperature == pytest.approx(kinetic.mean(), rel=1e-12)
     assert report.energy == pytest.approx(np.mean(recorder.energies) / small_liquid.n_particles, rel=1e-12)
     assert abs(kinetic.mean() - temperature) < 4.0 * _error_of_mean(kinetic)
     variance = (kinetic - temperature) ** 2
     n_free = 3 * small_liquid.n_particles - 3
     assert abs(variance.mean() - 2.0 * temperature**2 / n_free) < 4.0 * _error_of_mean(variance)
-    assert _error_of_mean(variance) < 0.15 * variance.mean()
+    assert _error_of_mean(variance) < 0.2 * variance.mean()
 
 
 def test_pressure_is_virial_and_kinetic(engine: CPUEngine, small_liquid: Glass) -> None:
@@ -94,16 +94,17 @@ def test_pressure_is_virial_and_kinetic(engine: CPUEngine, small_liquid: Glass) 
     assert report.pressure == pytest.approx(engine.measure(end).pressure + density * report.temperature, rel=1e-12)
 
 
-def test_a_ramp_ends_at_the_final_temperature(engine: CPUEngine, small_liquid: Glass, recorder: type[Recorder]) -> None:
+def test_a_ramp_ends_at_the_final_temperature(model: GlassModel, small_liquid: Glass, recorder: type[Recorder]) -> None:
+    """With a thermostat of no memory the kinetic temperature is the target, up to independent noise."""
+    engine = CPUEngineSettings(tau=1e-4).build(model)
     _, report = engine.run(small_liquid, duration=20.0, temperature=1.0, final_temperature=0.2, rng=np.random.default_rng(6))
     kinetic = np.array(recorder.temperatures)
     # Recorded from half way on: from 0.6 down to 0.2, on a line.
-    time = np.linspace(0.5, 1.0, len(kinetic))
-    slope, intercept = np.polyfit(time, kinetic, 1)
-    assert slope == pytest.approx(-0.8, abs=0.1)
-    assert slope + intercept == pytest.approx(0.2, abs=0.03)
-    assert kinetic[-100:].mean() == pytest.approx(0.2, abs=0.05)
-    assert report.temperature == pytest.approx(0.4, abs=0.05)
+    slope, start = np.polyfit(np.linspace(0.0, 0.5, len(kinetic)), kinetic, 1)
+    assert slope == pytest.approx(-0.8, abs=0.05)
+    assert start == pytest.approx(0.6, abs=0.02)
+    assert kinetic[-100:].mean() == pytest.approx(0.2, abs=0.01)
+    assert report.temperature == pytest.approx(0.4, abs=0.01)
 
 
 def test_velocity_verlet_conserves_energy_without_a_thermostat(
@@ -132,7 +133,7 @@ def test_same_generator_same_bytes(model: GlassModel, small_liquid: Glass) -> No
     assert ends[0].positions.tobytes() != ends[2].positions.tobytes()
 
 
-def test_nothing_changes_the_glass(engine: CPUEngine, small_liquid: Glass) -> None:
+def test_no_call_changes_the_glass(engine: CPUEngine, small_liquid: Glass) -> None:
     before = small_liquid.positions.tobytes()
     engine.run(small_liquid, duration=0.1, temperature=1.0, rng=np.random.default_rng(1))
     engine.descend(small_liquid)
@@ -190,7 +191,7 @@ def test_relax_inside_the_basin_is_newton(engine: CPUEngine, quenched: Glass) ->
     assert engine.measure(minimum).max_force < 2e-10
 
 
-def test_relax_outside_any_basin_is_the_overdamped_descent(engine: CPUEngine, model: GlassModel, small_liquid: Glass) -> None:
+def test_relax_outside_any_basin_is_the_overdamped_descent(engine: CPUEngine, small_liquid: Glass) -> None:
     minimum, report = engine.relax(small_liquid)
     expected, _ = descent(engine._mechanics_of(small_liquid), small_liquid, accuracy=engine.settings.accuracy)
     assert report.method == "descent+newton"
@@ -213,28 +214,13 @@ def test_relax_with_a_guess_that_leads_nowhere(engine: CPUEngine, quenched: Glas
         np.testing.assert_allclose(moved_nc - moved_nc.mean(axis=0), 0.0, atol=1e-7, err_msg=f"guess off by {amplitude}")
 
 
-def test_relax_with_a_guess_in_another_basin(engine: CPUEngine, model: GlassModel, quenched: Glass) -> None:
-    """Two minima of one box: a guess that sits at the second must not win over the glass, which is at the first."""
-    rng = np.random.default_rng(11)
-    engine_run = CPUEngineSettings().build(model)
-    for duration in (0.05, 0.1, 0.2, 0.4, 0.8):
-        shaken, _ = engine_run.run(quenched, duration=duration, temperature=0.5, rng=rng)
-        other, _ = engine_run.descend(shaken)
-        distance = np.linalg.norm(other.nonaffine_displacement(quenched), axis=1).max()
-        if distance > 0.1:
-            break
-    assert distance > 0.1
-    minimum, _ = engine.relax(quenched, guess=other.positions)
-    assert np.linalg.norm(minimum.nonaffine_displacement(quenched), axis=1).max() < 1e-6
-
-
 def test_descend_returns_wrapped_positions(engine: CPUEngine, small_liquid: Glass) -> None:
     end, _ = engine.descend(small_liquid.moved(small_liquid.positions + 20.0))
     assert np.abs(end.positions @ np.linalg.inv(end.box.matrix)).max() <= 0.5 + 1e-12
 
 
-def test_same_state_same_bytes_whatever_the_engine_did_before(model: GlassModel, quenched: Glass) -> None:
-    """What a realisation gives must not depend on what the engine's neighbour list went through."""
+def test_what_the_engine_did_before_shows_in_the_last_digits_at_most(model: GlassModel, quenched: Glass) -> None:
+    """The neighbour list that an engine keeps decides on the order of sums, and on nothing else."""
     start = quenched.sheared(2e-4)
     fresh, _ = CPUEngineSettings().build(model).relax(start)
     used = CPUEngineSettings().build(model)
@@ -242,4 +228,4 @@ def test_same_state_same_bytes_whatever_the_engine_did_before(model: GlassModel,
     for _ in range(3):
         state, _ = used.relax(state.sheared(1e-2))
     again, _ = used.relax(start)
-    np.testing.assert_allclose(again.nonaffine_displacement(fresh), 0.0, atol=1e-9)
+    np.testing.assert_allclose(again.nonaffine_displacement(fresh), 0.0, atol=1e-12)

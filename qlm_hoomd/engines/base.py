@@ -78,8 +78,7 @@ class Engine(ABC):
     def relax(
         self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
     ) -> tuple[Glass, MinimizeReport]:
-        """The minimum that belongs to ``glass``, to max|F| < tolerance; where an instability is passed, along the
-        overdamped path from ``glass``.
+        """The minimum that belongs to ``glass``; where an instability is passed, along the overdamped path from ``glass``.
 
         Args:
             glass: where to start.

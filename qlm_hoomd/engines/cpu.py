@@ -65,23 +65,23 @@ class CPUEngine(Engine):
     def __init__(self, potential: PairPotential, settings: CPUEngineSettings | None = None) -> None:
         super().__init__(potential)
         self.settings = settings or CPUEngineSettings()
-        self._mechanics: Mechanics | None = None
-        self._typeid_n: NDArray[np.int32] | None = None
+        self._at_rest: tuple[NDArray[np.int32], Mechanics] | None = None
 
     def __repr__(self) -> str:
         return f"CPUEngine({self.potential!r}, {self.settings!r})"
 
     def describe(self) -> dict[str, Any]:
+        """The settings; the version is that of qlm_hoomd."""
         return self.settings.model_dump()
 
     def _mechanics_of(self, glass: Glass) -> Mechanics:
         # Neighbour candidates live on between the small steps of quasi-static shear.
-        if self._mechanics is None or not np.array_equal(self._typeid_n, glass.typeid):
-            self._mechanics = Mechanics(self.potential, glass.typeid, _SKIN_AT_REST)
-            self._typeid_n = glass.typeid
-        return self._mechanics
+        if self._at_rest is None or not np.array_equal(self._at_rest[0], glass.typeid):
+            self._at_rest = (glass.typeid, Mechanics(self.potential, glass.typeid, _SKIN_AT_REST))
+        return self._at_rest[1]
 
     def measure(self, glass: Glass) -> Observables:
+        """See :meth:`Engine.measure`."""
         bonds = self._mechanics_of(glass).bonds(glass.positions, glass.box, 1)
         return Observables(
             energy=bonds.energy / glass.n_particles,
@@ -93,6 +93,7 @@ class CPUEngine(Engine):
     def relax(
         self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
     ) -> tuple[Glass, MinimizeReport]:
+        """See :meth:`Engine.relax`: truncated Newton in the basin, overdamped descent where it refuses."""
         mechanics = self._mechanics_of(glass)
         start = glass
         # A guess is a shortcut inside the basin; one from farther away could sit in another.
@@ -112,6 +113,7 @@ class CPUEngine(Engine):
             )
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+        """See :meth:`Engine.descend`; the result is wrapped into the box."""
         mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_DESCENT)
         minimum, report = descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
         return minimum.moved(minimum.box.wrap(minimum.positions)), report
@@ -200,4 +202,3 @@ class _Averages:
             energy=self._energy / self._n / self._n_particles,
             pressure=self._virial_pressure / self._n_pressures + kinetic,
         )
-

@@ -101,6 +101,7 @@ class HOOMDEngine(Engine):
 
     def __init__(self, potential: InversePowerLaw, settings: HOOMDEngineSettings | None = None) -> None:
         super().__init__(potential)
+        self._power_law = potential
         self.settings = settings or HOOMDEngineSettings()
         self._hoomd = _import_hoomd()
         self._at_rest: _Simulation | None = None
@@ -112,12 +113,14 @@ class HOOMDEngine(Engine):
         """Name, version and settings, and which pair force ``auto`` means here."""
         from qlm_hoomd.pair import InversePowerLaw as Pair
 
-        pair = Pair.from_potential(self.potential, self._hoomd.md.nlist.Cell(buffer=_BUFFER_AT_REST), backend=self.settings.pair)
+        pair = Pair.from_potential(
+            self._power_law, self._hoomd.md.nlist.Cell(buffer=_BUFFER_AT_REST), backend=self.settings.pair
+        )
         return self.settings.model_dump() | {"hoomd": self._hoomd.version.version, "pair_force": pair.provenance}
 
     def _simulation_at_rest(self, glass: Glass) -> _Simulation:
         if self._at_rest is None or not np.array_equal(self._at_rest.typeid, glass.typeid):
-            self._at_rest = _Simulation(self._hoomd, self.potential, self.settings, glass, _BUFFER_AT_REST)
+            self._at_rest = _Simulation(self._hoomd, self._power_law, self.settings, glass, _BUFFER_AT_REST)
         return self._at_rest
 
     def measure(self, glass: Glass) -> Observables:
@@ -137,7 +140,7 @@ class HOOMDEngine(Engine):
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         """See :meth:`Engine.descend`."""
-        simulation = _Simulation(self._hoomd, self.potential, self.settings, glass, _BUFFER_IN_MOTION)
+        simulation = _Simulation(self._hoomd, self._power_law, self.settings, glass, _BUFFER_IN_MOTION)
         n_steps, time, largest = simulation.overdamped(glass)
         settled_nc = simulation.positions()
         n_fire, notes = simulation.fire(settled_nc, glass, tolerance)
@@ -161,7 +164,8 @@ class HOOMDEngine(Engine):
         )
         if not met:
             raise ConvergenceError(
-                f"{method} of HOOMD-blue stopped at max|F| = {observables.max_force:.3g}; expected less than {tolerance:g}.", report
+                f"{method} of HOOMD-blue stopped at max|F| = {observables.max_force:.3g}; expected less than {tolerance:g}.",
+                report,
             )
         return glass.moved(simulation.positions()), report
 
@@ -179,7 +183,9 @@ class HOOMDEngine(Engine):
         for name, value in (("duration", duration), ("temperature", temperature), ("final_temperature", end)):
             if not (math.isfinite(value) and value > 0.0):
                 raise InputError(f"{name} = {value}; expected a positive number.")
-        simulation = _Simulation(self._hoomd, self.potential, self.settings, glass, _BUFFER_IN_MOTION, seed=int(rng.integers(2**16)))
+        simulation = _Simulation(
+            self._hoomd, self._power_law, self.settings, glass, _BUFFER_IN_MOTION, seed=int(rng.integers(2**16))
+        )
         n_steps = max(1, round(duration / self.settings.dt))
         report = simulation.dynamics(n_steps, temperature, end)
         return glass.moved(simulation.positions()), report

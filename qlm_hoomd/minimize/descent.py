@@ -83,7 +83,9 @@ def descent(
             if error.report.max_force < 1e-3 * path.max_force:
                 # Newton came close to a minimum and stalled: rounding, which descent cannot beat.
                 raise
-            notes.append(f"newton refused at max|F| = {path.max_force:.1e}: {error.report.notes[-1] if error.report.notes else error}")
+            notes.append(
+                f"newton refused at max|F| = {path.max_force:.1e}: {error.report.notes[-1] if error.report.notes else error}"
+            )
             wanted = 0.1 * path.max_force
             continue
         notes.append(f"overdamped to max|F| = {path.max_force:.1e} at t = {path.time:.4g}, then newton")

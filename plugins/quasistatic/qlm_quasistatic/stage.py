@@ -79,12 +79,15 @@ class ShearStage(Stage):
             raise ValueError(f"frames {beyond} lie beyond strain_max = {self.strain_max:g}; expected strains up to it")
 
     def requires(self) -> tuple[str, ...]:
+        """The quenched glass."""
         return ("quenched.gsd",)
 
     def products(self) -> tuple[str, ...]:
+        """Tables of steps and instabilities, and the frames if any are asked for."""
         return ("sheared.gsd", "steps.parquet", "events.parquet") if self.frames else ("steps.parquet", "events.parquet")
 
     def run(self, context: StageContext) -> None:
+        """Shear one glass."""
         stepper = Stepper(context.engine, self.tolerance)
         start = stepper.start(gsdio.read_glass(context.path("quenched.gsd")).glass)
         steps = [_start_row(start)]

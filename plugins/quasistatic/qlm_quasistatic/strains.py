@@ -27,14 +27,11 @@ class StrainGrid:
         there is at least a thousandth of the grid's increment. With a finer ``increment`` it is one such increment on.
         Stops and the end of the run cut a step short.
         """
-        if increment is None:
-            target = self._multiple(int(strain / self.increment + 1e-3) + 1)
-        else:
-            target = strain + increment
-        limits = (*self.stops, self.largest)
-        index = bisect_right(sorted(limits), strain)
+        on_grid = self._multiple(int(strain / self.increment + 1e-3) + 1)
+        target = on_grid if increment is None else strain + increment
+        limits = sorted((*self.stops, self.largest))
         # A step that would end just short of a stop goes there at once, else one of length zero would follow.
-        limit = sorted(limits)[index] if index < len(limits) else self.largest
+        limit = limits[min(bisect_right(limits, strain), len(limits) - 1)]
         return limit if target > limit - 1e-3 * (increment or self.increment) else target
 
     def done(self, strain: float) -> bool:
