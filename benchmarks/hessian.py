@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
-from _common import LAW, Contestant, arguments, gathered, glass_of, introduce, matscipy_atoms, matscipy_law, report
+from _common import LAW, Contestant, arguments, ended, gathered, glass_of, introduce, matscipy_atoms, matscipy_law, report
 
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
@@ -38,8 +38,8 @@ def _matscipy(glass: Glass) -> Iterator[Contestant]:
     yield Contestant("matscipy", run, deviation, _TOLERANCE)
 
 
-def main() -> int:
-    """Run the benchmark."""
+def main() -> bool:
+    """Run the benchmark; whether all answers agree."""
     options = arguments(__doc__, (2000, 16000))
     introduce(("matscipy", "vesin"))
     agreed = True
@@ -52,8 +52,8 @@ def main() -> int:
 
         peers = gathered([("matscipy", partial(_matscipy, glass))])
         agreed &= report("hessian", n_particles, Contestant("qlm_hoomd", run), peers, options.turns)
-    return 0 if agreed else 1
+    return agreed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -389,6 +389,8 @@ def conjugate_gradient(
         for c in range(3):
             rz += residual_nc[n, c] * z_nc[n, c]
             target += residual_nc[n, c] ** 2
+    if target == 0.0:
+        return step_nc, 0, False
     target *= tolerance**2
     for iteration in range(max_iterations):
         hessian_product(owner_r, first_r, j_p, r_pc, d1_p, d2_p, direction_nc, product_nc)

