@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -68,8 +69,8 @@ class PrepareStage(Stage):
 def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) -> Glass:
     """A random configuration without violent overlaps, at the model's density and composition.
 
-    Particles are placed at random and pushed apart along the force by at most a tenth of the smallest pair length at a
-    time, so that overlaps dissolve instead of blowing up.
+    Particles are placed at random and pushed apart along the force by at most a tenth of the smallest cut-off at a time,
+    so that overlaps dissolve instead of blowing up.
 
     Args:
         model: potential, density, composition.
@@ -89,7 +90,7 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
     positions_nc = box.length * (rng.random((n_particles, 3)) - 0.5)
     typeid_n = rng.permutation(model.typeid(n_particles))
     mechanics = Mechanics(model.potential, typeid_n, skin=0.3)
-    step, cap = 1e-3, 0.1 * float(model.potential.cutoffs().min())
+    step, cap, last = 1e-3, 0.1 * float(model.potential.cutoffs().min()), math.inf
     for _ in range(2000):
         energy, force_nc = mechanics.energy_forces(positions_nc, box)
         # Two particles on one spot have no direction to part; a nudge gives them one.
@@ -99,6 +100,9 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
         # Forces of a liquid at T0 are of order 100; below that, dynamics can take over with its ordinary time step.
         if max_norm(force_nc) < 100.0 and np.isfinite(energy):
             return Glass(box.wrap(positions_nc), typeid_n, box)
+        # How long a step may be depends on how stiff the particles are at this density.
+        step *= 1.05 if energy < last else 0.5
+        last = energy
         length_n = np.linalg.norm(force_nc, axis=1)
         positions_nc = positions_nc + force_nc * np.minimum(step, cap / np.maximum(length_n, 1e-300))[:, None]
     raise ConvergenceError("overlaps of the random start did not dissolve in 2000 steps; is the density far too high?")

@@ -4,6 +4,9 @@ Prints four items separated by semicolons: the folder of HOOMD's CMake files, HO
 pybind11's CMake files (empty if there is none), and the pybind11 ABI number of HOOMD's library (empty if it does not show).
 """
 
+# A script of the build, no part of the package; what it prints is what CMake reads.
+# ruff: noqa: INP001, T201
+
 from __future__ import annotations
 
 import argparse
@@ -37,7 +40,7 @@ def main() -> None:
         )
 
     package = _folder("hoomd")
-    assert package is not None
+    assert package is not None  # it has just been imported
     configs = [parent / "lib" / "cmake" / "hoomd" for parent in package.parents]
     config = next((folder for folder in configs if (folder / "hoomd-config.cmake").is_file()), None)
     if config is None:

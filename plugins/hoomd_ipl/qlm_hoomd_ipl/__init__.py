@@ -8,6 +8,7 @@ from qlm_hoomd_ipl.build import BUILD, IncompatibleHOOMDError, mismatch
 if (reason := mismatch()) is not None:
     raise IncompatibleHOOMDError(reason)
 
-from qlm_hoomd_ipl.pair import InversePowerLaw, coefficients  # noqa: E402  (the compiled code is loaded only if it fits)
+# The compiled code is loaded only if it fits.
+from qlm_hoomd_ipl.pair import InversePowerLaw, coefficients
 
 __all__ = ["BUILD", "IncompatibleHOOMDError", "InversePowerLaw", "coefficients", "mismatch"]

@@ -1,4 +1,4 @@
-"""The compiled code (src/module.cc)."""
+# The compiled code: src/module.cc.
 
 class PotentialPairIPL: ...
 

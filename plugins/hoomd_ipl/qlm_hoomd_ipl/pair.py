@@ -38,7 +38,7 @@ def coefficients(n: int, smooth: int, x_cut: float) -> list[float]:
     return list(_ipl.coefficients(_exponent(n), _smoothing(smooth), _positive(x_cut)))
 
 
-class InversePowerLaw(hoomd.md.pair.Pair):
+class InversePowerLaw(hoomd.md.pair.Pair):  # type: ignore[misc]  # HOOMD ships no types
     r"""Inverse power law, smoothed at its cut-off.
 
     .. math::
