@@ -3,12 +3,12 @@
     ipl = qlm_hoomd.pair.InversePowerLaw(nlist=hoomd.md.nlist.Cell(buffer=0.3), n=10, smooth=3, default_x_cut=1.48)
     ipl.params[("A", "A")] = dict(epsilon=1.0, sigma=1.0)
     integrator = hoomd.md.Integrator(dt=0.005, forces=[ipl], methods=[...])
-    hessian = Hessian(ipl.potential, ...)
+    bonds = qlm_hoomd.mechanics.bonds_of(glass, ipl.potential)
 
 HOOMD has no such potential of its own. Three ways give it one, the better first; ``repr`` and ``provenance`` say which is in use:
 
 * ``component``: the compiled evaluator of ``plugins/hoomd_ipl``, exact and fastest, CPU and GPU;
-* ``mie``: the exact sum of some of HOOMD's own Mie potentials, nothing to compile, several times slower;
+* ``mie``: the exact sum of some of HOOMD's own Mie potentials, nothing to compile, more than ten times slower on a CPU;
 * ``table``: HOOMD's linearly interpolated table, accurate to some 1e-7 in force. It is never chosen by itself while HOOMD
   computes in double precision.
 
@@ -392,8 +392,9 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
         Raises:
             InputError: if a pair of types has no parameters, or epsilon is not the same for all.
         """
+        attached = next((force for force in (self, *self.terms) if force._attached), None)
         types = (
-            self._simulation.state.particle_types if self._attached else sorted({name for pair in self.params for name in pair})
+            attached._simulation.state.particle_types if attached else sorted({name for pair in self.params for name in pair})
         )
         self._require(types)
         epsilons = sorted({values["epsilon"] for values in self.params.values()})

@@ -181,6 +181,15 @@ def test_types_follow_the_simulation(liquid: Glass) -> None:
     assert max(_deviations(force, liquid, law)) < 1e-11
 
 
+def test_types_follow_the_simulation_that_has_the_terms(liquid: Glass) -> None:
+    law = _law(lengths=((1.3, 1.1), (1.1, 0.9)))
+    force = pair.InversePowerLaw.from_potential(law, _nlist(), types=("small", "large"), backend="mie")
+    simulation = _simulation(liquid, types=("small", "large"))
+    simulation.operations.integrator = _integrator(force.terms)
+    simulation.run(0)
+    assert _same(force.potential, law)
+
+
 def _trajectory(forces: Callable[[Any], list[Any]], force: Any, glass: Glass) -> NDArray[np.float64]:
     simulation = _simulation(glass)
     simulation.always_compute_pressure = False

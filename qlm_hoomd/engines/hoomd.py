@@ -202,7 +202,6 @@ class _Simulation:
         self._hoomd = hoomd
         self._settings = settings
         self.typeid = glass.typeid
-        self._volume = glass.box.volume
         device = hoomd.device.CPU() if settings.device == "cpu" else hoomd.device.GPU()
         self._simulation = hoomd.Simulation(device=device, seed=seed)
         snapshot = hoomd.Snapshot()
@@ -243,15 +242,16 @@ class _Simulation:
         simulation.run(0)
         simulation.always_compute_pressure = True
         simulation.run(0)
-        force_nc = np.sum([force.forces for force in self._pair.forces], axis=0)
-        virial_6 = np.sum([np.asarray(force.virials).sum(axis=0) for force in self._pair.forces], axis=0)
-        energy = sum(float(np.sum(force.energies)) for force in self._pair.forces)
+        force_nc = np.sum([force.forces for force in self._pair.terms], axis=0)
+        virial_6 = np.sum([np.asarray(force.virials).sum(axis=0) for force in self._pair.terms], axis=0)
+        energy = sum(float(np.sum(force.energies)) for force in self._pair.terms)
         simulation.always_compute_pressure = False
+        volume = simulation.state.box.volume
         return Observables(
             energy=energy / len(force_nc),
             # HOOMD's virial is that of the pressure: xx, xy, xz, yy, yz, zz.
-            stress_xy=float(-virial_6[1] / self._volume),
-            pressure=float((virial_6[0] + virial_6[3] + virial_6[5]) / (3.0 * self._volume)),
+            stress_xy=float(-virial_6[1] / volume),
+            pressure=float((virial_6[0] + virial_6[3] + virial_6[5]) / (3.0 * volume)),
             max_force=float(np.sqrt((force_nc**2).sum(axis=1).max())),
         )
 
@@ -310,7 +310,7 @@ class _Simulation:
                 self._run(chunk)
                 time += chunk * dt
                 n_steps += chunk
-                largest = float(np.sqrt((np.sum([force.forces for force in self._pair.forces], axis=0) ** 2).sum(axis=1).max()))
+                largest = float(np.sqrt((np.sum([force.forces for force in self._pair.terms], axis=0) ** 2).sum(axis=1).max()))
         return n_steps, time, largest
 
     def dynamics(self, n_steps: int, temperature: float, end: float) -> DynamicsReport:
@@ -361,7 +361,7 @@ class _Simulation:
         if old is not None:
             while old.forces:
                 old.forces.pop()
-        integrator.forces.extend(self._pair.forces)
+        integrator.forces.extend(self._pair.terms)
         self._simulation.operations.integrator = integrator
 
 

@@ -1,7 +1,8 @@
 #include "PairBatch.h"
 
-// One function, compiled for several generations of x86; the loader picks the best that the processor has.
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+// One function, compiled for several generations of x86; the loader picks the best that the processor has. GCC knows these names
+// since version 12, and only glibc's loader can pick.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FOR_EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FOR_EVERY_PROCESSOR

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -280,3 +281,11 @@ def test_absent_hoomd_is_said_so() -> None:
 
 def test_source_folder_is_not_taken_for_the_compiled_package() -> None:
     assert "holds no compiled code" in _import_from(Path(__file__).parents[1])
+
+
+def test_example_of_the_readme_runs() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["ipl"].r_cut["B", "B"] == pytest.approx(2.072)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -25,13 +26,13 @@ class StrainGrid:
 
         Without ``increment`` it is the next point of the grid, so that a run returns to it after an instability; the step
         there is at least a thousandth of the grid's increment. With a finer ``increment`` it is one such increment on.
-        Stops and the end of the run cut a step short.
+        Stops and the end of the run cut a step short. Beyond the end, where detectors try a step, there is nothing to stop at.
         """
         on_grid = self._multiple(int(strain / self.increment + 1e-3) + 1)
         target = on_grid if increment is None else strain + increment
-        limits = sorted((*self.stops, self.largest))
+        limits = [*sorted((*self.stops, self.largest)), math.inf]
         # A step that would end just short of a stop goes there at once, else one of length zero would follow.
-        limit = limits[min(bisect_right(limits, strain), len(limits) - 1)]
+        limit = limits[bisect_right(limits, strain)]
         return limit if target > limit - 1e-3 * (increment or self.increment) else target
 
     def done(self, strain: float) -> bool:

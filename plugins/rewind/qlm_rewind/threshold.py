@@ -57,7 +57,7 @@ class ThresholdDetector(Detector):
                 q_last = before[-1].q if before else q_last
                 waiting = []
                 yield from before
-                for item in self._refine(stepper, grid, q_last, jump, settled, grid.increment / self.refine):
+                for item in self._refine(stepper, grid, q_last, jump, settled, self._finer(grid.increment)):
                     step = item.step if isinstance(item, Instability) else item
                     if step.after.strain > grid.largest:
                         return
@@ -73,15 +73,20 @@ class ThresholdDetector(Detector):
             return q2 > self.q_c and q1 < self.q_c and q3 < self.q_c
         return q2 > max(q1, q3, self.q_c)
 
+    def _finer(self, increment: float) -> float:
+        return max(increment / self.refine, min(increment, self.min_increment))
+
     def _refine(
         self, stepper: Stepper, grid: StrainGrid, q_before: float, jump: ShearStep, settled: ShearStep, increment: float
     ) -> list[ShearStep | Instability]:
         """What stands between the state before ``jump`` and the end of ``settled``, found with a finer increment."""
-        finest = increment < self.min_increment * self.refine * (1.0 - 1e-9)
+        finest = increment <= self.min_increment * (1.0 + 1e-9)
         steps: list[ShearStep] = []
-        state, found = jump.before, -1
-        while state.strain < settled.after.strain:
-            steps.append(stepper.step(state, min(grid.next_strain(state.strain, increment), settled.after.strain)))
+        state, end, found = jump.before, settled.after.strain, -1
+        while state.strain < end:
+            target = grid.next_strain(state.strain, increment)
+            # Strains add up to the end but for rounding, and a step of the size of a rounding error has no Q.
+            steps.append(stepper.step(state, end if target > end - 1e-3 * increment else target))
             state = steps[-1].after
             if len(steps) >= 2 and self._marks(steps[-3].q if len(steps) > 2 else q_before, steps[-2].q, steps[-1].q):
                 found = len(steps) - 2
@@ -90,7 +95,7 @@ class ThresholdDetector(Detector):
             found = self._largest_jump(q_before, steps)
             _log.warning(
                 "increment %.0e: no jump by the text's rule in (%.8f, %.8f]; %s.",
-                increment, jump.before.strain, settled.after.strain,
+                increment, jump.before.strain, end,
                 "none by figure 4's rule either, the bracketed instability is dropped" if found < 0
                 else "figure 4's rule takes the largest",
             )  # fmt: skip
@@ -100,7 +105,7 @@ class ThresholdDetector(Detector):
         if not finest:
             before = steps[:found]
             q_before = before[-1].q if before else q_before
-            return [*before, *self._refine(stepper, grid, q_before, marked, steps[found + 1], increment / self.refine)]
+            return [*before, *self._refine(stepper, grid, q_before, marked, steps[found + 1], self._finer(increment))]
         if not self.discontinuity * steps[found + 1].q < marked.q:
             _log.warning(
                 "strain %.8f: Q = %.3g is followed by Q = %.3g, no discontinuity; not counted as an instability.",

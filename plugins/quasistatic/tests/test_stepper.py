@@ -1,0 +1,158 @@
+"""Strain steps on a real glass: elastic where they should be, the same by any route, and repeatable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from qlm_quasistatic import ShearState, Stepper
+
+from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.hessian import Hessian, elastic_moduli, solve
+from qlm_hoomd.mechanics import bonds_of
+
+if TYPE_CHECKING:
+    from qlm_hoomd.engines.cpu import CPUEngine
+    from qlm_hoomd.glass import Glass
+    from qlm_hoomd.model import GlassModel
+
+
+def _shear(stepper: Stepper, state: ShearState, strains: np.ndarray) -> list[ShearState]:
+    states = [state]
+    for strain in strains.tolist():
+        states.append(stepper.step(states[-1], strain).after)
+    return states
+
+
+def _difference(one: Glass, other: Glass) -> float:
+    moved_nc = one.nonaffine_displacement(other)
+    return float(np.abs(moved_nc - moved_nc.mean(axis=0)).max())
+
+
+@pytest.fixture
+def stepper(engine: CPUEngine) -> Stepper:
+    return Stepper(engine)
+
+
+def test_start_is_the_glass_as_it_is(stepper: Stepper, engine: CPUEngine, quenched: Glass) -> None:
+    state = stepper.start(quenched)
+    assert state.glass is quenched
+    assert state.strain == 0.0
+    assert state.velocity is None
+    assert state.observables == engine.measure(quenched)
+
+
+def test_start_refuses_a_glass_that_is_not_at_rest(stepper: Stepper, quenched: Glass) -> None:
+    moved = quenched.moved(quenched.positions + np.random.default_rng(0).normal(scale=1e-6, size=quenched.positions.shape))
+    with pytest.raises(InputError, match=r"max\|F\| = .*; expected less than 1e-09\. Relax it first"):
+        stepper.start(moved)
+
+
+def test_a_step_of_nothing_is_refused(stepper: Stepper, quenched: Glass) -> None:
+    with pytest.raises(InputError, match="strain increment = 0"):
+        stepper.step(stepper.start(quenched), 0.0)
+
+
+def test_a_step_ends_at_rest_and_says_what_it_did(stepper: Stepper, engine: CPUEngine, quenched: Glass) -> None:
+    state = stepper.start(quenched)
+    step = stepper.step(state, 1e-4)
+    assert step.before is state
+    assert step.after.strain == step.increment == 1e-4
+    assert step.after.observables == engine.measure(step.after.glass)
+    assert step.after.observables.max_force < 2e-10
+    assert step.force_evaluations > 0
+    displacement_nc = step.after.glass.nonaffine_displacement(quenched)
+    displacement_nc -= displacement_nc.mean(axis=0)
+    largest = np.linalg.norm(displacement_nc, axis=1).max()
+    assert step.q == pytest.approx(largest / (quenched.box.length * 1e-4), rel=1e-12)
+
+
+def test_elastic_response_is_that_of_the_hessian(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
+    """Stress grows with G, and particles move with -H^-1 Xi."""
+    bonds = Hessian(model.potential).compute(quenched).bonds
+    step = stepper.step(stepper.start(quenched), 1e-7)
+    slope = (step.after.observables.stress_xy - step.before.observables.stress_xy) / 1e-7
+    assert slope == pytest.approx(elastic_moduli(bonds).shear_modulus, rel=1e-4)
+    assert step.after.velocity is not None
+    expected_nc = -solve(bonds, bonds.mixed_derivative(), tolerance=1e-10)
+    np.testing.assert_allclose(step.after.velocity, expected_nc, atol=1e-3 * np.abs(expected_nc).max())
+    # Of order one: a few particle diameters per unit strain, over the box length.
+    assert 0.05 < step.q < 20.0
+    # The work done is the energy gained.
+    mean_stress = 0.5 * (step.after.observables.stress_xy + step.before.observables.stress_xy)
+    gained = (step.after.observables.energy - step.before.observables.energy) * quenched.n_particles
+    assert gained == pytest.approx(mean_stress * 1e-7 * quenched.box.volume, rel=1e-3)
+
+
+def test_the_elastic_branch_does_not_depend_on_the_steps(stepper: Stepper, quenched: Glass) -> None:
+    start = stepper.start(quenched)
+    fine = _shear(stepper, start, np.linspace(0.0, 1e-3, 21)[1:])[-1]
+    coarse = _shear(stepper, start, np.linspace(0.0, 1e-3, 3)[1:])[-1]
+    assert _difference(fine.glass, coarse.glass) < 1e-8
+    assert fine.observables.stress_xy == pytest.approx(coarse.observables.stress_xy, abs=1e-9)
+    back = stepper.step(fine, 0.0).after
+    assert _difference(back.glass, quenched) < 1e-8
+
+
+def test_the_guess_decides_nothing(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
+    """Two hundred steps through several instabilities: each ends where it ends without extrapolation."""
+    bare = Stepper(CPUEngineSettings().build(model))
+    state, largest_q = stepper.start(quenched), 0.0
+    for count in range(1, 201):
+        step = stepper.step(state, count * 5e-4)
+        without = bare.step(ShearState(state.glass, state.observables), count * 5e-4)
+        assert _difference(step.after.glass, without.after.glass) < 1e-6, f"strain {step.after.strain}"
+        state, largest_q = step.after, max(largest_q, step.q)
+    assert largest_q > 100.0
+
+
+def test_a_state_can_be_taken_up_again(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
+    """Rewinding is exact: the same state and increment give the same bytes, and another engine differs in the last digits."""
+    states = _shear(stepper, stepper.start(quenched), np.arange(1, 21) * 1e-4)
+    kept = states[5]
+    again = stepper.step(kept, 6e-4).after
+    assert again.glass.positions.tobytes() == states[6].glass.positions.tobytes()
+    assert again.observables == states[6].observables
+    other = Stepper(CPUEngineSettings().build(model)).step(kept, 6e-4).after
+    assert _difference(other.glass, states[6].glass) < 1e-12
+
+
+def test_two_fresh_runs_are_the_same_bytes(model: GlassModel, quenched: Glass) -> None:
+    ends = []
+    for _ in range(2):
+        stepper = Stepper(CPUEngineSettings().build(model))
+        ends.append(_shear(stepper, stepper.start(quenched), np.arange(1, 31) * 1e-3)[-1].glass.positions.tobytes())
+    assert ends[0] == ends[1]
+
+
+def test_shear_across_the_flip_of_the_box(stepper: Stepper, model: GlassModel, quenched: Glass, engine: CPUEngine) -> None:
+    """The step that flips the box is an elastic one like its neighbours."""
+    near, _ = engine.relax(quenched.at_strain(0.4995))
+    state = stepper.start(near)
+    states = [state]
+    qs = []
+    for strain in (0.49951, 0.49999, 0.50001, 0.50005):
+        step = stepper.step(states[-1], strain)
+        states.append(step.after)
+        qs.append(step.q)
+    assert states[2].glass.box.xy == pytest.approx(0.49999)
+    assert states[3].glass.box.xy == pytest.approx(-0.49999)
+    assert max(qs) < 100.0
+    slopes = [
+        (after.observables.stress_xy - before.observables.stress_xy) / (after.strain - before.strain)
+        for before, after in zip(states, states[1:], strict=False)
+    ]
+    modulus = elastic_moduli(bonds_of(states[0].glass, model.potential)).shear_modulus
+    np.testing.assert_allclose(slopes, modulus, rtol=0.05)
+
+
+def test_velocity_is_forgotten_after_an_instability(stepper: Stepper, quenched: Glass) -> None:
+    state, forgotten = stepper.start(quenched), 0
+    for count in range(1, 61):
+        step = stepper.step(state, count * 1e-3)
+        assert (step.after.velocity is None) == (step.q >= 100.0)
+        forgotten += step.after.velocity is None
+        state = step.after
+    assert forgotten > 0
