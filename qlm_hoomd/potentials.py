@@ -9,7 +9,7 @@ is one subclass of :class:`PairPotential` registered under the entry point group
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cached_property
+from functools import lru_cache
 from math import factorial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,7 +31,7 @@ class PairPotential(BaseModel):
     Subclasses are pydantic models with a literal ``kind`` (the name in protocols), :meth:`cutoffs` and :meth:`derivatives`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @abstractmethod
     def cutoffs(self) -> NDArray[np.float64]:
@@ -96,33 +96,10 @@ class InversePowerLaw(PairPotential):
             raise ValueError("expected a symmetric matrix of pair lengths")
         return value
 
-    @cached_property
+    @property
     def coefficients(self) -> NDArray[np.float64]:
         """((q + 1,) ndarray) the smoothing coefficients c_0, c_2, ..., c_2q."""
-        n, q, x_c = self.n, self.q, self.x_c
-        prefactor = _double_factorial(n + 2 * q) / _double_factorial(n - 2)
-        return np.array(
-            [
-                (-1) ** (power + 1)
-                / (_double_factorial(2 * q - 2 * power) * _double_factorial(2 * power))
-                * prefactor
-                / (n + 2 * power)
-                * x_c ** -(n + 2 * power)
-                for power in range(q + 1)
-            ]
-        )
-
-    @cached_property
-    def _tables(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Inverse squared pair lengths by pair type, factors of the power law and of the polynomial by order."""
-        inverse_length2 = 1.0 / np.array(self.lengths, dtype=np.float64).ravel() ** 2
-        power_k = np.empty(MAX_ORDER + 1)
-        polynomial_kl = np.zeros((MAX_ORDER + 1, _MAX_COEFFICIENTS))
-        for order in range(MAX_ORDER + 1):
-            power_k[order] = (-1) ** order * np.prod([self.n // 2 + step for step in range(order)], initial=1.0)
-            for power in range(order, self.q + 1):
-                polynomial_kl[order, power - order] = self.coefficients[power] * factorial(power) / factorial(power - order)
-        return inverse_length2, self.epsilon * power_k, self.epsilon * polynomial_kl
+        return _smoothing(self.n, self.q, self.x_c)
 
     def cutoffs(self) -> NDArray[np.float64]:
         """((T, T) ndarray) x_c times the pair lengths [length]."""
@@ -130,7 +107,7 @@ class InversePowerLaw(PairPotential):
 
     def derivatives(self, r2_p: NDArray[np.float64], pairtype_p: NDArray[np.uint8], order: int) -> NDArray[np.float64]:
         """See :meth:`PairPotential.derivatives`."""
-        inverse_length2, power_k, polynomial_kl = self._tables
+        inverse_length2, power_k, polynomial_kl = _tables(self.epsilon, self.n, self.q, self.x_c, self.lengths)
         out_kp = np.empty((order + 1, len(r2_p)))
         if order == 1 and self.n == 10 and self.q <= 3:
             # What every force call of the paper's glass needs; the loop below it vectorises, the general one does not.
@@ -138,6 +115,41 @@ class InversePowerLaw(PairPotential):
         else:
             _ipl_derivatives(r2_p, pairtype_p, inverse_length2, self.x_c**2, self.n // 2, power_k, polynomial_kl, out_kp)
         return out_kp
+
+
+# Cached by value and outside the model, whose comparison and copies must see nothing but its fields.
+@lru_cache(maxsize=32)
+def _smoothing(n: int, q: int, x_c: float) -> NDArray[np.float64]:
+    """The coefficients c_2l of :class:`InversePowerLaw`, read-only."""
+    prefactor = _double_factorial(n + 2 * q) / _double_factorial(n - 2)
+    coefficients = np.array(
+        [
+            (-1) ** (power + 1)
+            / (_double_factorial(2 * q - 2 * power) * _double_factorial(2 * power))
+            * prefactor
+            / (n + 2 * power)
+            * x_c ** -(n + 2 * power)
+            for power in range(q + 1)
+        ]
+    )
+    coefficients.flags.writeable = False
+    return coefficients
+
+
+@lru_cache(maxsize=32)
+def _tables(
+    epsilon: float, n: int, q: int, x_c: float, lengths: tuple[tuple[float, ...], ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Inverse squared pair lengths by pair type, factors of the power law and of the polynomial by order."""
+    coefficients = _smoothing(n, q, x_c)
+    inverse_length2 = 1.0 / np.array(lengths, dtype=np.float64).ravel() ** 2
+    power_k = np.empty(MAX_ORDER + 1)
+    polynomial_kl = np.zeros((MAX_ORDER + 1, _MAX_COEFFICIENTS))
+    for order in range(MAX_ORDER + 1):
+        power_k[order] = (-1) ** order * np.prod([n // 2 + step for step in range(order)], initial=1.0)
+        for power in range(order, q + 1):
+            polynomial_kl[order, power - order] = coefficients[power] * factorial(power) / factorial(power - order)
+    return inverse_length2, epsilon * power_k, epsilon * polynomial_kl
 
 
 def _double_factorial(number: int) -> float:

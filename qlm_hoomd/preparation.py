@@ -31,7 +31,7 @@ class PrepareStage(Stage):
     """Prepare the glass: random start, equilibration at T0, quench, minimum."""
 
     kind: Literal["prepare"] = "prepare"
-    tolerance: Annotated[float, Field(gt=0, le=1e-6)] = Field(
+    tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(
         1e-10, description="largest force left in the glass [energy/length]"
     )
 

@@ -66,7 +66,7 @@ class ShearStage(Stage):
     max_events: Annotated[int, Field(gt=0)] | None = Field(
         None, description="end the run after so many instabilities; null: shear to strain_max"
     )
-    tolerance: Annotated[float, Field(gt=0, le=1e-6)] = Field(1e-10, description="largest force at rest [energy/length]")
+    tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(1e-10, description="largest force at rest [energy/length]")
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse frames beyond the end of the run, increments larger than it, and a wait for events that nobody detects."""

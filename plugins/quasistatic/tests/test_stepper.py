@@ -97,15 +97,18 @@ def test_the_elastic_branch_does_not_depend_on_the_steps(stepper: Stepper, quenc
 
 
 def test_the_guess_decides_nothing(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
-    """Two hundred steps through several instabilities: each ends where it ends without extrapolation."""
+    """A run through several instabilities: each step ends where it ends without extrapolation."""
     bare = Stepper(CPUEngineSettings().build(model))
-    state, largest_q = stepper.start(quenched), 0.0
-    for count in range(1, 201):
+    state, forgotten = stepper.start(quenched), 0
+    for count in range(1, 151):
         step = stepper.step(state, count * 5e-4)
         without = bare.step(ShearState(state.glass, state.observables), count * 5e-4)
         assert _difference(step.after.glass, without.after.glass) < 1e-6, f"strain {step.after.strain}"
-        state, largest_q = step.after, max(largest_q, step.q)
-    assert largest_q > 100.0
+        # After an instability there is nothing to extrapolate.
+        assert (step.after.velocity is None) == (step.q >= 100.0)
+        forgotten += step.after.velocity is None
+        state = step.after
+    assert forgotten > 0
 
 
 def test_a_state_can_be_taken_up_again(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
@@ -146,13 +149,3 @@ def test_shear_across_the_flip_of_the_box(stepper: Stepper, model: GlassModel, q
     ]
     modulus = elastic_moduli(bonds_of(states[0].glass, model.potential)).shear_modulus
     np.testing.assert_allclose(slopes, modulus, rtol=0.05)
-
-
-def test_velocity_is_forgotten_after_an_instability(stepper: Stepper, quenched: Glass) -> None:
-    state, forgotten = stepper.start(quenched), 0
-    for count in range(1, 61):
-        step = stepper.step(state, count * 1e-3)
-        assert (step.after.velocity is None) == (step.q >= 100.0)
-        forgotten += step.after.velocity is None
-        state = step.after
-    assert forgotten > 0
