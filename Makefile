@@ -63,7 +63,11 @@ define install
 	@set --; list=constraints/py$$($(PY) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt; \
 	if [ -f "$$list" ]; then set -- -c "$$list"; fi; \
 	echo "Installing qlm_hoomd$(1) and its plugins (a minute or so the first time)"; \
-	$(PY) -m pip install --quiet "$$@" -e ".$(1)" $(EDITABLE_PLUGINS)
+	$(PY) -m pip install --quiet "$$@" -e ".$(1)" $(EDITABLE_PLUGINS); \
+	if $(PY) -c 'import hoomd' 2>/dev/null; then \
+	  echo "HOOMD-blue is here: compiling its pair force"; \
+	  $(PY) -m pip install --quiet ./plugins/hoomd_ipl || echo "not compiled; HOOMD-blue then uses the exact sum of its own Mie potentials"; \
+	fi
 endef
 
 $(VENV)/.qlm-run: $(REQUIREMENTS) | $(PY)

@@ -29,14 +29,18 @@ if TYPE_CHECKING:
 PROVENANCE = {"protocol_hash": "a" * 16}
 STEP_COLUMNS = ["strain", "increment", "stress_xy", "energy", "q", "max_force", "force_evaluations"]
 EVENT_COLUMNS = ["strain_before", "strain_after", "strain_c", "gamma_min", "q", "stress_drop", "energy_drop", "detector"]
-RUN = ShearStage.model_validate({"strain_max": 0.05, "increment": 2e-4, "frames": [0.0123456, 0.05, 0.02]})
+RUN = ShearStage.model_validate({"strain_max": 0.12, "increment": 2e-4, "frames": [0.0123456, 0.12, 0.02]})
 
 
 class TestShearStage(StageConformance):
     protocol = {  # noqa: RUF012
         "name": "small",
         "seed": 1,
-        "ensemble": {"n_particles": [100], "preparations": {"quick": {"quench": "rapid", "equilibration_time": 1.0}}, "realisations": 1},
+        "ensemble": {
+            "n_particles": [100],
+            "preparations": {"quick": {"quench": "rapid", "equilibration_time": 1.0}},
+            "realisations": 1,
+        },
         "stages": [{"kind": "prepare"}, {"kind": "shear", "strain_max": 0.004, "increment": 1e-3, "frames": [0.002]}],
     }
 
@@ -102,8 +106,8 @@ def test_elastic_work_is_energy(sheared: StageContext) -> None:
     stress, increment, energy = (steps[name].to_numpy() for name in ("stress_xy", "increment", "energy"))
     volume_per_particle = 1.0 / 0.82
     work = 0.5 * (stress[1:] + stress[:-1]) * increment[1:] * volume_per_particle
-    elastic = steps["q"].to_numpy()[1:] < 30.0
-    np.testing.assert_allclose(np.diff(energy)[elastic], work[elastic], atol=2e-8)
+    elastic = steps["q"].to_numpy()[1:] < 20.0
+    np.testing.assert_allclose(np.diff(energy)[elastic], work[elastic], atol=1e-6)
 
 
 def test_events_table(sheared: StageContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_there_are_events(run: tuple[list[ShearStep], list[Instability]]) -> Non
 def test_steps_are_contiguous_from_start_to_end(run: tuple[list[ShearStep], list[Instability]], quenched: Glass) -> None:
     steps, _ = run
     assert steps[0].before.glass is quenched
-    for one, other in zip(steps, steps[1:], strict=False):
+    for one, other in itertools.pairwise(steps):
         assert one.after is other.before
         assert other.increment > 0.0
     assert steps[-1].after.strain == GRID.largest
@@ -72,7 +73,9 @@ def test_brute_force_finds_the_jump_in_the_same_bracket(
     """From a state well before each event, steps of 1e-6 on another engine: one jump, and it is in the bracket."""
     steps, events = run
     for event in events[:2]:
-        start = max((step.after for step in steps if step.after.strain <= event.strain_c - 2e-5), key=lambda state: state.strain)
+        start = max(
+            (step.after for step in steps if step.after.strain <= event.strain_c - 2e-5), key=lambda state: state.strain
+        )
         brute, state = Stepper(CPUEngineSettings().build(model)), ShearState(start.glass, start.observables)
         jumps = []
         while state.strain < event.step.after.strain + 3e-6:
