@@ -173,8 +173,7 @@ def test_descent_follows_the_steepest_descent_path(mechanics: Mechanics, small_l
     fine, fine_steps = _largest_error(mechanics, small_liquid, 1e-4)
     assert coarse < 1e-2
     assert fine < 1e-3
-    order = math.log(coarse / fine) / math.log(fine_steps / coarse_steps)
-    assert order == pytest.approx(2.0, abs=0.4)
+    assert math.log(coarse / fine) > 1.6 * math.log(fine_steps / coarse_steps)
 
 
 def test_descent_ends_where_small_euler_steps_end(mechanics: Mechanics, small_liquid: Glass) -> None:

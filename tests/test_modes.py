@@ -30,7 +30,7 @@ SOLVERS = ("dense", "factor", "filter")
 def glass(model: GlassModel) -> Glass:
     """A minimum of 150 particles: LAPACK finds all its modes at once."""
     engine, rng = CPUEngineSettings().build(model), np.random.default_rng(9)
-    liquid, _ = engine.run(random_start(model, 150, rng), duration=2.0, temperature=model.T0, rng=rng)
+    liquid, _ = engine.run(random_start(model, 150, rng), duration=1.0, temperature=model.T0, rng=rng)
     return engine.descend(liquid)[0]
 
 

@@ -20,6 +20,8 @@ from qlm_hoomd.minimize.report import MinimizeReport
 from qlm_hoomd.potentials import InversePowerLaw
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
@@ -31,6 +33,8 @@ _BUFFER_IN_MOTION = 0.35
 # HOOMD's FIRE stops on the root mean square of a force component; the largest force is 10 to 25 times that.
 _LARGEST_OVER_RMS = 30.0
 _FIRE_STEPS = 50_000
+# Between two looks at whether FIRE has converged: what it goes on beyond that is for nothing.
+_FIRE_CHUNK = 200
 _SAMPLING_PERIOD = 20
 
 
@@ -104,7 +108,7 @@ class HOOMDEngine(Engine):
         self._power_law = potential
         self.settings = settings or HOOMDEngineSettings()
         self._hoomd = _import_hoomd()
-        self._at_rest: _Simulation | None = None
+        self._at_rest: GlassSimulation | None = None
 
     def __repr__(self) -> str:
         return f"HOOMDEngine({self.potential!r}, {self.settings!r})"
@@ -118,10 +122,26 @@ class HOOMDEngine(Engine):
         )
         return self.settings.model_dump() | {"hoomd": self._hoomd.version.version, "pair_force": pair.provenance}
 
-    def _simulation_at_rest(self, glass: Glass) -> _Simulation:
+    def _simulation_at_rest(self, glass: Glass) -> GlassSimulation:
         if self._at_rest is None or not np.array_equal(self._at_rest.typeid, glass.typeid):
-            self._at_rest = _Simulation(self._hoomd, self._power_law, self.settings, glass, _BUFFER_AT_REST)
+            self._at_rest = self._simulation_of(glass, _BUFFER_AT_REST)
         return self._at_rest
+
+    def _simulation_in_motion(self, glass: Glass, seed: int = 0) -> GlassSimulation:
+        return self._simulation_of(glass, _BUFFER_IN_MOTION, seed)
+
+    def _simulation_of(self, glass: Glass, buffer: float, seed: int = 0) -> GlassSimulation:
+        from qlm_hoomd.pair import InversePowerLaw as Pair
+
+        hoomd = self._hoomd
+        device = hoomd.device.CPU() if self.settings.device == "cpu" else hoomd.device.GPU()
+        simulation = hoomd.Simulation(device=device, seed=seed)
+        simulation.create_state_from_snapshot(snapshot_of(glass))
+        # Sorting permutes the arrays and forces a new list; systems of this size are in cache anyway.
+        simulation.operations.tuners.clear()
+        nlist = hoomd.md.nlist.Cell(buffer=buffer, deterministic=True)
+        pair = Pair.from_potential(self._power_law, nlist, backend=self.settings.pair)
+        return GlassSimulation(simulation, pair.terms, self.settings)
 
     def measure(self, glass: Glass) -> Observables:
         """See :meth:`Engine.measure`; evaluated by HOOMD's pair force."""
@@ -140,7 +160,7 @@ class HOOMDEngine(Engine):
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         """See :meth:`Engine.descend`."""
-        simulation = _Simulation(self._hoomd, self._power_law, self.settings, glass, _BUFFER_IN_MOTION)
+        simulation = self._simulation_in_motion(glass)
         n_steps, time, largest = simulation.overdamped(glass)
         settled_nc = simulation.positions()
         n_fire, notes = simulation.fire(settled_nc, glass, tolerance)
@@ -148,7 +168,7 @@ class HOOMDEngine(Engine):
         return self._minimum(simulation, glass, "overdamped+fire", tolerance, n_steps + n_fire, notes)
 
     def _minimum(
-        self, simulation: _Simulation, glass: Glass, method: str, tolerance: float, n_steps: int, notes: tuple[str, ...]
+        self, simulation: GlassSimulation, glass: Glass, method: str, tolerance: float, n_steps: int, notes: tuple[str, ...]
     ) -> tuple[Glass, MinimizeReport]:
         observables = simulation.measure()
         met = observables.max_force < tolerance
@@ -183,49 +203,47 @@ class HOOMDEngine(Engine):
         for name, value in (("duration", duration), ("temperature", temperature), ("final_temperature", end)):
             if not (math.isfinite(value) and value > 0.0):
                 raise InputError(f"{name} = {value}; expected a positive number.")
-        simulation = _Simulation(
-            self._hoomd, self._power_law, self.settings, glass, _BUFFER_IN_MOTION, seed=int(rng.integers(2**16))
-        )
+        simulation = self._simulation_in_motion(glass, seed=int(rng.integers(2**16)))
         n_steps = max(1, round(duration / self.settings.dt))
         report = simulation.dynamics(n_steps, temperature, end)
         return glass.moved(simulation.positions()), report
 
 
-class _Simulation:
-    """A hoomd.Simulation of one set of particles, whose state is set and read by particle tag, without loss."""
+class GlassSimulation:
+    """A hoomd.Simulation whose state is set and read by particle tag, without loss.
 
-    def __init__(
-        self, hoomd: Any, potential: InversePowerLaw, settings: HOOMDEngineSettings, glass: Glass, buffer: float, seed: int = 0
-    ) -> None:
-        from qlm_hoomd.pair import InversePowerLaw as Pair
+    Args:
+        simulation: HOOMD's simulation, with a state.
+        forces: HOOMD forces that no integrator has; their sum is what is relaxed and measured.
+        settings: time steps and thermostat.
+    """
 
-        self._hoomd = hoomd
+    def __init__(self, simulation: Any, forces: Sequence[Any], settings: HOOMDEngineSettings) -> None:
+        self._hoomd = _import_hoomd()
+        self._simulation = simulation
+        self._forces = list(forces)
+        self._nlists = {nlist for force in forces if (nlist := getattr(force, "nlist", None)) is not None}
         self._settings = settings
-        self.typeid = glass.typeid
-        device = hoomd.device.CPU() if settings.device == "cpu" else hoomd.device.GPU()
-        self._simulation = hoomd.Simulation(device=device, seed=seed)
-        snapshot = hoomd.Snapshot()
-        snapshot.configuration.box = _hoomd_box(glass)
-        snapshot.particles.N = glass.n_particles
-        snapshot.particles.types = ["A", "B"]
-        snapshot.particles.typeid[:] = glass.typeid
-        snapshot.particles.position[:] = glass.box.wrap(glass.positions)
-        self._simulation.create_state_from_snapshot(snapshot)
-        # Sorting permutes the arrays and forces a new list; systems of this size are in cache anyway.
-        self._simulation.operations.tuners.clear()
-        self._nlist = hoomd.md.nlist.Cell(buffer=buffer, deterministic=True)
-        self._pair = Pair.from_potential(potential, self._nlist, backend=settings.pair)
+        self.typeid: NDArray[np.int32] = np.array(simulation.state.get_snapshot().particles.typeid, dtype=np.int32)
 
-    def place(self, positions_nc: NDArray[np.float64], glass: Glass) -> None:
-        """Set positions ((N, 3) ndarray, any image) and box, velocities zero; no cached force survives."""
+    def place(self, positions_nc: NDArray[np.float64], glass: Glass, image_nc: NDArray[np.int32] | None = None) -> None:
+        """Set positions ((N, 3) ndarray, any image), image flags (default: zero) and box, velocities zero.
+
+        No cached force survives.
+        """
         snapshot = self._simulation.state.get_snapshot()
-        snapshot.configuration.box = _hoomd_box(glass)
+        snapshot.configuration.box = [float(value) for value in glass.box.to_gsd()]
         snapshot.particles.position[:] = glass.box.wrap(positions_nc)
-        for name in ("velocity", "acceleration", "image"):
+        snapshot.particles.image[:] = 0 if image_nc is None else image_nc
+        for name in ("velocity", "acceleration"):
             getattr(snapshot.particles, name)[:] = 0
         self._simulation.state.set_snapshot(snapshot)
+        self._rebuild_lists()
+
+    def _rebuild_lists(self) -> None:
         # The list does not notice a change of the tilt by itself.
-        self._nlist.buffer = self._nlist.buffer
+        for nlist in self._nlists:
+            nlist.buffer = nlist.buffer
 
     def positions(self) -> NDArray[np.float64]:
         """((N, 3) ndarray) wrapped positions by tag, bit for bit those of HOOMD."""
@@ -234,18 +252,19 @@ class _Simulation:
     def measure(self) -> Observables:
         """Energy, stress, pressure and largest force at the present positions."""
         if self._simulation.operations.integrator is None:
-            self._use(self._minimizer(1.0))
+            self.hold()
         simulation = self._simulation
-        self._nlist.buffer = self._nlist.buffer
+        always = simulation.always_compute_pressure
+        self._rebuild_lists()
         # Forces are cached by time step; asking for the pressure anew makes HOOMD compute them again.
         simulation.always_compute_pressure = False
         simulation.run(0)
         simulation.always_compute_pressure = True
         simulation.run(0)
-        force_nc = np.sum([force.forces for force in self._pair.terms], axis=0)
-        virial_6 = np.sum([np.asarray(force.virials).sum(axis=0) for force in self._pair.terms], axis=0)
-        energy = sum(float(np.sum(force.energies)) for force in self._pair.terms)
-        simulation.always_compute_pressure = False
+        force_nc = np.sum([force.forces for force in self._forces], axis=0)
+        virial_6 = np.sum([np.asarray(force.virials).sum(axis=0) for force in self._forces], axis=0)
+        energy = sum(float(np.sum(force.energies)) for force in self._forces)
+        simulation.always_compute_pressure = always
         volume = simulation.state.box.volume
         return Observables(
             energy=energy / len(force_nc),
@@ -275,15 +294,20 @@ class _Simulation:
         # The ratio of the largest force to the mean is no law: the criterion is tightened until the largest force is met.
         for _ in range(4):
             fire.reset()
-            before = simulation.timestep
-            simulation.run(_FIRE_STEPS)
-            n_steps += simulation.timestep - before
+            end = n_steps + _FIRE_STEPS
+            while n_steps < end and not fire.converged:
+                simulation.run(_FIRE_CHUNK)
+                n_steps += _FIRE_CHUNK
             if not fire.converged or self.measure().max_force < tolerance:
                 break
             fire.force_tol = 0.3 * fire.force_tol
         return n_steps
 
-    def _minimizer(self, dt: float, force_tol: float = 1.0) -> Any:
+    def hold(self) -> None:
+        """Hand the forces to an integrator that moves nothing."""
+        self._use(self._hoomd.md.Integrator(dt=self._settings.dt))
+
+    def _minimizer(self, dt: float, force_tol: float) -> Any:
         md = self._hoomd.md
         # energy_tol and angmom_tol are out of play: the energy flickers in its last digits, points have no spin.
         return md.minimize.FIRE(
@@ -310,7 +334,7 @@ class _Simulation:
                 self._run(chunk)
                 time += chunk * dt
                 n_steps += chunk
-                largest = float(np.sqrt((np.sum([force.forces for force in self._pair.terms], axis=0) ** 2).sum(axis=1).max()))
+                largest = float(np.sqrt((np.sum([force.forces for force in self._forces], axis=0) ** 2).sum(axis=1).max()))
         return n_steps, time, largest
 
     def dynamics(self, n_steps: int, temperature: float, end: float) -> DynamicsReport:
@@ -361,9 +385,16 @@ class _Simulation:
         if old is not None:
             while old.forces:
                 old.forces.pop()
-        integrator.forces.extend(self._pair.terms)
+        integrator.forces.extend(self._forces)
         self._simulation.operations.integrator = integrator
 
 
-def _hoomd_box(glass: Glass) -> list[float]:
-    return [float(value) for value in glass.box.to_gsd()]
+def snapshot_of(glass: Glass, types: Sequence[str] = ("A", "B")) -> Any:
+    """The glass as a hoomd.Snapshot in double precision, for ``Simulation.create_state_from_snapshot``."""
+    snapshot = _import_hoomd().Snapshot()
+    snapshot.configuration.box = [float(value) for value in glass.box.to_gsd()]
+    snapshot.particles.N = glass.n_particles
+    snapshot.particles.types = list(types)
+    snapshot.particles.typeid[:] = glass.typeid
+    snapshot.particles.position[:] = glass.box.wrap(glass.positions)
+    return snapshot

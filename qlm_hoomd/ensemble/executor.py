@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.runner import Outcome
+    from qlm_hoomd.ensemble.workspace import Outcome
 
 
 class Executor(ABC):

@@ -15,8 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qlm_hoomd.ensemble.runner import Outcome
-    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.ensemble.workspace import Outcome, Realisation, Workspace
 
 _SECONDS_BETWEEN_LINES = 2.0
 

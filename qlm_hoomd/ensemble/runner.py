@@ -6,11 +6,10 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from qlm_hoomd.ensemble.progress import Progress
-from qlm_hoomd.ensemble.workspace import Failure, Workspace, locked
+from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace, locked
 from qlm_hoomd.errors import PluginError
 from qlm_hoomd.protocol import Preparation, stage_kind
 from qlm_hoomd.provenance import provenance
@@ -26,21 +25,6 @@ if TYPE_CHECKING:
     from qlm_hoomd.stages import Stage
 
 _SECONDS_BETWEEN_LINES = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call of :func:`run_realisation` ended.
-
-    Args:
-        id: id of the realisation.
-        seconds: wall time of the call.
-        failure: why it failed, or None.
-    """
-
-    id: str
-    seconds: float
-    failure: Failure | None = None
 
 
 def run_protocol(protocol: Protocol, directory: Path, executor: Executor) -> Workspace:

@@ -44,6 +44,21 @@ class Failure:
         return cls(stage_kind(stage), type(error).__name__, str(error), "".join(traceback.format_exception(error)))
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run of a realisation ended.
+
+    Args:
+        id: id of the realisation.
+        seconds: wall time of the call.
+        failure: why it failed, or None.
+    """
+
+    id: str
+    seconds: float
+    failure: Failure | None = None
+
+
 @dataclass(frozen=True)
 class Realisation:
     """One realisation: its folder and its state point. All truth about it is in the folder."""

@@ -13,7 +13,7 @@ from qlm_hoomd.registry import EXECUTORS
 from qlm_hoomd.testing.tiny import installed
 
 if TYPE_CHECKING:
-    from qlm_hoomd.ensemble.runner import Outcome
+    from qlm_hoomd.ensemble.workspace import Outcome
 
 
 class ExecutorConformance:

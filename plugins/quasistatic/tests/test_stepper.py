@@ -100,8 +100,9 @@ def test_the_elastic_branch_does_not_depend_on_the_steps(stepper: Stepper, quenc
 def test_the_guess_decides_nothing(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
     """A run through several instabilities: each step ends where it ends without extrapolation."""
     bare = Stepper(CPUEngineSettings().build(model))
-    state, forgotten = stepper.start(quenched), 0
-    for count in range(1, 201):
+    state, count, forgotten = stepper.start(quenched), 0, 0
+    while count < 50 or not forgotten:
+        count += 1
         step = stepper.step(state, count * 5e-4)
         without = bare.step(ShearState(state.glass, state.observables), count * 5e-4)
         assert _difference(step.after.glass, without.after.glass) < 1e-6, f"strain {step.after.strain}"
@@ -109,18 +110,17 @@ def test_the_guess_decides_nothing(stepper: Stepper, model: GlassModel, quenched
         assert (step.after.velocity is None) == (step.q >= 100.0)
         forgotten += step.after.velocity is None
         state = step.after
-    assert forgotten > 0
 
 
 def test_a_state_can_be_taken_up_again(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
-    """Rewinding is exact: the same state and increment give the same bytes, and another engine differs in the last digits."""
+    """Rewinding: the same bytes from engines without a past; one with a past adds up in another order, and no more."""
     states = _shear(stepper, stepper.start(quenched), np.arange(1, 21) * 1e-4)
     kept = states[5]
-    again = stepper.step(kept, 6e-4).after
-    assert again.glass.positions.tobytes() == states[6].glass.positions.tobytes()
-    assert again.observables == states[6].observables
-    other = Stepper(CPUEngineSettings().build(model)).step(kept, 6e-4).after
-    assert _difference(other.glass, states[6].glass) < 1e-12
+    fresh = [Stepper(CPUEngineSettings().build(model)).step(kept, 6e-4).after for _ in range(2)]
+    assert fresh[0].glass.positions.tobytes() == fresh[1].glass.positions.tobytes()
+    assert fresh[0].observables == fresh[1].observables
+    for again in (fresh[0], stepper.step(kept, 6e-4).after):
+        assert _difference(again.glass, states[6].glass) < 1e-12
 
 
 def test_two_fresh_runs_are_the_same_bytes(model: GlassModel, quenched: Glass) -> None:
@@ -133,16 +133,16 @@ def test_two_fresh_runs_are_the_same_bytes(model: GlassModel, quenched: Glass) -
 
 def test_shear_across_the_flip_of_the_box(stepper: Stepper, model: GlassModel, quenched: Glass, engine: CPUEngine) -> None:
     """The step that flips the box is an elastic one like its neighbours."""
-    near, _ = engine.relax(quenched.at_strain(0.4995))
+    near, _ = engine.relax(quenched.at_strain(0.499999))
     state = stepper.start(near)
     states = [state]
     qs = []
-    for strain in (0.49951, 0.49999, 0.50001, 0.50005):
+    for strain in (0.4999993, 0.4999996, 0.5000004, 0.5000007):
         step = stepper.step(states[-1], strain)
         states.append(step.after)
         qs.append(step.q)
-    assert states[2].glass.box.xy == pytest.approx(0.49999)
-    assert states[3].glass.box.xy == pytest.approx(-0.49999)
+    assert states[2].glass.box.xy == pytest.approx(0.4999996)
+    assert states[3].glass.box.xy == pytest.approx(-0.4999996)
     assert max(qs) < 100.0
     slopes = [
         (after.observables.stress_xy - before.observables.stress_xy) / (after.strain - before.strain)

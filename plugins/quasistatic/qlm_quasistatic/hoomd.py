@@ -1,0 +1,508 @@
+"""For HOOMD scripts: quasi-static shear of the user's own ``hoomd.Simulation``, and shear at a finite rate inside its runs.
+
+    shear = qlm_quasistatic.hoomd.AthermalQuasistatic(simulation, forces=[ipl], increment=1e-4, detector=ThresholdDetector())
+    logger.add(shear, quantities=["strain", "stress_xy", "energy", "q", "position", "box"])
+    simulation.operations.writers.append(hoomd.write.GSD(shear.on_accept, "aqs.gsd", logger=logger))
+    shear.run(strain=0.1)
+
+Importing this module raises :class:`~qlm_hoomd.errors.InputError` where HOOMD-blue is not installed.
+"""
+
+# Array names carry their axes: n particles, c Cartesian components.
+# HOOMD ships no types.
+# mypy: disable-error-code="misc, metaclass, untyped-decorator"
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from qlm_hoomd.box import Box
+from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.pair import InversePowerLaw
+from qlm_quasistatic.detector import Detector, Instability
+from qlm_quasistatic.stage import _EVENT_COLUMNS, _event_row
+from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
+from qlm_quasistatic.strains import StrainGrid
+
+# After qlm_hoomd.pair, which says what to do where HOOMD-blue is missing.
+import hoomd  # isort: skip
+import hoomd.md  # isort: skip
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.minimize.report import MinimizeReport
+    from qlm_hoomd.potentials import PairPotential
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """An accepted state of a simulation, to the last bit. A plain value: keeping one is the rewind.
+
+    Args:
+        state: glass and observables.
+        image_nc: ((N, 3) ndarray of int32) HOOMD's image flags by tag.
+        q: Q of the step that led here; 0 at the start.
+        increment: strain increment of that step; 0 at the start.
+    """
+
+    state: ShearState
+    image_nc: NDArray[np.int32]
+    q: float = 0.0
+    increment: float = 0.0
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """((N, 3) ndarray) positions by tag as HOOMD has them, in its cell [length]."""
+        return self.state.glass.box.wrap(self.state.glass.positions)
+
+
+class OnAccept(hoomd.trigger.Trigger):
+    """Fires in the one time step that follows each accepted state, in which nothing moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timestep = -1
+
+    def compute(self, timestep: int) -> bool:
+        """Whether ``timestep`` is the one."""
+        return timestep == self.timestep
+
+
+@hoomd.logging.modify_namespace(("qlm",))
+class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
+    """Athermal quasi-static simple shear of a ``hoomd.Simulation``, driven from outside its run loop.
+
+    Every step is an affine shear of box and particles, a forced rebuild of the neighbour lists, and a relaxation by FIRE. After
+    each accepted state :attr:`on_accept` fires once, the state that a run starts from included: writers with that trigger find
+    the state at rest, with the forces that belong to it. Steps that a detector takes back are never seen.
+
+    The integrator of the simulation is the driver's; the one that it leaves moves nothing. HOOMD's particle sorter changes the
+    order of sums every 200 time steps; ``simulation.operations.tuners.clear()`` makes runs quicker, and repeatable to the last bit.
+
+    Args:
+        simulation: the simulation; it has a state, and no integrator that holds forces.
+        forces: HOOMD forces whose sum is relaxed, at least one of them a pair force; energies, virials and neighbour lists are
+            theirs.
+        increment: coarse strain increment.
+        detector: finds and refines instabilities; None for none.
+        tolerance: largest force of a state at rest [energy / length].
+        fire_dt: largest time step of FIRE [time].
+        strain: accumulated strain of the state as it is; default: the box tilt.
+
+    Loggable quantities: ``strain``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars), ``box`` (sequence),
+    ``position`` (particle), those of the last accepted state in float64. In a GSD file :func:`qlm_hoomd.gsdio.read_glass` reads
+    them as exact.
+
+    Raises:
+        InputError: if the simulation runs on several MPI ranks, has no state, masses other than 1 or a box that is no cube under
+            xy shear, if there is no pair force or a force is in use elsewhere, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        simulation: hoomd.Simulation,
+        forces: Sequence[hoomd.md.force.Force],
+        increment: float = 1e-4,
+        detector: Detector | None = None,
+        tolerance: float = 1e-10,
+        fire_dt: float = 0.04,
+        strain: float | None = None,
+    ) -> None:
+        for name, value in (("increment", increment), ("tolerance", tolerance)):
+            if not (math.isfinite(value) and value > 0.0):
+                raise InputError(f"{name} = {value}; expected a positive number.")
+        try:
+            settings = HOOMDEngineSettings(fire_dt=fire_dt)
+        except ValidationError as error:
+            raise InputError(f"fire_dt = {fire_dt}: {error.errors()[0]['msg']}.") from None
+        box = _usable_box(simulation)
+        terms = _usable_terms(simulation, forces)
+        self._user = simulation
+        self._forces = list(forces)
+        self._terms = terms
+        self._increment = increment
+        self._detector = detector
+        self._tolerance = tolerance
+        self._simulation = GlassSimulation(simulation, terms, settings)
+        self._engine = _Engine(self._simulation, self._forces, settings)
+        self._on_accept = OnAccept()
+        self._strain = box.xy if strain is None else strain
+        self._last: Checkpoint | None = None
+        self._announced = False
+        self._events: list[dict[str, Any]] = []
+        self._first_strain = self._strain
+        self._read(self._strain)
+
+    def __repr__(self) -> str:
+        return (
+            f"<AthermalQuasistatic strain={self._strain:g} increment={self._increment:g} detector={self._detector!r} "
+            f"tolerance={self._tolerance:g} forces={self._forces!r}>"
+        )
+
+    @property
+    def on_accept(self) -> hoomd.trigger.Trigger:
+        """The trigger that fires once for each accepted state, for any number of operations."""
+        return self._on_accept
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """The instabilities on the way to the present state, with the columns of ``events.parquet``."""
+        return pl.DataFrame(self._events, schema=_EVENT_COLUMNS, orient="row")
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The last accepted state; :meth:`restore` returns to it.
+
+        Raises:
+            hoomd.error.DataAccessError: before the first :meth:`run` or :meth:`relax`.
+        """
+        return self._accepted("checkpoint")
+
+    def relax(self) -> MinimizeReport:
+        """Relax the simulation as it stands, at its strain. If that fails, it stays as it was.
+
+        Raises:
+            ConvergenceError: if FIRE does not reach the tolerance.
+        """
+        self._take_over()
+        glass, image_nc = self._read(self._present_strain())
+        try:
+            relaxed, report = self._engine.relax(glass, tolerance=self._tolerance)
+            observables = self._engine.measure(relaxed)
+        except BaseException:
+            self._simulation.place(glass.positions, glass, image_nc)
+            raise
+        self._adopt(Checkpoint(ShearState(relaxed, observables), _images(glass, image_nc, relaxed)))
+        self._show(self.checkpoint)
+        return report
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put the simulation back to ``checkpoint``: positions, image flags, box, strain; :attr:`events` beyond are forgotten.
+
+        Raises:
+            InputError: if it is a checkpoint of other particles.
+        """
+        self._take_over()
+        if not np.array_equal(checkpoint.state.glass.typeid, self._simulation.typeid):
+            raise InputError("the checkpoint has other particles than the simulation; expected one of the same simulation.")
+        self._last, self._strain, self._announced = checkpoint, checkpoint.state.strain, True
+        self._events = [event for event in self._events if event["strain_after"] <= self._strain]
+        self._show(checkpoint)
+
+    def run(self, strain: float) -> None:
+        """Shear up to the accumulated ``strain``, from the last accepted state, or from what the user made of it since.
+
+        However it ends, by an interrupt too, the simulation then holds the last accepted state, and another run goes on there.
+
+        Raises:
+            InputError: if the state is not at a minimum, or beyond ``strain`` already.
+            ConvergenceError: if a relaxation fails.
+        """
+        self._take_over()
+        start = self._start()
+        if not (math.isfinite(strain) and strain >= start.state.strain):
+            raise InputError(
+                f"strain = {strain}; expected at least the present strain {start.state.strain:g}, as the run goes up to it. "
+                "restore(checkpoint) goes back."
+            )
+        try:
+            if not self._announced:
+                self._accept(start)
+                self._announced = True
+            for item in self._items(start.state, StrainGrid(self._increment, strain)):
+                if isinstance(item, Instability):
+                    last_event = self._events[-1]["strain_c"] if self._events else self._first_strain
+                    self._events.append(_event_row(item, last_event, self._detector_name))
+                else:
+                    last = self.checkpoint
+                    image_nc = _images(last.state.glass, last.image_nc, item.after.glass)
+                    self._accept(Checkpoint(item.after, image_nc, item.q, item.increment))
+        finally:
+            # A detector may have tried steps beyond the last one that stands.
+            self._show(self.checkpoint)
+
+    @property
+    def _detector_name(self) -> str:
+        return "none" if self._detector is None else str(type(self._detector).model_fields["kind"].default)
+
+    def _items(self, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
+        stepper = Stepper(self._engine, self._tolerance)
+        if self._detector is not None:
+            yield from self._detector.follow(stepper, start, grid)
+            return
+        state = start
+        while not grid.done(state.strain):
+            step = stepper.step(state, grid.next_strain(state.strain))
+            yield step
+            state = step.after
+
+    def _start(self) -> Checkpoint:
+        """The last accepted state if the simulation still holds it, else the state that it holds."""
+        glass, image_nc = self._read(self._present_strain())
+        last = self._last
+        if last is None or glass.box != last.state.glass.box or not np.array_equal(glass.positions, last.positions):
+            observables = self._engine.measure(glass)
+            # Ten times the tolerance: the same state evaluated by another engine or another build rounds differently.
+            if not observables.max_force < 10.0 * self._tolerance:
+                self._simulation.place(glass.positions, glass, image_nc)
+                raise InputError(
+                    f"the simulation at strain {glass.strain:g} has max|F| = {observables.max_force:.3g}; expected less than "
+                    f"{10.0 * self._tolerance:g}, a minimum. Call relax() of this driver first."
+                )
+            self._adopt(Checkpoint(ShearState(glass, observables), image_nc))
+        return self.checkpoint
+
+    def _adopt(self, start: Checkpoint) -> None:
+        """Begin anew from a state that no strain step led to."""
+        self._last, self._announced, self._events = start, False, []
+        self._strain = self._first_strain = start.state.strain
+
+    def _accept(self, checkpoint: Checkpoint) -> None:
+        before = self._last, self._strain
+        # Loggers ask for it while the step runs.
+        self._last, self._strain = checkpoint, checkpoint.state.strain
+        try:
+            self._show(checkpoint)
+            self._on_accept.timestep = self._user.timestep + 1
+            self._user.run(1)
+        except BaseException:
+            self._last, self._strain = before
+            raise
+
+    def _show(self, checkpoint: Checkpoint) -> None:
+        """Bring the simulation to ``checkpoint``, with the forces that belong to it."""
+        self._simulation.hold()
+        self._simulation.place(checkpoint.positions, checkpoint.state.glass, checkpoint.image_nc)
+        self._user.run(0)
+
+    def _read(self, strain: float) -> tuple[Glass, NDArray[np.int32]]:
+        """The simulation as it stands, and its image flags."""
+        snapshot = self._user.state.get_snapshot()
+        box = Box.from_gsd(snapshot.configuration.box)
+        image_nc = np.array(snapshot.particles.image, dtype=np.int32)
+        return Glass(snapshot.particles.position, self._simulation.typeid, box, strain), image_nc
+
+    def _present_strain(self) -> float:
+        """The accumulated strain of the box as it is: of those that belong to its tilt the one nearest to the last known."""
+        tilt = _usable_box(self._user).xy
+        turns = round(self._strain - tilt)
+        return self._strain if abs(tilt + turns - self._strain) < 1e-12 else tilt + turns
+
+    def _take_over(self) -> None:
+        """Hand the forces to an integrator of the driver's, unless the simulation has others."""
+        integrator = self._user.operations.integrator
+        held = [] if integrator is None else list(integrator.forces)
+        if not all(any(force is term for term in self._terms) for force in held):
+            raise InputError(
+                f"the integrator of the simulation holds forces that are not the driver's: {held!r}. Take them out "
+                "(simulation.operations.integrator.forces.clear()), or make a driver with all of them."
+            )
+        self._simulation.hold()
+
+    def _accepted(self, name: str) -> Checkpoint:
+        if self._last is None:
+            raise hoomd.error.DataAccessError(name)
+        return self._last
+
+    @hoomd.logging.log
+    def strain(self) -> float:
+        """Accumulated strain."""
+        return self._accepted("strain").state.strain
+
+    @hoomd.logging.log
+    def stress_xy(self) -> float:
+        """Shear stress dU/dgamma / V [energy / length^3]."""
+        return self._accepted("stress_xy").state.observables.stress_xy
+
+    @hoomd.logging.log
+    def energy(self) -> float:
+        """Potential energy per particle [energy]."""
+        return self._accepted("energy").state.observables.energy
+
+    @hoomd.logging.log
+    def max_force(self) -> float:
+        """Largest force on one particle [energy / length]."""
+        return self._accepted("max_force").state.observables.max_force
+
+    @hoomd.logging.log
+    def q(self) -> float:
+        """Q = max|dr'| / (L dgamma) of the last step; 0 at the start (the paper, App. F)."""
+        return self._accepted("q").q
+
+    @hoomd.logging.log
+    def increment(self) -> float:
+        """Strain increment of the last step; 0 at the start."""
+        return self._accepted("increment").increment
+
+    @hoomd.logging.log(category="sequence")
+    def box(self) -> NDArray[np.float64]:
+        """((6,) ndarray) Lx, Ly, Lz [length], xy, xz, yz."""
+        return self._accepted("box").state.glass.box.to_gsd()
+
+    @hoomd.logging.log(category="particle")
+    def position(self) -> NDArray[np.float64]:
+        """((N, 3) ndarray) positions by tag [length], bit for bit those of HOOMD."""
+        return self._accepted("position").positions
+
+
+class ShearRate(hoomd.custom.Action):
+    """Simple shear at a constant rate, for :class:`hoomd.update.CustomUpdater`.
+
+        shear = qlm_quasistatic.hoomd.ShearRate(rate=1e-4)
+        simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=hoomd.trigger.Periodic(10), action=shear))
+
+    Each call shears box and positions affinely by rate dt times the time steps since the last one, the first call by those since
+    the run began. Velocities stay as they are: they are relative to the affine flow, which is what thermostats need. The box
+    flips beyond abs(xy) = 1/2. Neighbour lists do not notice a tilt and are rebuilt at each call, so call every few steps only.
+
+    Args:
+        rate: strain per time [1 / time].
+
+    Loggable quantity: ``strain``.
+
+    Raises:
+        InputError: if the rate is not finite; at the start of the run if there is no integrator with a time step, if there are
+            several MPI ranks, or the box is no cube under xy shear.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not math.isfinite(rate):
+            raise InputError(f"rate = {rate}; expected a finite number.")
+        self.rate = rate
+        self._strain = 0.0
+        self._last_timestep = 0
+
+    def __repr__(self) -> str:
+        return f"ShearRate(rate={self.rate!r})"
+
+    @hoomd.logging.log
+    def strain(self) -> float:
+        """Strain so far."""
+        return self._strain
+
+    def attach(self, simulation: hoomd.Simulation) -> None:
+        """HOOMD calls this when a run begins."""
+        _usable_box(simulation)
+        if not hasattr(simulation.operations.integrator, "dt"):
+            raise InputError(
+                "the simulation has no integrator with a time step; expected a hoomd.md.Integrator before the run."
+            )
+        super().attach(simulation)
+        self._simulation = simulation
+        self._last_timestep = simulation.timestep
+
+    def act(self, timestep: int) -> None:
+        """HOOMD calls this inside the run."""
+        integrator = self._simulation.operations.integrator
+        increment = self.rate * integrator.dt * (timestep - self._last_timestep)
+        self._last_timestep = timestep
+        state = self._simulation.state
+        box = state.box
+        hoomd.update.BoxResize.update(state, [box.Lx, box.Ly, box.Lz, box.xy + increment, box.xz, box.yz])
+        if abs(state.box.xy) > 0.5:
+            _flip(state)
+        self._strain += increment
+        for force in integrator.forces:
+            nlist = getattr(force, "nlist", None)
+            if nlist is not None:
+                nlist.buffer = nlist.buffer
+
+
+def _flip(state: hoomd.State) -> None:
+    """Take the cell with abs(xy) <= 1/2 of the same lattice; nothing moves, image flags say so."""
+    box = state.box
+    tilted = Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
+    flipped = Box.at_strain(tilted.length, tilted.xy)
+    with state.cpu_local_snapshot as local:
+        positions_nc = np.array(local.particles.position)
+        image_nc = np.array(local.particles.image)
+        image_nc[:, 0] += round(tilted.xy - flipped.xy) * image_nc[:, 1]
+        local.particles.image[:] = image_nc + flipped.images(positions_nc).astype(np.int32)
+        local.particles.position[:] = flipped.wrap(positions_nc)
+    state.set_box(flipped.to_gsd().tolist())
+
+
+class _Engine(HOOMDEngine):
+    """The engine interface on the user's simulation, for the stepper and through it the detectors."""
+
+    def __init__(self, simulation: GlassSimulation, forces: Sequence[Any], settings: HOOMDEngineSettings) -> None:
+        self.settings = settings
+        self._given = simulation
+        self._forces = forces
+
+    @property
+    def potential(self) -> PairPotential:  # type: ignore[override]  # only some of HOOMD's forces know one
+        potentials = [force.potential for force in self._forces if isinstance(force, InversePowerLaw)]
+        if len(potentials) != 1:
+            raise InputError(
+                f"forces {self._forces!r}; expected one qlm_hoomd.pair.InversePowerLaw where a potential is needed."
+            )
+        return potentials[0]
+
+    def describe(self) -> dict[str, Any]:
+        """HOOMD's version and the forces."""
+        return {"hoomd": hoomd.version.version, "forces": [repr(force) for force in self._forces]}
+
+    def _simulation_at_rest(self, glass: Glass) -> GlassSimulation:
+        return self._given
+
+    def _simulation_in_motion(self, glass: Glass, seed: int = 0) -> GlassSimulation:
+        return self._given
+
+
+def _images(before: Glass, image_nc: NDArray[np.int32], after: Glass) -> NDArray[np.int32]:
+    """((N, 3) ndarray) image flags of ``after``, reached from ``before`` by affine flow and non-affine displacement."""
+    increment = after.strain - before.strain
+    reached_nc = before.box.wrap(before.positions)
+    reached_nc[:, 0] += increment * reached_nc[:, 1]
+    wrapped_nc = after.box.wrap(after.positions)
+    reached_nc += after.box.minimum_image(wrapped_nc - reached_nc)
+    image_nc = image_nc.copy()
+    # A flip takes another cell of the same lattice: its second vector is shorter by so many of the first.
+    image_nc[:, 0] += round(before.box.xy + increment - after.box.xy) * image_nc[:, 1]
+    return image_nc + after.box.images(reached_nc - wrapped_nc).astype(np.int32)
+
+
+def _usable_box(simulation: hoomd.Simulation) -> Box:
+    """The box of a simulation that this module can shear."""
+    n_ranks = simulation.device.communicator.num_ranks
+    if n_ranks > 1:
+        raise InputError(f"the simulation runs on {n_ranks} MPI ranks; expected one. Run one process per sample instead.")
+    if simulation.state is None:
+        raise InputError("the simulation has no state; expected one, e.g. from simulation.create_state_from_snapshot.")
+    box = simulation.state.box
+    return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
+
+
+def _usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[Any]:
+    """The HOOMD forces behind ``forces``, none of which is in use."""
+    mass_n = np.asarray(simulation.state.get_snapshot().particles.mass)
+    if not (mass_n == 1.0).all():
+        raise InputError(
+            f"particle masses from {mass_n.min():g} to {mass_n.max():g}; expected 1 for all, as FIRE weighs forces with them. "
+            "Statics do not depend on masses: set them to 1 in a snapshot."
+        )
+    if not any(getattr(force, "nlist", None) is not None for force in forces):
+        raise InputError(
+            f"forces = {list(forces)!r}; expected at least one pair force, e.g. [qlm_hoomd.pair.InversePowerLaw(...)]."
+        )
+    integrator = simulation.operations.integrator
+    terms = [term for force in forces for term in (force.terms if isinstance(force, InversePowerLaw) else [force])]
+    # HOOMD has no public word for it.
+    if (integrator is not None and len(integrator.forces)) or any(force._attached for force in (*forces, *terms)):  # noqa: SLF001
+        raise InputError(
+            "the forces belong to an integrator, or the simulation's integrator holds others; expected free forces and a free "
+            "simulation. Take them out first: simulation.operations.integrator.forces.clear()."
+        )
+    return terms

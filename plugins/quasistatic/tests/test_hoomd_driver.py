@@ -1,0 +1,416 @@
+"""The driver on the user's own HOOMD simulation, against the CPU engine and against HOOMD's bytes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gsd.hoomd
+import numpy as np
+import pytest
+from qlm_quasistatic import Instability, ShearState, Stepper
+from qlm_quasistatic.strains import StrainGrid
+
+from qlm_hoomd import gsdio
+from qlm_hoomd.box import Box
+from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
+from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.preparation import random_start
+
+hoomd = pytest.importorskip("hoomd")
+pytest.importorskip("qlm_rewind")
+
+# They need HOOMD-blue.
+from qlm_quasistatic.hoomd import AthermalQuasistatic, ShearRate  # noqa: E402
+from qlm_rewind import ThresholdDetector  # noqa: E402
+
+from qlm_hoomd.engines.hoomd import snapshot_of  # noqa: E402
+from qlm_hoomd.pair import InversePowerLaw  # noqa: E402
+
+if TYPE_CHECKING:
+    from qlm_hoomd.model import GlassModel
+
+pytestmark = pytest.mark.hoomd
+
+
+@pytest.fixture(scope="module")
+def small(model: GlassModel) -> Glass:
+    """A rapidly quenched glass of 200 particles; its first instability is at strain 0.0455."""
+    engine, rng = CPUEngineSettings().build(model), np.random.default_rng(1)
+    liquid, _ = engine.run(random_start(model, 200, rng), duration=5.0, temperature=model.T0, rng=rng)
+    return engine.descend(liquid)[0]
+
+
+def _simulation(glass: Glass, **changes: Any) -> Any:
+    simulation = hoomd.Simulation(device=hoomd.device.CPU(), seed=1)
+    snapshot = snapshot_of(glass)
+    for name, value in changes.items():
+        getattr(snapshot.particles, name)[:] = value
+    simulation.create_state_from_snapshot(snapshot)
+    simulation.operations.tuners.clear()
+    return simulation
+
+
+def _force(model: GlassModel, backend: str = "auto") -> InversePowerLaw:
+    return InversePowerLaw.from_potential(model.potential, hoomd.md.nlist.Cell(buffer=0.12), backend=backend)
+
+
+def _driver(model: GlassModel, glass: Glass, **settings: Any) -> tuple[Any, AthermalQuasistatic]:
+    simulation = _simulation(glass)
+    return simulation, AthermalQuasistatic(simulation, [_force(model)], **{"increment": 1e-3} | settings)
+
+
+def _bytes(simulation: Any) -> tuple[bytes, ...]:
+    snapshot = simulation.state.get_snapshot()
+    particles = snapshot.particles
+    box = np.array(snapshot.configuration.box)
+    return tuple(array.tobytes() for array in (particles.position, particles.image, particles.velocity, particles.typeid, box))
+
+
+def _unwrapped(simulation: Any) -> np.ndarray:
+    snapshot = simulation.state.get_snapshot()
+    box = Box.from_gsd(snapshot.configuration.box)
+    return np.asarray(snapshot.particles.position + snapshot.particles.image @ box.matrix)
+
+
+class _Record(hoomd.custom.Action):
+    """What a writer of the user's finds when the trigger fires."""
+
+    def __init__(self, simulation: Any, shear: AthermalQuasistatic) -> None:
+        super().__init__()
+        self.simulation, self.shear = simulation, shear
+        self.seen: list[tuple[float, bytes, float]] = []
+
+    def act(self, timestep: int) -> None:
+        positions = self.simulation.state.get_snapshot().particles.position
+        energy = self.simulation.operations.integrator.forces[0].energy
+        self.seen.append((self.shear.strain, positions.tobytes(), energy))
+
+
+def _recorded(simulation: Any, shear: AthermalQuasistatic) -> _Record:
+    record = _Record(simulation, shear)
+    simulation.operations.writers.append(hoomd.write.CustomWriter(action=record, trigger=shear.on_accept))
+    return record
+
+
+@pytest.fixture(scope="module")
+def on_cpu(model: GlassModel, small: Glass) -> tuple[list[ShearState], list[Instability]]:
+    """The same way with the CPU engine."""
+    stepper = Stepper(CPUEngine(model.potential))
+    states, events = [stepper.start(small)], []
+    for item in ThresholdDetector().follow(stepper, states[0], StrainGrid(1e-3, 0.05)):
+        if isinstance(item, Instability):
+            events.append(item)
+        else:
+            states.append(item.after)
+    return states, events
+
+
+def test_the_same_stress_and_the_same_instability_as_the_cpu_engine(
+    model: GlassModel, small: Glass, on_cpu: tuple[list[ShearState], list[Instability]], tmp_path: Path
+) -> None:
+    """And what HOOMD's writer made of it reads back without loss."""
+    states, (event,) = on_cpu
+    simulation, shear = _driver(model, small, detector=ThresholdDetector())
+    logger = hoomd.logging.Logger(categories=["scalar", "sequence", "particle"])
+    logger.add(shear, quantities=["strain", "stress_xy", "energy", "max_force", "q", "increment", "position", "box"])
+    path = tmp_path / "aqs.gsd"
+    writer = hoomd.write.GSD(trigger=shear.on_accept, filename=str(path), mode="xb", logger=logger)
+    simulation.operations.writers.append(writer)
+    record = _recorded(simulation, shear)
+    shear.run(strain=0.05)
+    writer.flush()
+
+    assert shear.events.height == 1
+    assert shear.events["gamma_min"][0] == pytest.approx(event.strain_c, abs=1e-6)
+    assert shear.events["stress_drop"][0] > 0.01
+    assert shear.events["detector"][0] == "threshold"
+    frames = gsdio.read_glasses(path)
+    assert [frame.glass.strain for frame in frames] == [state.strain for state in states]
+    for frame, state in zip(frames, states, strict=True):
+        if state.strain < event.strain_c:
+            assert frame.log["stress_xy"] == pytest.approx(state.observables.stress_xy, abs=1e-8)
+            assert np.abs(frame.glass.nonaffine_displacement(state.glass)).max() < 1e-7
+
+    # Each frame is a minimum to the last bit, and what HOOMD had when the trigger fired.
+    cpu = CPUEngine(model.potential)
+    assert len(frames) == len(record.seen)
+    for frame, (strain, positions, energy) in zip(frames, record.seen, strict=True):
+        assert frame.exact
+        assert frame.glass.strain == strain
+        assert frame.glass.positions.tobytes() == positions
+        assert frame.log["energy"] == pytest.approx(energy / 200, rel=1e-13)
+        assert cpu.measure(frame.glass).max_force < 2e-10
+    log = gsd.hoomd.read_log(str(path), scalar_only=True)
+    assert log["log/qlm/strain"].tolist() == [strain for strain, _, _ in record.seen]
+    assert log["log/qlm/q"][0] == 0.0
+    assert log["log/qlm/q"].max() > 100.0
+    assert log["log/qlm/increment"].min(initial=1.0, where=log["log/qlm/increment"] > 0) == pytest.approx(1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["component", "mie"])
+def test_both_exact_pair_forces_give_the_same_branch(
+    model: GlassModel, small: Glass, on_cpu: tuple[list[ShearState], list[Instability]], backend: str
+) -> None:
+    try:
+        force = _force(model, backend)
+    except InputError as error:
+        pytest.skip(str(error))
+    shear = AthermalQuasistatic(_simulation(small), [force], increment=1e-3)
+    shear.run(strain=0.003)
+    assert shear.stress_xy == pytest.approx(on_cpu[0][3].observables.stress_xy, abs=1e-8)
+    assert shear.strain == 0.003
+    assert shear.events.is_empty()
+
+
+def test_save_shear_restore_gives_identical_bytes(model: GlassModel, small: Glass) -> None:
+    simulation, shear = _driver(model, small)
+    simulation.state.set_snapshot(_with_images(simulation))
+    shear.run(strain=0.005)
+    saved, here = shear.checkpoint, _bytes(simulation)
+    shear.run(strain=0.06)
+    there = _bytes(simulation)
+    assert there != here
+    shear.restore(saved)
+    assert _bytes(simulation) == here
+    shear.run(strain=0.06)
+    assert _bytes(simulation) == there
+
+
+def test_restore_forgets_the_instabilities_beyond(model: GlassModel, small: Glass) -> None:
+    _, shear = _driver(model, small, increment=0.01)
+    shear.run(strain=0.01)
+    saved = shear.checkpoint
+    detecting = _driver(model, small, detector=ThresholdDetector(min_increment=1e-4), increment=1e-3)[1]
+    detecting.run(strain=0.05)
+    assert detecting.events.height == 1
+    detecting.restore(saved)
+    assert detecting.events.is_empty()
+    assert detecting.strain == 0.01
+
+
+def _with_images(simulation: Any) -> Any:
+    snapshot = simulation.state.get_snapshot()
+    snapshot.particles.image[:] = np.random.default_rng(2).integers(-3, 4, size=snapshot.particles.image.shape)
+    return snapshot
+
+
+def test_a_flip_of_the_box_changes_nothing(model: GlassModel, small: Glass) -> None:
+    """The energy of one lattice in two boxes; and image flags count on across the flip."""
+    near, _ = CPUEngine(model.potential).relax(small.at_strain(0.4995))
+    # The last step before and the first after the flip at 1/2.
+    simulation, shear = _driver(model, near, increment=2e-4, strain=0.4995)
+    simulation.state.set_snapshot(_with_images(simulation))
+    shear.relax()
+    shear.run(strain=0.5)
+    before_nc, before = _unwrapped(simulation), shear.checkpoint.state
+    assert simulation.state.box.xy == 0.5
+    simulation.state.set_box([*before.glass.box.to_gsd()[:3], -0.5, 0.0, 0.0])
+    flipped = Glass(before.glass.positions, small.typeid, Box(small.box.length, -0.5), 0.5)
+    there = AthermalQuasistatic(_simulation(flipped), [_force(model)], strain=0.5)
+    there.run(strain=0.5)
+    assert there.energy == pytest.approx(shear.energy, rel=1e-12)
+    assert there.stress_xy == pytest.approx(shear.stress_xy, abs=1e-12)
+
+    shear.restore(shear.checkpoint)
+    shear.run(strain=0.5002)
+    assert simulation.state.box.xy == pytest.approx(-0.4998)
+    after_nc = _unwrapped(simulation)
+    flowed_nc = before_nc.copy()
+    flowed_nc[:, 0] += (shear.strain - 0.5) * before_nc[:, 1]
+    moved_nc = after_nc - flowed_nc
+    assert np.abs(moved_nc).max() < 0.1
+    assert shear.q < 100.0
+
+
+def test_an_interrupt_leaves_the_last_accepted_state_and_the_run_goes_on(model: GlassModel, small: Glass) -> None:
+    class Interrupt(hoomd.custom.Action):
+        calls = 0
+
+        def act(self, timestep: int) -> None:
+            self.calls += len(record.seen) == 5
+            if self.calls == 100:
+                signal.raise_signal(signal.SIGINT)
+
+    straight = _driver(model, small, detector=ThresholdDetector())
+    straight[1].run(strain=0.01)
+    simulation, shear = _driver(model, small, detector=ThresholdDetector())
+    simulation.operations.writers.append(hoomd.write.CustomWriter(action=Interrupt(), trigger=hoomd.trigger.Periodic(1)))
+    record = _recorded(simulation, shear)
+    with pytest.raises(KeyboardInterrupt):
+        shear.run(strain=0.01)
+    assert shear.strain == 0.004
+    assert simulation.state.get_snapshot().particles.position.tobytes() == shear.position.tobytes() == record.seen[-1][1]
+    shear.run(strain=0.01)
+    assert _bytes(simulation) == _bytes(straight[0])
+    strains = [strain for strain, _, _ in record.seen]
+    assert strains == sorted(set(strains)) == [0.0, *(count / 1000 for count in range(1, 11))]
+
+
+def test_a_state_that_the_user_changed_is_taken_as_it_is(model: GlassModel, small: Glass) -> None:
+    simulation, shear = _driver(model, small, detector=ThresholdDetector(min_increment=1e-4))
+    shear.run(strain=0.05)
+    assert shear.events.height == 1
+    snapshot = simulation.state.get_snapshot()
+    snapshot.particles.position[0] += 1e-3
+    simulation.state.set_snapshot(snapshot)
+    with pytest.raises(InputError, match=r"max\|F\| = .* Call relax\(\) of this driver first"):
+        shear.run(strain=0.06)
+    report = shear.relax()
+    assert report.max_force < 1e-10
+    assert shear.strain == 0.05
+    assert shear.events.is_empty()
+    record = _recorded(simulation, shear)
+    shear.run(strain=0.051)
+    assert [strain for strain, _, _ in record.seen] == [0.05, 0.051]
+    shear.run(strain=0.051)
+    assert len(record.seen) == 2
+
+
+def test_a_relaxation_that_fails_leaves_the_simulation_as_it_was(model: GlassModel, small: Glass) -> None:
+    simulation, shear = _driver(model, small, tolerance=1e-30)
+    simulation.state.set_snapshot(_with_images(simulation))
+    here = _bytes(simulation)
+    with pytest.raises(ConvergenceError, match=r"stopped at max\|F\|"):
+        shear.relax()
+    assert _bytes(simulation) == here
+
+
+def test_nothing_to_log_before_the_first_run(model: GlassModel, small: Glass) -> None:
+    _, shear = _driver(model, small)
+    with pytest.raises(hoomd.error.DataAccessError, match="stress_xy"):
+        _ = shear.stress_xy
+    assert "strain=0 " in repr(shear)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"increment": 0.0}, "increment = 0.0; expected a positive number"),
+        ({"tolerance": float("nan")}, "tolerance = nan; expected a positive number"),
+        ({"fire_dt": 0.1}, r"fire_dt = 0.1: Input should be less than 0.059"),
+        ({"strain": 0.3}, r"strain = 0.3 and box tilt xy = 0; expected them equal modulo 1"),
+    ],
+)
+def test_bad_numbers(model: GlassModel, small: Glass, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _driver(model, small, **settings)
+
+
+def test_bad_simulations(model: GlassModel, small: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    force = _force(model)
+    with pytest.raises(InputError, match="has no state"):
+        AthermalQuasistatic(hoomd.Simulation(hoomd.device.CPU()), [force])
+    with pytest.raises(InputError, match="masses from 1 to 2; expected 1"):
+        AthermalQuasistatic(_simulation(small, mass=1.0 + (np.arange(200) == 7)), [force])
+    oblong = _simulation(small)
+    oblong.state.set_box([small.box.length, small.box.length, small.box.length + 1.0, 0, 0, 0])
+    with pytest.raises(InputError, match="expected a three-dimensional cube under xy shear"):
+        AthermalQuasistatic(oblong, [force])
+    with pytest.raises(InputError, match="expected at least one pair force"):
+        AthermalQuasistatic(_simulation(small), [])
+    with pytest.raises(InputError, match="expected at least one pair force"):
+        AthermalQuasistatic(_simulation(small), [hoomd.md.force.Constant(filter=hoomd.filter.All())])
+    # This build knows no MPI; the number is all that the driver asks for.
+    monkeypatch.setattr(hoomd.communicator.Communicator, "num_ranks", 2)
+    with pytest.raises(InputError, match="2 MPI ranks; expected one"):
+        AthermalQuasistatic(_simulation(small), [force])
+
+
+def test_forces_of_another_integrator_are_not_taken_away(model: GlassModel, small: Glass) -> None:
+    simulation, force = _simulation(small), _force(model)
+    integrator = hoomd.md.Integrator(dt=0.005, forces=[force])
+    simulation.operations.integrator = integrator
+    with pytest.raises(InputError, match=r"integrator\.forces\.clear\(\)"):
+        AthermalQuasistatic(simulation, [force])
+    integrator.forces.clear()
+    shear = AthermalQuasistatic(simulation, [force], increment=1e-3)
+    shear.run(strain=0.001)
+    with pytest.raises(InputError, match=r"integrator\.forces\.clear\(\)"):
+        AthermalQuasistatic(_simulation(small), [force])
+    other = _force(model)
+    simulation.operations.integrator = hoomd.md.Integrator(dt=0.005, forces=[other])
+    with pytest.raises(InputError, match="forces that are not the driver's"):
+        shear.run(strain=0.002)
+
+
+def test_bad_strains_and_checkpoints(model: GlassModel, small: Glass) -> None:
+    _, shear = _driver(model, small)
+    shear.run(strain=0.001)
+    for strain in (0.0005, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"expected at least the present strain 0\.001"):
+            shear.run(strain=strain)
+    _, other = _driver(model, Glass(small.positions, small.typeid[::-1], small.box))
+    with pytest.raises(InputError, match="has other particles"):
+        other.restore(shear.checkpoint)
+
+
+def test_finite_rate_shear_is_affine_and_flips(model: GlassModel, small: Glass) -> None:
+    """Without a method of integration only the flow moves particles, so that the energy is known."""
+    simulation, force, shear = _simulation(small), _force(model), ShearRate(rate=2.0)
+    simulation.state.set_snapshot(_with_images(simulation))
+    simulation.operations.integrator = hoomd.md.Integrator(dt=0.005, forces=[force])
+    simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=hoomd.trigger.Periodic(4), action=shear))
+    start_nc, cpu = _unwrapped(simulation), CPUEngine(model.potential)
+    for _ in range(20):
+        simulation.run(4)
+        simulation.run(1)
+        simulation.run(3)
+        # The last call was at the beginning of a step four before the present one.
+        assert shear.strain == pytest.approx(2.0 * 0.005 * (simulation.timestep - 4), abs=1e-12)
+        expected = cpu.measure(small.at_strain(shear.strain)).energy
+        assert force.energy / 200 == pytest.approx(expected, rel=1e-12)
+        flowed_nc = start_nc.copy()
+        flowed_nc[:, 0] += shear.strain * start_nc[:, 1]
+        np.testing.assert_allclose(_unwrapped(simulation), flowed_nc, atol=1e-10)
+        assert abs(simulation.state.box.xy) <= 0.5
+    assert shear.strain > 1.5
+
+
+def test_finite_rate_shear_of_a_glass_in_a_thermostat(model: GlassModel, small: Glass) -> None:
+    simulation, force, shear = _simulation(small), _force(model), ShearRate(rate=0.02)
+    everything = hoomd.filter.All()
+    method = hoomd.md.methods.ConstantVolume(everything, thermostat=hoomd.md.methods.thermostats.Bussi(kT=0.1, tau=0.5))
+    simulation.operations.integrator = hoomd.md.Integrator(dt=0.005, methods=[method], forces=[force])
+    simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=hoomd.trigger.Periodic(5), action=shear))
+    simulation.state.thermalize_particle_momenta(filter=everything, kT=0.1)
+    thermodynamics = hoomd.md.compute.ThermodynamicQuantities(everything)
+    simulation.operations.computes.append(thermodynamics)
+    simulation.run(6001)
+    assert shear.strain == pytest.approx(0.6, abs=1e-12)
+    assert simulation.state.box.xy == pytest.approx(-0.4, abs=1e-12)
+    assert thermodynamics.kinetic_temperature == pytest.approx(0.1, abs=0.05)
+    # The flow holds the glass above its minimum by about 3/2 kT, and by what yielding leaves behind.
+    assert CPUEngine(model.potential).measure(small).energy < force.energy / 200 < 7.0
+
+
+def test_bad_finite_rate_shear(model: GlassModel, small: Glass) -> None:
+    with pytest.raises(InputError, match="rate = inf"):
+        ShearRate(rate=float("inf"))
+    simulation = _simulation(small)
+    simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=1, action=ShearRate(rate=0.1)))
+    with pytest.raises(InputError, match="no integrator with a time step"):
+        simulation.run(1)
+    oblong = _simulation(small)
+    oblong.state.set_box([small.box.length, small.box.length, small.box.length + 1.0, 0, 0, 0])
+    oblong.operations.integrator = hoomd.md.Integrator(dt=0.005, forces=[_force(model)])
+    oblong.operations.updaters.append(hoomd.update.CustomUpdater(trigger=1, action=ShearRate(rate=0.1)))
+    with pytest.raises(InputError, match="expected a three-dimensional cube"):
+        oblong.run(1)
+
+
+def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "docs" / "examples" / "aqs_hoomd.py"
+    done = subprocess.run(
+        [sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "eigenvalues [" in done.stdout
+    assert "threshold" in done.stdout
+    frames = gsdio.read_glasses(tmp_path / "aqs.gsd")
+    assert all(frame.exact for frame in frames)
+    assert frames[-1].glass.strain == 0.06
