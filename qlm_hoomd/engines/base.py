@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+from qlm_hoomd.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +115,19 @@ class Engine(ABC):
 
         Velocities are drawn from the Maxwell distribution at the start; ``rng`` is the only source of randomness.
         """
+
+
+def checked_ramp(duration: float, temperature: float, final_temperature: float | None) -> float:
+    """The temperature at the end of :meth:`Engine.run`.
+
+    Raises:
+        InputError: if the duration or a temperature is not a positive number.
+    """
+    end = temperature if final_temperature is None else final_temperature
+    for name, value in (("duration", duration), ("temperature", temperature), ("final_temperature", end)):
+        if not (math.isfinite(value) and value > 0.0):
+            raise InputError(f"{name} = {value}; expected a positive number.")
+    return end
 
 
 class EngineSettings(BaseModel):

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from qlm_hoomd import kernels
-from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables
+from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, checked_ramp
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import MinimizeReport, descent, newton
@@ -128,10 +128,7 @@ class CPUEngine(Engine):
         rng: np.random.Generator,
     ) -> tuple[Glass, DynamicsReport]:
         """Velocity Verlet with stochastic velocity rescaling: Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007)."""
-        end = temperature if final_temperature is None else final_temperature
-        for name, value in (("duration", duration), ("temperature", temperature), ("final_temperature", end)):
-            if not (math.isfinite(value) and value > 0.0):
-                raise InputError(f"{name} = {value}; expected a positive number.")
+        end = checked_ramp(duration, temperature, final_temperature)
         if glass.n_particles < 2:
             raise InputError(f"N = {glass.n_particles}; expected at least two particles.")
         dt = self.settings.dt

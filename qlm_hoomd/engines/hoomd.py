@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables
+from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, checked_ramp
 from qlm_hoomd.errors import BlowUpError, ConvergenceError, InputError
 from qlm_hoomd.minimize.report import MinimizeReport
 from qlm_hoomd.potentials import InversePowerLaw
@@ -199,10 +199,7 @@ class HOOMDEngine(Engine):
         rng: np.random.Generator,
     ) -> tuple[Glass, DynamicsReport]:
         """See :meth:`Engine.run`; velocity Verlet with the thermostat of the settings."""
-        end = temperature if final_temperature is None else final_temperature
-        for name, value in (("duration", duration), ("temperature", temperature), ("final_temperature", end)):
-            if not (math.isfinite(value) and value > 0.0):
-                raise InputError(f"{name} = {value}; expected a positive number.")
+        end = checked_ramp(duration, temperature, final_temperature)
         simulation = self._simulation_in_motion(glass, seed=int(rng.integers(2**16)))
         n_steps = max(1, round(duration / self.settings.dt))
         report = simulation.dynamics(n_steps, temperature, end)
