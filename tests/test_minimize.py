@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from qlm_hoomd.box import Box
 from qlm_hoomd.errors import ConvergenceError
+from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, fire, newton
 from qlm_hoomd.minimize.descent import _OverdampedPath
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
+from qlm_hoomd.potentials import InversePowerLaw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from qlm_hoomd.glass import Glass
     from qlm_hoomd.minimize import MinimizeReport
     from qlm_hoomd.model import GlassModel
 
@@ -100,6 +102,16 @@ def test_newton_refuses_a_liquid(mechanics: Mechanics, small_liquid: Glass) -> N
     assert report.max_force > 1.0
     assert report.notes
     assert report.notes[-1] in str(caught.value)
+
+
+def test_newton_refuses_a_saddle() -> None:
+    """A straight chain under compression is in equilibrium and buckles: negative curvature, whatever its forces."""
+    chain_nc = np.zeros((8, 3))
+    chain_nc[:, 0] = 1.25 * np.arange(8)
+    start = _shaken(Glass(chain_nc, np.zeros(8, dtype=int), Box(10.0)), 1e-4)
+    one_type = InversePowerLaw(n=10, q=3, x_c=1.48, lengths=((1.0,),))
+    with pytest.raises(ConvergenceError, match="negative curvature"):
+        newton(Mechanics(one_type, start.typeid), start)
 
 
 def test_newton_keeps_its_reach(mechanics: Mechanics, small_glass: Glass) -> None:

@@ -1,5 +1,4 @@
 """Shear a glass in a hoomd.Simulation, find its plastic instabilities, and look at the soft modes where the stress is largest."""
-# ruff: noqa: INP001, T201
 
 import gsd.hoomd
 import hoomd

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
@@ -50,3 +51,43 @@ class Detector(BaseModel):
             every step that stands, in order of strain, each beginning where the last one ended; and each instability
             right after the step in which it happened. Steps that are rewound are not yielded.
         """
+
+
+def follow(
+    detector: Detector | None, stepper: Stepper, start: ShearState, grid: StrainGrid
+) -> Iterator[ShearStep | Instability]:
+    """What :meth:`Detector.follow` yields; without a detector, plain steps along the grid."""
+    if detector is not None:
+        yield from detector.follow(stepper, start, grid)
+        return
+    state = start
+    while not grid.done(state.strain):
+        step = stepper.step(state, grid.next_strain(state.strain))
+        yield step
+        state = step.after
+
+
+EVENT_COLUMNS = {
+    "strain_before": pl.Float64,
+    "strain_after": pl.Float64,
+    "strain_c": pl.Float64,
+    "gamma_min": pl.Float64,
+    "q": pl.Float64,
+    "stress_drop": pl.Float64,
+    "energy_drop": pl.Float64,
+    "detector": pl.String,
+}
+
+
+def event_row(event: Instability, last_event: float, detector: Detector | None) -> dict[str, Any]:
+    """A row of ``events.parquet``; ``last_event`` is the strain from which gamma_min counts."""
+    return {
+        "strain_before": event.step.before.strain,
+        "strain_after": event.step.after.strain,
+        "strain_c": event.strain_c,
+        "gamma_min": event.strain_c - last_event,
+        "q": event.step.q,
+        "stress_drop": event.stress_drop,
+        "energy_drop": event.energy_drop,
+        "detector": "none" if detector is None else str(type(detector).model_fields["kind"].default),
+    }

@@ -15,7 +15,7 @@ Importing this module raises :class:`~qlm_hoomd.errors.InputError` where HOOMD-b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,8 @@ from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSet
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.pair import InversePowerLaw
-from qlm_quasistatic.detector import Detector, Instability
-from qlm_quasistatic.stage import _EVENT_COLUMNS, _event_row
-from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
+from qlm_quasistatic.detector import EVENT_COLUMNS, Detector, Instability, event_row, follow
+from qlm_quasistatic.stepper import ShearState, Stepper
 from qlm_quasistatic.strains import StrainGrid
 
 # After qlm_hoomd.pair, which says what to do where HOOMD-blue is missing.
@@ -157,7 +156,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
     @property
     def events(self) -> pl.DataFrame:
         """The instabilities on the way to the present state, with the columns of ``events.parquet``."""
-        return pl.DataFrame(self._events, schema=_EVENT_COLUMNS, orient="row")
+        return pl.DataFrame(self._events, schema=EVENT_COLUMNS, orient="row")
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -219,10 +218,12 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             if not self._announced:
                 self._accept(start)
                 self._announced = True
-            for item in self._items(start.state, StrainGrid(self._increment, strain)):
+            for item in follow(
+                self._detector, Stepper(self._engine, self._tolerance), start.state, StrainGrid(self._increment, strain)
+            ):
                 if isinstance(item, Instability):
                     last_event = self._events[-1]["strain_c"] if self._events else self._first_strain
-                    self._events.append(_event_row(item, last_event, self._detector_name))
+                    self._events.append(event_row(item, last_event, self._detector))
                 else:
                     last = self.checkpoint
                     image_nc = _images(last.state.glass, last.image_nc, item.after.glass)
@@ -230,21 +231,6 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         finally:
             # A detector may have tried steps beyond the last one that stands.
             self._show(self.checkpoint)
-
-    @property
-    def _detector_name(self) -> str:
-        return "none" if self._detector is None else str(type(self._detector).model_fields["kind"].default)
-
-    def _items(self, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
-        stepper = Stepper(self._engine, self._tolerance)
-        if self._detector is not None:
-            yield from self._detector.follow(stepper, start, grid)
-            return
-        state = start
-        while not grid.done(state.strain):
-            step = stepper.step(state, grid.next_strain(state.strain))
-            yield step
-            state = step.after
 
     def _start(self) -> Checkpoint:
         """The last accepted state if the simulation still holds it, else the state that it holds."""

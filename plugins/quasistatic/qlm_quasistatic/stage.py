@@ -12,7 +12,7 @@ from qlm_hoomd import gsdio
 from qlm_hoomd.registry import DETECTORS
 from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage, StageContext
-from qlm_quasistatic.detector import Detector, Instability
+from qlm_quasistatic.detector import EVENT_COLUMNS, Detector, Instability, event_row, follow
 from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
 from qlm_quasistatic.strains import StrainGrid
 
@@ -29,16 +29,6 @@ _STEP_COLUMNS = {
     "q": pl.Float64,
     "max_force": pl.Float64,
     "force_evaluations": pl.Int64,
-}
-_EVENT_COLUMNS = {
-    "strain_before": pl.Float64,
-    "strain_after": pl.Float64,
-    "strain_c": pl.Float64,
-    "gamma_min": pl.Float64,
-    "q": pl.Float64,
-    "stress_drop": pl.Float64,
-    "energy_drop": pl.Float64,
-    "detector": pl.String,
 }
 # How far beyond its end a run looks for the next instability; far beyond any distance between two of them.
 _LARGEST_OVERTIME = 0.5
@@ -97,7 +87,7 @@ class ShearStage(Stage):
         wanted = set(self.frames)
         for item in self._items(stepper, start):
             if isinstance(item, Instability):
-                events.append(_event_row(item, last_event, self._detector_name))
+                events.append(event_row(item, last_event, self.detector))
                 last_event = item.strain_c
                 if len(events) == self.max_events or (self.to_next_event and item.strain_c > self.strain_max):
                     break
@@ -111,23 +101,12 @@ class ShearStage(Stage):
         if self.frames:
             gsdio.write_glasses(context.path("sheared.gsd"), frames, context.provenance)
         context.write_table("steps.parquet", pl.DataFrame(steps, schema=_STEP_COLUMNS, orient="row"))
-        context.write_table("events.parquet", pl.DataFrame(events, schema=_EVENT_COLUMNS, orient="row"))
-
-    @property
-    def _detector_name(self) -> str:
-        return "none" if self.detector is None else str(type(self.detector).model_fields["kind"].default)
+        context.write_table("events.parquet", pl.DataFrame(events, schema=EVENT_COLUMNS, orient="row"))
 
     def _items(self, stepper: Stepper, start: ShearState) -> Iterator[ShearStep | Instability]:
         end = self.strain_max + _LARGEST_OVERTIME if self.to_next_event else self.strain_max
         grid = StrainGrid(self.increment, end, (*self.frames, self.strain_max))
-        if self.detector is not None:
-            yield from self.detector.follow(stepper, start, grid)
-            return
-        state = start
-        while not grid.done(state.strain):
-            step = stepper.step(state, grid.next_strain(state.strain))
-            yield step
-            state = step.after
+        return follow(self.detector, stepper, start, grid)
 
 
 def _start_row(start: ShearState) -> dict[str, Any]:
@@ -145,17 +124,4 @@ def _state_row(state: ShearState) -> dict[str, Any]:
         "stress_xy": observables.stress_xy,
         "energy": observables.energy,
         "max_force": observables.max_force,
-    }
-
-
-def _event_row(event: Instability, last_event: float, detector: str) -> dict[str, Any]:
-    return {
-        "strain_before": event.step.before.strain,
-        "strain_after": event.step.after.strain,
-        "strain_c": event.strain_c,
-        "gamma_min": event.strain_c - last_event,
-        "q": event.step.q,
-        "stress_drop": event.stress_drop,
-        "energy_drop": event.energy_drop,
-        "detector": detector,
     }

@@ -277,6 +277,25 @@ def test_an_interrupt_leaves_the_last_accepted_state_and_the_run_goes_on(model: 
     assert strains == sorted(set(strains)) == [0.0, *(count / 1000 for count in range(1, 11))]
 
 
+def test_an_interrupt_while_a_state_is_written_takes_it_back(model: GlassModel, small: Glass) -> None:
+    simulation, shear = _driver(model, small)
+    seen: list[float] = []
+
+    class Interrupt(hoomd.custom.Action):
+        def act(self, timestep: int) -> None:
+            seen.append(shear.strain)
+            if len(seen) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    simulation.operations.writers.append(hoomd.write.CustomWriter(action=Interrupt(), trigger=shear.on_accept))
+    with pytest.raises(KeyboardInterrupt):
+        shear.run(strain=0.003)
+    assert shear.strain == 0.001
+    assert simulation.state.get_snapshot().particles.position.tobytes() == shear.position.tobytes()
+    shear.run(strain=0.003)
+    assert seen == [0.0, 0.001, 0.002, 0.002, 0.003]
+
+
 def test_a_state_that_the_user_changed_is_taken_as_it_is(model: GlassModel, small: Glass) -> None:
     simulation, shear = _driver(model, small, detector=ThresholdDetector(min_increment=1e-4))
     shear.run(strain=0.05)
@@ -395,6 +414,16 @@ def test_finite_rate_shear_is_affine_and_flips(model: GlassModel, small: Glass) 
         np.testing.assert_allclose(_unwrapped(simulation), flowed_nc, atol=1e-10)
         assert abs(simulation.state.box.xy) <= 0.5
     assert shear.strain > 1.5
+
+
+def test_finite_rate_shear_rebuilds_neighbour_lists(model: GlassModel, small: Glass) -> None:
+    """Also where no particle moves far enough for HOOMD to notice."""
+    simulation, force = _simulation(small), _force(model)
+    simulation.operations.integrator = hoomd.md.Integrator(dt=0.005, forces=[force])
+    action = ShearRate(rate=1e-6)
+    simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=hoomd.trigger.Periodic(4), action=action))
+    simulation.run(40)
+    assert force.nlist.num_builds >= 10
 
 
 def test_finite_rate_shear_of_a_glass_in_a_thermostat(model: GlassModel, small: Glass) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from qlm_quasistatic import ShearState, Stepper
 
-from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian, elastic_moduli, solve
 from qlm_hoomd.mechanics import bonds_of
 
 if TYPE_CHECKING:
-    from qlm_hoomd.engines.cpu import CPUEngine
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
 
@@ -85,6 +84,18 @@ def test_elastic_response_is_that_of_the_hessian(stepper: Stepper, model: GlassM
     mean_stress = 0.5 * (step.after.observables.stress_xy + step.before.observables.stress_xy)
     gained = (step.after.observables.energy - step.before.observables.energy) * quenched.n_particles
     assert gained == pytest.approx(mean_stress * 1e-7 * quenched.box.volume, rel=1e-3)
+
+
+def test_a_drift_of_the_whole_glass_means_nothing(stepper: Stepper, model: GlassModel, quenched: Glass) -> None:
+    class Drifting(CPUEngine):
+        def relax(self, glass: Glass, **options: Any) -> Any:
+            minimum, report = super().relax(glass, **options)
+            return minimum.moved(minimum.positions + 0.3), report
+
+    drifting = Stepper(Drifting(model.potential))
+    expected, step = (one.step(one.start(quenched), 1e-4) for one in (stepper, drifting))
+    assert step.q == pytest.approx(expected.q, rel=1e-6)
+    np.testing.assert_allclose(step.after.velocity, expected.after.velocity, atol=1e-6)
 
 
 def test_the_elastic_branch_does_not_depend_on_the_steps(stepper: Stepper, quenched: Glass) -> None:
