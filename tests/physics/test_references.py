@@ -10,6 +10,7 @@ shows the paper's beside it.
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,13 @@ import pytest
 from qlm_hoomd import gsdio
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.mechanics import bonds_of
+from qlm_hoomd.preparation import PrepareStage
 from qlm_hoomd.protocol import build_protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from qlm_hoomd.ensemble.workspace import Realisation
@@ -77,8 +80,13 @@ def _protocol(preparation: str, n_particles: int, realisations: int, detector: M
     }
 
 
-def _run(directory: Path, settings: dict[str, Any]) -> list[Realisation]:
-    workspace = run_protocol(build_protocol(settings), directory, LocalExecutor())
+def _run(directory: Path, settings: dict[str, Any], glasses: Sequence[Realisation] = ()) -> list[Realisation]:
+    """Run a protocol; ``glasses`` are realisations of the same seeds, whose quenched glasses need not be made again."""
+    protocol = build_protocol(settings)
+    for made, realisation in zip(glasses, Workspace.create(protocol, directory).realisations, strict=bool(glasses)):
+        for product in PrepareStage().products():
+            shutil.copy(made.directory / product, realisation.directory / product)
+    workspace = run_protocol(protocol, directory, LocalExecutor())
     assert not workspace.failures(), workspace.failures()
     return workspace.realisations
 
@@ -121,7 +129,7 @@ def _ensemble(
     name = f"{preparation}_{n_particles}"
     papers = _run(ensemble_directory(name), _protocol(preparation, n_particles, realisations, PAPERS_DETECTOR))
     sensitive = _run(
-        ensemble_directory(f"{name}_sensitive"), _protocol(preparation, n_particles, realisations, SENSITIVE_DETECTOR)
+        ensemble_directory(f"{name}_sensitive"), _protocol(preparation, n_particles, realisations, SENSITIVE_DETECTOR), papers
     )
     rows = [_measured(*pair) for pair in zip(papers, sensitive, strict=True)]
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
