@@ -73,7 +73,6 @@ class LowestModes:
             raise InputError(f"solver = {solver!r}; expected one of {', '.join(get_args(_Solver))}.")
         self.k = k
         self.solver = solver
-        self._computed = False
 
     def __repr__(self) -> str:
         return f"LowestModes(k={self.k}, solver={self.solver!r})"
@@ -289,7 +288,7 @@ _MODULI_COLUMNS = {
 def mode_rows(modes: LowestModes, hessian: Hessian, strain: float) -> list[dict[str, Any]]:
     """One row for each mode: eigenpair, participation ratio, kappa, chi and coupling to shear.
 
-    chi is U along the frozen harmonic mode. phi of the default potential (q = 3) jumps at the cut-off, so chi jumps
+    chi is U'''' along the frozen harmonic mode. phi'''' of the default potential (q = 3) jumps at the cut-off, so chi jumps
     when a pair crosses it. ``shear_coupling`` is Xi . psi with Xi = d2U/(dr dgamma).
     """
     bonds = hessian.bonds
