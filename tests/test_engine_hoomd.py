@@ -10,7 +10,7 @@ import pytest
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.engines.hoomd import HOOMDEngineSettings
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
@@ -69,6 +69,16 @@ def test_the_same_elastic_branch_as_the_cpu_engine(engine: Engine, model: GlassM
         theirs, _ = engine.relax(theirs.sheared(1e-4))
         assert np.abs(theirs.nonaffine_displacement(ours)).max() < 1e-8
         assert engine.measure(theirs).stress_xy == pytest.approx(cpu.measure(ours).stress_xy, abs=1e-8)
+
+
+def test_a_blown_up_relaxation_is_tried_again_and_then_refused(engine: Engine, model: GlassModel) -> None:
+    glass = _start(model)
+    positions_nc = glass.positions.copy()
+    positions_nc[1] = positions_nc[0] + (1e-3, 0.0, 0.0)
+    with pytest.raises(ConvergenceError, match=r"dt = 0\.04 .*no longer in the simulation box.*dt = 0\.02"):
+        engine.relax(glass.moved(positions_nc))
+    # The engine is none the worse for it.
+    assert engine.relax(glass)[1].max_force < 1e-10
 
 
 def test_a_flip_of_the_box_changes_nothing(engine: Engine, model: GlassModel) -> None:

@@ -278,7 +278,7 @@ class GlassSimulation:
             try:
                 return self._fire(start_nc, glass, tolerance, dt), notes
             except RuntimeError as error:
-                notes = (*notes, f"FIRE blew up at dt = {dt:g} ({str(error).splitlines()[-1]})")
+                notes = (*notes, f"FIRE blew up at dt = {dt:g} ({_first_line(error)})")
         raise ConvergenceError(f"{'; '.join(notes)}. Start closer to a minimum, or set a smaller fire_dt.")
 
     def _fire(self, start_nc: NDArray[np.float64], glass: Glass, tolerance: float, dt: float) -> int:
@@ -373,7 +373,7 @@ class GlassSimulation:
             self._simulation.run(n_steps)
         except RuntimeError as error:
             raise BlowUpError(
-                f"HOOMD-blue stopped: {str(error).splitlines()[-1]}. The state blew up; use a smaller time step."
+                f"HOOMD-blue stopped: {_first_line(error)}. The state blew up; use a smaller time step."
             ) from error
 
     def _use(self, integrator: Any) -> None:
@@ -395,3 +395,8 @@ def snapshot_of(glass: Glass, types: Sequence[str] = ("A", "B")) -> Any:
     snapshot.particles.typeid[:] = glass.typeid
     snapshot.particles.position[:] = glass.box.wrap(glass.positions)
     return snapshot
+
+
+def _first_line(error: RuntimeError) -> str:
+    """The sentence of a HOOMD error; coordinates and boxes follow it."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
