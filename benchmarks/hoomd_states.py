@@ -235,16 +235,22 @@ def _affine_step(systems: Sequence[_Script], glass: Glass, turns: int) -> bool:
         job = _repeated(partial(_next_step, system.shear, increments))
         contestants.append(Contestant(system.name, job, expected.deviation_of_step(system.seen()), _TOLERANCE))
 
-    present = sheared
+    # The CPU engine is what the others are compared with.
+    def on_cpu(engine: Callable[[], Mechanics], name: str, note: str) -> Contestant:
+        present = sheared
 
-    def shear_on_cpu(increment: float) -> None:
-        nonlocal present
-        present = present.sheared(increment)
-        mechanics.energy_forces(present.positions, present.box)
+        def shear(increment: float) -> None:
+            nonlocal present
+            present = present.sheared(increment)
+            engine().energy_forces(present.positions, present.box)
 
-    # It is what the others are compared with.
-    job = _repeated(partial(_next_step, shear_on_cpu, itertools.cycle((-_INCREMENT, _INCREMENT))))
-    contestants.append(Contestant("qlm_hoomd-cpu", job, note="our CPU engine: keeps its list as long as it is complete"))
+        job = _repeated(partial(_next_step, shear, itertools.cycle((-_INCREMENT, _INCREMENT))))
+        return Contestant(name, job, note=note)
+
+    contestants += [
+        on_cpu(lambda: mechanics, "qlm_hoomd-cpu", "our CPU engine: keeps its list as long as it is complete"),
+        on_cpu(lambda: Mechanics(LAW, glass.typeid, skin=_SKIN), "qlm_hoomd-cpu-new-list", "our CPU engine with a new list"),
+    ]
     return _race("hoomd_affine_step", glass.n_particles, contestants, turns)
 
 

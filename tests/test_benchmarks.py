@@ -33,6 +33,17 @@ def test_one_line_per_case(name: str, tolerance: float, tmp_path: Path) -> None:
     assert 0.0 <= line["agree"] < tolerance
 
 
+@pytest.mark.hoomd
+@pytest.mark.skipif(importlib.util.find_spec("hoomd") is None, reason="needs HOOMD-blue")
+def test_states_of_hoomd_come_back(tmp_path: Path) -> None:
+    done = _run("hoomd_states.py", "150", "--turns", "1", "--cache", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(text) for text in done.stdout.splitlines()]
+    assert [line["benchmark"] for line in lines] == ["hoomd_save", "hoomd_restore", "hoomd_affine_step"]
+    assert lines[0]["agree"] == 0.0
+    assert max(line["agree"] for line in lines) < 1e-12
+
+
 def test_missing_peers_are_named(tmp_path: Path) -> None:
     for name in ("matscipy", "lammps", "hoomd"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
