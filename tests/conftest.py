@@ -46,6 +46,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Say how many tests met the real HOOMD-blue, so that a green run cannot hide that none did."""
     ran, skipped = set(), set()
     for outcome, reports in terminalreporter.stats.items():
+        if outcome == "deselected":
+            continue
         for report in reports:
             if "hoomd" in getattr(report, "keywords", {}):
                 (skipped if outcome == "skipped" else ran).add(report.nodeid)
