@@ -51,6 +51,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         for report in reports:
             if "hoomd" in getattr(report, "keywords", {}):
                 (skipped if outcome == "skipped" else ran).add(report.nodeid)
+    # The teardown of a skipped test is reported too.
+    ran -= skipped
     why = f" ({NO_HOOMD})" if skipped and find_spec("hoomd") is None else ""
     terminalreporter.write_line(f"tests with HOOMD-blue: {len(ran)} ran, {len(skipped)} skipped{why}")
 
