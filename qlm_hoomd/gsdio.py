@@ -166,10 +166,11 @@ def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -
 
 
 def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
-    note = trajectory[0].log.get("qlm/provenance")
-    if note is None:
-        return {}
+    """The note in the first frame; that chunk alone is read, not the frame."""
+    where = {"frame": 0, "name": "log/qlm/provenance"}
     try:
-        return dict(json.loads(np.asarray(note, dtype=np.uint8).tobytes()))
-    except (ValueError, TypeError):
+        if not trajectory.file.chunk_exists(**where):
+            return {}
+        return dict(json.loads(np.asarray(trajectory.file.read_chunk(**where), dtype=np.uint8).tobytes()))
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         return {}

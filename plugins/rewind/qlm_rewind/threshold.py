@@ -94,8 +94,8 @@ class ThresholdDetector(Detector):
         if found < 0:
             found = self._largest_jump(q_before, steps)
             _log.warning(
-                "increment %.0e: no jump by the text's rule in (%.8f, %.8f]; %s.",
-                increment, jump.before.strain, end,
+                "increment %.0e: no jump by the %s's rule in (%.8f, %.8f]; %s.",
+                increment, self.rule, jump.before.strain, end,
                 "none by figure 4's rule either, the bracketed instability is dropped" if found < 0
                 else "figure 4's rule takes the largest",
             )  # fmt: skip
