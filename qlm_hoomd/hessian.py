@@ -1,17 +1,16 @@
-"""The Hessian of a glass at rest, and the elastic moduli that follow from it."""
+"""The Hessian of a glass at rest, and linear systems with it."""
 
 # Array names carry their axes: n particles, c Cartesian components.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qlm_hoomd import kernels
 from qlm_hoomd.errors import ConvergenceError, InputError
-from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds, bonds_of
+from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.minimize.surface import max_norm, without_drift
 
 if TYPE_CHECKING:
@@ -93,45 +92,3 @@ def solve(
         reason = "negative curvature, the state is a saddle" if negative else f"no convergence in {n_products} products"
         raise ConvergenceError(f"H . x = b not solved: {reason}.")
     return without_drift(solution_nc)
-
-
-@dataclass(frozen=True, slots=True)
-class ElasticModuli:
-    """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3].
-
-    Args:
-        shear_modulus: G for the shear x += gamma y, the slope of the stress-strain curve.
-        shear_modulus_mean: mean of G over the planes xy, xz, yz.
-        born_shear_modulus: affine part of G, mean over the three planes.
-        bulk_modulus: K = -V dp/dV.
-    """
-
-    shear_modulus: float
-    shear_modulus_mean: float
-    born_shear_modulus: float
-    bulk_modulus: float
-
-    def sound_speeds(self, density: float) -> tuple[float, float]:
-        """Transverse and longitudinal speed sqrt(G / rho), sqrt((K + 4 G / 3) / rho) [length / t_c], for unit mass."""
-        shear = max(self.shear_modulus_mean, 0.0)
-        return float(np.sqrt(shear / density)), float(np.sqrt((self.bulk_modulus + 4.0 * shear / 3.0) / density))
-
-
-def elastic_moduli(bonds: Bonds) -> ElasticModuli:
-    """Moduli at fixed strain: affine curvature less Xi . H^-1 . Xi (Maloney and Lemaitre, PRE 74, 016118 (2006), eq. 24).
-
-    For a dilation r -> (1 + epsilon) r, K = U'' / (9 V) + 2 p / 3, where U'' is the relaxed second derivative.
-
-    Raises:
-        ConvergenceError: if the glass is not at a minimum.
-    """
-    planes = (SHEAR_XY, SHEAR_XZ, SHEAR_YZ)
-    born = [bonds.affine_curvature(plane) / bonds.volume for plane in planes]
-    shear = [_relaxed_curvature(bonds, plane) / bonds.volume for plane in planes]
-    bulk = _relaxed_curvature(bonds, DILATION) / (9.0 * bonds.volume) + 2.0 * bonds.pressure / 3.0
-    return ElasticModuli(shear[0], float(np.mean(shear)), float(np.mean(born)), bulk)
-
-
-def _relaxed_curvature(bonds: Bonds, gradient_cc: NDArray[np.float64]) -> float:
-    xi_nc = without_drift(bonds.mixed_derivative(gradient_cc))
-    return bonds.affine_curvature(gradient_cc) - float(np.vdot(xi_nc, solve(bonds, xi_nc)))

@@ -17,8 +17,9 @@ import scipy.sparse.linalg as spl
 from pydantic import Field
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.errors import ConvergenceError, InputError
-from qlm_hoomd.hessian import Hessian, elastic_moduli
+from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import newton
 from qlm_hoomd.minimize.surface import max_norm
@@ -279,9 +280,12 @@ _MODULI_COLUMNS = {
     "shear_modulus_mean": pl.Float64,
     "born_shear_modulus": pl.Float64,
     "bulk_modulus": pl.Float64,
+    "softest_shear_modulus": pl.Float64,
+    "poisson_ratio": pl.Float64,
     "pressure": pl.Float64,
     "energy": pl.Float64,
     "stress_xy": pl.Float64,
+    "residual_shear_stress": pl.Float64,
 }
 
 
@@ -380,9 +384,12 @@ def _moduli_row(bonds: Bonds, strain: float) -> dict[str, Any]:
         "shear_modulus_mean": moduli.shear_modulus_mean,
         "born_shear_modulus": moduli.born_shear_modulus,
         "bulk_modulus": moduli.bulk_modulus,
+        "softest_shear_modulus": moduli.softest_shear_modulus,
+        "poisson_ratio": moduli.poisson_ratio,
         "pressure": bonds.pressure,
         "energy": bonds.energy / bonds.n_particles,
         "stress_xy": bonds.stress_xy,
+        "residual_shear_stress": residual_shear_stress(bonds),
     }
 
 

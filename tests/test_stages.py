@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.elasticity import elastic_moduli
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.hessian import Hessian, elastic_moduli
+from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, ModesStage
 from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import StageContext, replacing

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from qlm_quasistatic import ShearState, Stepper
 
+from qlm_hoomd.elasticity import elastic_moduli
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.hessian import Hessian, elastic_moduli, solve
+from qlm_hoomd.hessian import Hessian, solve
 from qlm_hoomd.mechanics import bonds_of
 
 if TYPE_CHECKING:

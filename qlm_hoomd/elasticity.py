@@ -1,0 +1,127 @@
+"""Elasticity of a glass at rest: moduli with their non-affine part, the softest direction of shear, the non-affine velocity.
+
+Conventions: strains deform r -> exp(epsilon) r, so that every traceless epsilon keeps the volume; a shear strain gamma in the
+plane xy is epsilon_xy = epsilon_yx = gamma / 2. Stress is dU/depsilon / V, positive when it resists.
+"""
+
+# Array names carry their axes: n particles, c Cartesian components, p pairs, s the five directions of shear.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qlm_hoomd.hessian import solve
+from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds
+from qlm_hoomd.minimize.surface import without_drift
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# A basis of the traceless symmetric strains, each as large as a simple shear by gamma = 1: xy, xz, yz, and two of unequal axes.
+_SHEARS_SCC = np.array(
+    [
+        0.5 * (SHEAR_XY + SHEAR_XY.T),
+        0.5 * (SHEAR_XZ + SHEAR_XZ.T),
+        0.5 * (SHEAR_YZ + SHEAR_YZ.T),
+        np.diag([0.5, -0.5, 0.0]),
+        np.diag([0.5, 0.5, -1.0]) / np.sqrt(3.0),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticModuli:
+    """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3].
+
+    Args:
+        shear_modulus: G for the shear x += gamma y, the slope of the stress-strain curve.
+        shear_modulus_mean: mean of G over the planes xy, xz, yz.
+        born_shear_modulus: affine part of G, mean over the three planes.
+        bulk_modulus: K = -V dp/dV.
+        softest_shear_modulus: smallest G over all directions of shear. Negative: in some direction the glass gains energy
+            by shearing, and stands only because the walls of its box do not move.
+    """
+
+    shear_modulus: float
+    shear_modulus_mean: float
+    born_shear_modulus: float
+    bulk_modulus: float
+    softest_shear_modulus: float
+
+    @property
+    def poisson_ratio(self) -> float:
+        """Poisson ratio (3 K - 2 G) / (6 K + 2 G) of the isotropic solid with the mean G."""
+        bulk, shear = self.bulk_modulus, self.shear_modulus_mean
+        return (3.0 * bulk - 2.0 * shear) / (6.0 * bulk + 2.0 * shear)
+
+    @property
+    def shear_stable(self) -> bool:
+        """Whether the energy grows under a small shear of every direction (Krishnan, Ramola, Karmakar, arXiv:2104.09181)."""
+        return self.softest_shear_modulus > 0.0
+
+    def sound_speeds(self, density: float) -> tuple[float, float]:
+        """Transverse and longitudinal speed sqrt(G / rho), sqrt((K + 4 G / 3) / rho) [length / t_c], for unit mass."""
+        shear = max(self.shear_modulus_mean, 0.0)
+        return float(np.sqrt(shear / density)), float(np.sqrt((self.bulk_modulus + 4.0 * shear / 3.0) / density))
+
+
+def elastic_moduli(bonds: Bonds) -> ElasticModuli:
+    """Moduli at fixed strain: affine curvature less Xi . H^-1 . Xi (Maloney and Lemaitre, PRE 74, 016118 (2006), eq. 24).
+
+    For a dilation r -> (1 + epsilon) r, K = U'' / (9 V) + 2 p / 3, where U'' is the relaxed second derivative. A simple shear
+    by gamma differs from the pure one by a rotation and by normal strains of order gamma^2, hence the difference of normal
+    stresses between G here and the diagonal of the tensor of which the softest modulus is the smallest eigenvalue.
+
+    Raises:
+        ConvergenceError: if the glass is not at a minimum.
+    """
+    volume = bonds.volume
+    planes = (SHEAR_XY, SHEAR_XZ, SHEAR_YZ)
+    xi_snc = [without_drift(bonds.mixed_derivative(shear_cc)) for shear_cc in _SHEARS_SCC]
+    response_snc = [solve(bonds, xi_nc) for xi_nc in xi_snc]
+    relaxation_ss = np.array([[np.vdot(xi_nc, response_nc) for response_nc in response_snc] for xi_nc in xi_snc])
+    tensor_ss = (_affine_curvatures(bonds) - 0.5 * (relaxation_ss + relaxation_ss.T)) / volume
+    # Where no force acts a rotation has no mixed derivative, so simple and pure shear relax alike.
+    born = [bonds.affine_curvature(plane_cc) / volume for plane_cc in planes]
+    shear = [born[s] - relaxation_ss[s, s] / volume for s in range(3)]
+    xi_nc = without_drift(bonds.mixed_derivative(DILATION))
+    dilation = bonds.affine_curvature(DILATION) - float(np.vdot(xi_nc, solve(bonds, xi_nc)))
+    return ElasticModuli(
+        shear_modulus=float(shear[0]),
+        shear_modulus_mean=float(np.mean(shear)),
+        born_shear_modulus=float(np.mean(born)),
+        bulk_modulus=dilation / (9.0 * volume) + 2.0 * bonds.pressure / 3.0,
+        softest_shear_modulus=float(np.linalg.eigvalsh(tensor_ss)[0]),
+    )
+
+
+def nonaffine_velocity(bonds: Bonds, gradient_cc: NDArray[np.float64] = SHEAR_XY) -> NDArray[np.float64]:
+    """((N, 3) ndarray) dr'/dgamma = -H^-1 . Xi, how the particles move beyond the affine shear [length].
+
+    Source: Maloney and Lemaitre, PRE 74, 016118 (2006), eq. 14.
+
+    Raises:
+        ConvergenceError: if the glass is not at a minimum.
+    """
+    return -solve(bonds, without_drift(bonds.mixed_derivative(gradient_cc)))
+
+
+def residual_shear_stress(bonds: Bonds) -> float:
+    """Size of the deviatoric stress, s = sqrt(s_ij s_ij / 2) [energy / length^3]: abs(sigma_xy) for a stress sigma_xy alone."""
+    stress_cc = bonds.virial / bonds.volume
+    deviator_cc = stress_cc - np.trace(stress_cc) / 3.0 * np.eye(3)
+    return float(np.sqrt(0.5 * (deviator_cc**2).sum()))
+
+
+def _affine_curvatures(bonds: Bonds) -> NDArray[np.float64]:
+    """((5, 5) ndarray) d2U / depsilon depsilon for r -> exp(epsilon) r at fixed non-affine positions [energy].
+
+    w = r . exp(2 epsilon) . r has the derivatives 2 r.S.r and 4 (S.r) . (S'.r) for two symmetric strains S, S'.
+    """
+    sheared_spc = np.einsum("sij,pj->spi", _SHEARS_SCC, bonds.r_pc)
+    first_sp = 2.0 * np.einsum("spi,pi->sp", sheared_spc, bonds.r_pc)
+    weighted_spc = 4.0 * bonds.phi_kp[1][None, :, None] * sheared_spc
+    return np.asarray((first_sp * bonds.phi_kp[2]) @ first_sp.T + np.einsum("spi,tpi->st", weighted_spc, sheared_spc))
