@@ -286,6 +286,7 @@ _MODULI_COLUMNS = {
     "energy": pl.Float64,
     "stress_xy": pl.Float64,
     "residual_shear_stress": pl.Float64,
+    "strain_since_event": pl.Float64,
 }
 
 
@@ -348,6 +349,7 @@ class ModesStage(Stage):
             self._check_frames(context, {frame.glass.strain for frame in frames})
         rows: list[dict[str, Any]] = []
         moduli: list[dict[str, Any]] = []
+        events = _strains_of_events(context.path("events.parquet"))
         pictures: list[tuple[Glass, NDArray[np.float64], dict[str, float]]] = []
         for frame in frames:
             glass = frame.glass
@@ -357,7 +359,7 @@ class ModesStage(Stage):
             hessian = Hessian(context.engine.potential, order=4, force_tolerance=self.force_tolerance).compute(glass)
             modes = LowestModes(self.count, self.solver).compute(hessian)
             rows += mode_rows(modes, hessian, glass.strain)
-            moduli.append(_moduli_row(hessian.bonds, glass.strain))
+            moduli.append(_moduli_row(hessian.bonds, glass.strain) | {"strain_since_event": _since_event(events, glass.strain)})
             if self.keep_vectors:
                 pictures += [
                     (glass, vector_nc, {"strain": glass.strain, "eigenvalue": float(eigenvalue)})
@@ -374,6 +376,18 @@ class ModesStage(Stage):
         missing = [strain for strain in self.strains if strain not in found and strain <= reached]
         if missing:
             raise InputError(f"no configuration at strains {missing}; expected them among the `frames` of the shear stage.")
+
+
+def _strains_of_events(path: Path) -> list[float] | None:
+    """Where the shear run had its instabilities; None where nobody recorded any."""
+    return pl.read_parquet(path, columns=["strain_c"])["strain_c"].to_list() if path.exists() else None
+
+
+def _since_event(events: list[float] | None, strain: float) -> float | None:
+    """Strain travelled since the last instability, or since the quench; None where it is unknown."""
+    if strain == 0.0:
+        return 0.0
+    return None if events is None else strain - max((strain_c for strain_c in events if strain_c <= strain), default=0.0)
 
 
 def _moduli_row(bonds: Bonds, strain: float) -> dict[str, Any]:

@@ -127,6 +127,26 @@ class Ensemble(BaseModel):
         return self.realisations[n_particles] if isinstance(self.realisations, dict) else self.realisations
 
 
+class SampleSelection(BaseModel):
+    """Which samples count for the spectra, by their labels in ``moduli.parquet``: D_L depends on them.
+
+    Sources: Krishnan, Ramola, Karmakar, arXiv:2104.09181 (omega^5 in shear-stabilised samples); Chakraborty et al.,
+    arXiv:2412.06475 (omega^6.5 at zero residual shear stress).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shear_stable: bool | None = Field(
+        None, description="true: only samples that a small shear of any direction costs energy; false: only the others"
+    )
+    residual_shear_stress_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="only samples whose deviatoric stress sqrt(s_ij s_ij / 2) is at most this [energy / length^3]"
+    )
+    strain_since_event_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="only samples that travelled at least this strain since their last instability"
+    )
+
+
 class Analysis(BaseModel):
     """Settings of the report. They are not part of the protocol's hash: changing them re-runs nothing."""
 
@@ -144,6 +164,7 @@ class Analysis(BaseModel):
         None,
         description="upper end of the window in which alpha is fitted to D_L(omega) [1 / t_c]; nothing: chosen from the data",
     )
+    select: SampleSelection = Field(SampleSelection(), description="samples that count for the spectra; default: all")
     exclude_crystals: bool = Field(True, description="leave out realisations that crystallised or phase-separated")
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of all confidence intervals")
     insist: bool = Field(False, description="print exponents even where the statistics are too weak to carry them")

@@ -171,7 +171,8 @@ def moduli_table(rng: np.random.Generator, size: int, strains: tuple[float, ...]
         {
             "strain": list(strains), "shear_modulus": SHEAR_MODULUS + noise, "bulk_modulus": BULK_MODULUS + 0.2 * noise,
             "born_shear_modulus": 29.6 + 0 * noise, "pressure": 18.9 + 0.03 * noise, "energy": 5.78 + 0 * noise,
-            "stress_xy": 0.1 * noise,
+            "stress_xy": 0.1 * noise, "softest_shear_modulus": SHEAR_MODULUS - 13.0 + 2.0 * noise, "poisson_ratio": 0.44 + 0 * noise,
+            "residual_shear_stress": 0.2 + 0.05 * np.abs(noise), "strain_since_event": 0.01 * rng.random(n),
         }
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -438,12 +439,44 @@ def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypat
 
 
 def test_settings_and_their_defaults() -> None:
-    assert Settings.from_protocol({}) == Settings(None, (0.0,), None, True, 0.95, False)
+    assert Settings.from_protocol({}) == Settings(None, (0.0,), None, {}, True, 0.95, False)
     by_size = Settings.from_protocol({"analysis": {"participation_threshold": {"1000": 0.2}, "strains": [0.05, 0]}})
     assert by_size.threshold(1000) == 0.2
     assert by_size.threshold(16000) == 0.125
     assert by_size.strains == (0.0, 0.05)
     assert Settings.from_protocol({"analysis": {"strains": []}}).strains == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("select", "words"),
+    [
+        ({"shear_stable": True}, "stable under every small shear"),
+        ({"residual_shear_stress_max": 0.22}, "residual shear stress up to 0.22"),
+        ({"strain_since_event_min": 0.005}, "strain of at least 0.005 since the last instability"),
+    ],
+)
+def test_only_samples_with_the_wanted_labels_count(tmp_path: Path, select: dict[str, Any], words: str) -> None:
+    directory = Ensemble(realisations=40).write(tmp_path)
+    everybody = Results.load(directory)
+    some = replace(everybody, settings=replace(everybody.settings, select=select))
+    assert some.settings.selection == words
+    (key, value), *_ = select.items()
+    labels = everybody.tables["moduli"].filter(pl.col("n_particles") == 2000, pl.col("strain") == 0.0)
+    column = {"shear_stable": "softest_shear_modulus"}.get(key, key.rpartition("_")[0])
+    wanted = {"shear_stable": labels[column] > 0, "residual_shear_stress_max": labels[column] <= value}.get(
+        key, labels[column] >= value
+    )
+    (whole,) = [s for s in everybody.analysis.spectra if (s.n_particles, s.strain) == (2000, 0.0)]
+    (part,) = [s for s in some.analysis.spectra if (s.n_particles, s.strain) == (2000, 0.0)]
+    assert whole.n_realisations == 40
+    assert 0 < part.n_realisations == wanted.sum() < 40
+
+
+def test_labels_that_nobody_has_are_a_refusal(tmp_path: Path) -> None:
+    directory = Ensemble(realisations=25, analysis=(("select", {"strain_since_event_min": 3.0}),)).write(tmp_path)
+    results = Results.load(directory)
+    assert not results.analysis.spectra
+    assert all("no sample has what the analysis selects" in str(e.refusal) for e in results.analysis.find(method="omega_min"))
 
 
 def test_window_settings_are_obeyed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from qlm_hoomd import gsdio
-from qlm_hoomd.elasticity import elastic_moduli
+from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian
@@ -108,6 +108,20 @@ def test_modes_stage_at_every_strain_asked_for(context: StageContext) -> None:
         assert row["bulk_modulus"] == pytest.approx(expected.bulk_modulus, rel=1e-9)
         assert row["energy"] == pytest.approx(hessian.bonds.energy / 100, rel=1e-12)
         assert row["stress_xy"] == pytest.approx(hessian.bonds.stress_xy, rel=1e-10)
+        assert row["softest_shear_modulus"] == pytest.approx(expected.softest_shear_modulus, rel=1e-9)
+        assert row["residual_shear_stress"] == pytest.approx(residual_shear_stress(hessian.bonds), rel=1e-9)
+    # Nobody recorded instabilities here: how far the last one lies back is unknown.
+    assert moduli["strain_since_event"].to_list() == [0.0, None]
+
+
+def test_modes_stage_labels_the_strain_since_the_last_instability(context: StageContext) -> None:
+    events = pl.DataFrame({"strain_c": [0.004, 0.0171, 0.0203]})
+    events.write_parquet(context.path("events.parquet"))
+    try:
+        ModesStage(count=3, strains=(0.0, 0.02)).run(context)
+        assert pl.read_parquet(context.path("moduli.parquet"))["strain_since_event"].to_list() == pytest.approx([0.0, 0.0029])
+    finally:
+        context.path("events.parquet").unlink()
 
 
 def test_modes_stage_gives_the_same_bytes_again(context: StageContext, model: GlassModel) -> None:

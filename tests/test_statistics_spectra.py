@@ -14,6 +14,7 @@ from qlm_hoomd.statistics import (
     alpha_from_spectrum,
     default_participation_threshold,
     density_of_states,
+    excess_density,
     phonons,
     window_scan,
 )
@@ -171,3 +172,57 @@ def test_phonons_need_a_solid() -> None:
 @pytest.mark.parametrize(("n_particles", "e_c"), [(16000, 0.125), (32000, 0.0625), (6000, 1 / 3), (500, 1 / 3)])
 def test_threshold_is_the_papers_where_the_paper_has_one(n_particles: int, e_c: float) -> None:
     assert default_participation_threshold(n_particles) == pytest.approx(e_c)
+
+
+def test_bands_of_a_cube_are_those_of_the_integers() -> None:
+    """|n|^2 = 1, 2, 3, 4 is reached by 6, 12, 8, 6 integer vectors; two transverse polarisations each."""
+    waves = phonons(12.5, 87.0, 0.82, 16000)
+    bands = waves.bands(2.05 * waves.first_frequency)
+    transverse = [band for band in bands if band.transverse]
+    assert [band.degeneracy for band in transverse] == [12, 24, 16, 12]
+    np.testing.assert_allclose(
+        [band.frequency for band in transverse], waves.first_frequency * np.sqrt([1, 2, 3, 4]), rtol=1e-8
+    )
+    assert waves.bands(0.99 * waves.first_frequency) == ()
+    longitudinal = [
+        b
+        for b in waves.bands(1.01 * waves.first_frequency * waves.longitudinal_speed / waves.transverse_speed)
+        if not b.transverse
+    ]
+    assert [band.degeneracy for band in longitudinal] == [6]
+
+
+def test_shear_splits_bands_and_a_full_turn_restores_them() -> None:
+    waves = phonons(12.5, 87.0, 0.82, 16000)
+    cube, sheared = waves.bands(1.5 * waves.first_frequency), waves.bands(1.5 * waves.first_frequency, strain=0.2)
+    assert len(sheared) > len(cube)
+    assert sheared[0].frequency == pytest.approx(waves.first_frequency)
+    assert waves.bands(1.5 * waves.first_frequency, strain=1.0) == cube
+    # (1, 0, 0) becomes longer by the tilt: sqrt(1 + 0.2^2).
+    assert any(band.frequency == pytest.approx(waves.first_frequency * np.sqrt(1.04)) for band in sheared)
+
+
+def test_bands_add_up_to_the_debye_level() -> None:
+    waves = phonons(12.5, 87.0, 0.82, 16000)
+    top = 8.0 * waves.first_frequency
+    counted = sum(band.degeneracy for band in waves.bands(top, strain=0.3)) / (3 * 16000)
+    assert counted == pytest.approx((top / waves.debye_frequency) ** 3, rel=0.05)
+
+
+def test_modes_beyond_the_plane_waves_are_what_is_left() -> None:
+    """Plane waves by the Debye law and as many others: D_G is that of the others alone, within counting errors."""
+    rng = np.random.default_rng(5)
+    waves = phonons(12.5, 87.0, 0.82, 16000)
+    top, n_particles, n_realisations = 1.0, 16000, 200
+    n_waves = int(3 * n_particles * n_realisations * (top / waves.debye_frequency) ** 3)
+    n_others = 2 * n_waves
+    omega = np.concatenate([rng.random(n_waves) ** (1 / 3), rng.random(n_others) ** (1 / 5)])
+    excess = excess_density(omega, waves, n_particles=n_particles, n_realisations=n_realisations, omega_max=top)
+    alone = density_of_states(
+        omega[n_waves:], n_particles=n_particles, n_realisations=n_realisations, omega_max=top, bins_per_decade=6
+    )
+    for centre, value, low, high in zip(excess.centres, excess.density, excess.low, excess.high, strict=True):
+        if centre > 0.2:
+            true = np.interp(centre, alone.centres, alone.density)
+            assert abs(value - true) < 4 * (high - low)
+    excess.plot()

@@ -6,7 +6,7 @@ Array suffixes: ``_r`` realisations, ``_g`` points of a strain grid, ``_m`` mode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from qlm_hoomd.statistics import (
     alpha_from_spectrum,
     default_participation_threshold,
     density_of_states,
+    excess_density,
     mean_and_standard_error,
     phonons,
     predicted_alpha,
@@ -50,6 +51,7 @@ class Settings:
     participation_threshold: float | Mapping[int, float] | None = None
     strains: tuple[float, ...] = (0.0,)
     omega_max: float | None = None
+    select: Mapping[str, bool | float | None] = field(default_factory=dict)
     exclude_crystals: bool = True
     confidence: float = 0.95
     insist: bool = False
@@ -66,6 +68,18 @@ class Settings:
         else:
             given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
         return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
+
+    @property
+    def selection(self) -> str:
+        """The samples that count for the spectra, in words; empty for all."""
+        words = {
+            "shear_stable": "stable under every small shear"
+            if self.select.get("shear_stable")
+            else "unstable under some small shear",
+            "residual_shear_stress_max": f"residual shear stress up to {self.select.get('residual_shear_stress_max')}",
+            "strain_since_event_min": f"strain of at least {self.select.get('strain_since_event_min')} since the last instability",
+        }
+        return ", ".join(text for name, text in words.items() if self.select.get(name) is not None)
 
     def threshold(self, n_particles: int) -> float:
         """Participation ratio e_c at this size."""
@@ -150,6 +164,7 @@ class Spectrum:
         limited_by: what set it, in words.
         plane_waves: from the mean moduli; None where they are unknown.
         density: D_L of the filtered modes; None where there are none.
+        excess: D_G, all modes less the Debye level, without a filter; None without modes or moduli.
         upper_scan, lower_scan: alpha when the upper or the lower end of the window is moved.
         threshold_scan: alpha with e_c lowered and raised by 20 %, None where too few modes are left.
     """
@@ -165,6 +180,7 @@ class Spectrum:
     limited_by: str
     plane_waves: Phonons | None
     density: DensityOfStates | None
+    excess: DensityOfStates | None
     upper_scan: CutoffScan
     lower_scan: CutoffScan
     threshold_scan: tuple[float | None, float | None]
@@ -180,8 +196,8 @@ class Analysis:
         stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
             mean, standard_error.
-        moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus and
-            pressure the mean and ``_error``, its standard error.
+        moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
+            softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
         spectra: one for each diagonalised ensemble at the strains of the settings.
         estimates: all exponents and refusals.
     """
@@ -213,6 +229,7 @@ class Analysis:
                 "participation_threshold": _plain(self.settings.participation_threshold),
                 "strains": list(self.settings.strains),
                 "omega_max": self.settings.omega_max,
+                "select": dict(self.settings.select),
                 "exclude_crystals": self.settings.exclude_crystals,
                 "confidence": self.settings.confidence,
                 "insist": self.settings.insist,
@@ -267,7 +284,7 @@ _MINIMA = {
     "mean": pl.Float64,
     "standard_error": pl.Float64,
 }
-_MODULI = ("shear_modulus", "bulk_modulus", "pressure")
+_MODULI = ("shear_modulus", "bulk_modulus", "softest_shear_modulus", "poisson_ratio", "pressure", "residual_shear_stress")
 
 
 @dataclass(frozen=True)
@@ -370,6 +387,12 @@ def _alphas(
         yield at.estimate("alpha", "omega_min", refusal=reason)
         yield at.estimate("alpha", "spectrum", refusal=reason)
         return
+    here = _selected(here, at)
+    if here.is_empty():
+        reason = f"no sample has what the analysis selects: {at.settings.selection}"
+        yield at.estimate("alpha", "omega_min", refusal=reason)
+        yield at.estimate("alpha", "spectrum", refusal=reason)
+        return
     samples: dict[int, Floats] = {}
     censored: dict[int, NDArray[np.bool_]] = {}
     direct: list[Estimate] = []
@@ -396,6 +419,27 @@ def _alphas(
     yield from direct
 
 
+def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
+    """The modes of those samples that have the labels which the settings ask for."""
+    wanted = {name: value for name, value in at.settings.select.items() if value is not None}
+    labels = at.tables.get("moduli")
+    if not wanted:
+        return modes
+    tests = {
+        "shear_stable": lambda value: (pl.col("softest_shear_modulus") > 0) == value,
+        "residual_shear_stress_max": lambda value: pl.col("residual_shear_stress") <= value,
+        "strain_since_event_min": lambda value: pl.col("strain_since_event") >= value,
+    }
+    if labels is None or not set(labels.columns) >= {"softest_shear_modulus", "residual_shear_stress", "strain_since_event"}:
+        return modes.clear()
+    own = labels.filter(
+        (pl.col("strain") - at.strain).abs() < STRAIN_TOLERANCE, *(tests[name](value) for name, value in wanted.items())
+    )
+    return modes.join(
+        own.select("n_particles", "realisation"), on=["n_particles", "realisation"], how="semi", maintain_order="left"
+    )
+
+
 def _spectrum(
     at: _Ensemble, n_particles: int, modes: pl.DataFrame, unstable: int, plane_waves: Phonons | None
 ) -> tuple[Spectrum, list[Floats]]:
@@ -413,10 +457,9 @@ def _spectrum(
         kept = modes.filter(pl.col("participation_ratio") < factor * threshold)["frequency"].to_numpy()
         alpha = window_scan(kept, [(0.0, omega_max)]).alpha
         scanned.append(alpha[0] if alpha else None)
-    try:
-        density = density_of_states(local_m, n_particles=n_particles, n_realisations=len(local_rm), omega_max=complete)
-    except ValueError:  # no mode to count
-        density = None
+    counted: dict[str, Any] = {"n_particles": n_particles, "n_realisations": len(local_rm), "omega_max": complete}
+    density = density_of_states(local_m, **counted) if ((local_m > 0) & (local_m <= complete)).any() else None
+    excess = excess_density(modes["frequency"].to_numpy(), plane_waves, **counted) if plane_waves is not None else None
     spectrum = Spectrum(
         preparation=at.preparation,
         strain=at.strain,
@@ -429,6 +472,7 @@ def _spectrum(
         limited_by=limited_by,
         plane_waves=plane_waves,
         density=density,
+        excess=excess,
         upper_scan=window_scan(local_m, upper),
         lower_scan=window_scan(local_m, lower),
         threshold_scan=(scanned[0], scanned[1]),
@@ -512,8 +556,9 @@ def _moduli(moduli: pl.DataFrame | None) -> pl.DataFrame:
         return pl.DataFrame(schema=schema)
     # Strains are rounded to what counts as the same state, so that they group.
     decimals = round(-np.log10(STRAIN_TOLERANCE)) - 1
+    absent = [pl.lit(None, pl.Float64).alias(name) for name in _MODULI if name not in moduli.columns]
     return (
-        moduli.with_columns(pl.col("strain").round(decimals))
+        moduli.with_columns(pl.col("strain").round(decimals), *absent)
         .group_by(keys)
         .agg(
             pl.len().cast(pl.Int64).alias("n_realisations"),

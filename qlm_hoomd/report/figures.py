@@ -35,6 +35,7 @@ PANEL = 3.35  # width of a panel [inch], one journal column
 HEIGHT = 2.75
 PIXELS_PER_INCH = 128  # of a figure in the page; its text is then as large as the page's small print
 MAX_POINTS = 20_000  # of a scatter plot; more are thinned
+_MAX_BANDS = 12  # of plane waves that are drawn; beyond, they only make the picture grey
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -180,6 +181,11 @@ def participation(results: Results) -> Figure | None:
             fontsize=8,
         )
         _phonon_line(ax, spectrum, "first phonon")
+        if spectrum.plane_waves is not None:
+            for band in spectrum.plane_waves.bands(float(omega.max()), spectrum.strain)[1:_MAX_BANDS]:
+                ax.axvline(
+                    band.frequency, color=COLOURS[3], linewidth=0.4, alpha=0.6, linestyle="-" if band.transverse else "--"
+                )
         ax.set(xlabel=r"frequency $\omega$", ylabel="participation ratio $e$", yscale="log")
         ax.set_title(_title(spectrum))
         ax.set_ylim(e.min() / 5, 1.0)  # room for the legend
@@ -221,6 +227,8 @@ def density(results: Results) -> Figure | None:
         quoted = analysis.spectrum_estimate(preparation, own[0].strain)
         main = next((s for s in own if s.n_particles == quoted.n_particles and s.strain == quoted.strain), own[-1])
         _fit_line(ax, quoted, main)
+        if main.excess is not None:
+            main.excess.plot(ax, fmt="", linestyle="", marker="x", markersize=4, color=INK, label=r"$D_G=D-D_\mathrm{Debye}$")
         # The Debye level of the fitted size: what the removed phonons would have, were they a continuum.
         ax.axvspan(ax.get_xlim()[0], main.omega_max, color=GUIDE, alpha=0.12, linewidth=0)
         if main.plane_waves is not None:

@@ -161,6 +161,11 @@ def spectrum(results: Results) -> Section | None:
         for s in analysis.spectra
     ]
     text = [
+        *(
+            [note("Only samples with these labels are counted here: {}.", results.settings.selection)]
+            if results.settings.selection
+            else []
+        ),
         paragraph(
             "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds "
             "<i>e</i><sub>c</sub> count as phonons and are removed. {} {} The power law is fitted to the frequencies "
@@ -193,12 +198,14 @@ def spectrum(results: Results) -> Section | None:
         ).format(_percent(results)),
         "participation": Markup(
             "Participation ratio against frequency, all modes of the largest size. The horizontal line is "
-            "<i>e</i><sub>c</sub>, the dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>."
+            "<i>e</i><sub>c</sub>, the dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>, the thin ones the further "
+            "bands of plane waves of the box at this strain, from the measured sound speeds."
         ),
         "density": Markup(
             "Density of quasi-localised modes, normalised to one over all 3<i>N</i> modes, with counting errors; number of "
             "realisations in brackets. The fit window is shaded; dash-dotted: the first phonon. Dashed: the Debye level, the "
-            "density of the plane waves in a large system."
+            "density of the plane waves in a large system. Crosses: <i>D</i><sub>G</sub>, all modes less the Debye level, without "
+            "any filter; it means something above the first few bands of phonons only."
         ),
         "windows": Markup(
             "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring "
@@ -533,18 +540,20 @@ def _moduli_table(results: Results) -> Markup:
     moduli = results.analysis.moduli
     if moduli.is_empty():
         return Markup("")
+    names = ("shear_modulus", "softest_shear_modulus", "bulk_modulus", "poisson_ratio", "pressure", "residual_shear_stress")
     rows = [
         (
             r["preparation"],
             f"{r['strain']:g}",
             r["n_particles"],
             r["n_realisations"],
-            *(number(r[name], r[f"{name}_error"]) for name in ("shear_modulus", "bulk_modulus", "pressure")),
+            *(number(r[name], r[f"{name}_error"]) for name in names),
         )
         for r in moduli.iter_rows(named=True)
     ]
     return details(
-        "Elastic moduli", table(["preparation", "strain", N, "realisations", "shear modulus", "bulk modulus", "pressure"], rows)
+        "Elastic moduli and residual stress, means over the samples",
+        table(["preparation", "strain", N, "realisations", *(name.replace("_", " ") for name in names)], rows),
     )
 
 

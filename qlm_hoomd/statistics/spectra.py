@@ -8,7 +8,7 @@ Array suffixes: ``_r`` realisations, ``_m`` modes, ``_b`` bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,21 @@ PHONON_MARGIN = 0.9
 
 
 @dataclass(frozen=True)
+class PhononBand:
+    """Plane waves of one frequency.
+
+    Args:
+        frequency: c k [1 / t_c].
+        degeneracy: number of them; two polarisations each where they are transverse.
+        transverse: whether they are transverse, else longitudinal.
+    """
+
+    frequency: float
+    degeneracy: int
+    transverse: bool
+
+
+@dataclass(frozen=True)
 class Phonons:
     """The low-frequency plane waves of an elastic cube.
 
@@ -52,6 +67,25 @@ class Phonons:
     def debye_density(self, omega: ArrayLike) -> Floats:
         """The Debye level 3 omega^2 / omega_D^3 at ``omega`` (array of any shape)."""
         return 3.0 * np.asarray(omega, dtype=np.float64) ** 2 / self.debye_frequency**3
+
+    def bands(self, omega_max: float, strain: float = 0.0) -> tuple[PhononBand, ...]:
+        """The bands up to ``omega_max``, by frequency, of the cube under the simple shear ``strain``.
+
+        The waves that fit into a box of lattice vectors (L, 0, 0), (gamma L, L, 0), (0, 0, L) have
+        k = 2 pi / L (n_x, n_y - gamma n_x, n_z): shear splits the bands of the cube. The solid counts as isotropic.
+        """
+        wave_number = self.first_frequency / self.transverse_speed
+        tilt = strain - round(strain)
+        found: dict[tuple[float, bool], int] = {}
+        for transverse, speed in ((True, self.transverse_speed), (False, self.longitudinal_speed)):
+            largest = omega_max / (speed * wave_number)
+            n = np.arange(-int(1.5 * largest) - 1, int(1.5 * largest) + 2)
+            nx, ny, nz = np.meshgrid(n, n, n, indexing="ij")
+            length = np.sqrt(nx**2 + (ny - tilt * nx) ** 2 + nz**2)
+            for value in length[(length > 0) & (length <= largest)].tolist():
+                key = (round(speed * wave_number * value, 9), transverse)
+                found[key] = found.get(key, 0) + (2 if transverse else 1)
+        return tuple(PhononBand(omega, degeneracy, kind) for (omega, kind), degeneracy in sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -104,10 +138,11 @@ class DensityOfStates:
             The axes.
         """
         ax = new_axes() if ax is None else ax
-        occupied_b = np.asarray(self.counts) > 0
+        # A difference of densities may be negative, which no logarithmic axis shows.
+        occupied_b = (np.asarray(self.counts) > 0) & (np.asarray(self.density) > 0)
         density, low, high = (np.asarray(values)[occupied_b] for values in (self.density, self.low, self.high))
         style = {"fmt": "o", **style}
-        ax.errorbar(self.centres[occupied_b], density, yerr=(density - low, high - density), **style)
+        ax.errorbar(self.centres[occupied_b], density, yerr=(density - np.maximum(low, 0.0), high - density), **style)
         ax.set(xscale="log", yscale="log", xlabel=r"frequency $\omega$", ylabel=r"$D_L(\omega)$")
         return ax
 
@@ -221,6 +256,49 @@ def density_of_states(
         high=tuple((high_b / states).tolist()),
         n_particles=n_particles,
         n_realisations=n_realisations,
+    )
+
+
+def excess_density(
+    frequencies: ArrayLike,
+    plane_waves: Phonons,
+    *,
+    n_particles: int,
+    n_realisations: int,
+    omega_max: float,
+    bins_per_decade: int = 6,
+) -> DensityOfStates:
+    """D_G(omega) = D - D_Debye: modes beyond the plane waves, hybridised ones included, without any filter.
+
+    Source: Lerner, Moriel, Bouchbinder, arXiv:2404.12735. The Debye level is that of a large solid; a bin should hold
+    several bands of phonons (:meth:`Phonons.bands`), and below the first band D_G comes out too low by the Debye level. The
+    intervals are those of counting; an error of the sound speeds, which enter as their third power, comes on top.
+
+    Args:
+        frequencies: all modes of all realisations together, phonons included.
+        plane_waves: of the solid.
+        n_particles: N.
+        n_realisations: realisations the modes come from, those without a mode included.
+        omega_max: up to where every realisation's modes are known.
+        bins_per_decade: of the frequency.
+
+    Raises:
+        ValueError: if no mode is in the range.
+    """
+    everything = density_of_states(
+        frequencies,
+        n_particles=n_particles,
+        n_realisations=n_realisations,
+        omega_max=omega_max,
+        bins_per_decade=bins_per_decade,
+    )
+    edges_b = np.asarray(everything.edges)
+    debye_b = np.diff(edges_b**3) / plane_waves.debye_frequency**3 / np.diff(edges_b)
+    return replace(
+        everything,
+        density=tuple((np.asarray(everything.density) - debye_b).tolist()),
+        low=tuple((np.asarray(everything.low) - debye_b).tolist()),
+        high=tuple((np.asarray(everything.high) - debye_b).tolist()),
     )
 
 
