@@ -17,6 +17,8 @@ from qlm_hoomd.errors import InputError, PluginError, QlmError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from polars import DataFrame
+
     from qlm_hoomd.ensemble.workspace import Workspace
 
 _MAX_FAILURES_SHOWN = 20
@@ -119,25 +121,68 @@ def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder
 @app.command()
 def modes(
     file: Annotated[Path, typer.Argument(metavar="FILE.gsd", help="GSD file of a glass.", show_default=False)],
-    count: Annotated[int, typer.Option("--count", "-k", min=1, help="Number of modes, from the softest up.")] = 20,
-    frame: Annotated[
-        list[int] | None, typer.Option(help="Frame to analyse; may be given several times.", show_default="all frames")
+    potential: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="Pair potential: a name, name:key=value,... or a YAML file (a potential or a protocol). `qlm plugins` lists them.",
+        ),
+    ] = "inverse_power_law",
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Modes of each frame, from the softest up.")] = 20,
+    frames: Annotated[str, typer.Option(metavar="A:B", help="Frames from A to before B; A:, :B, or one frame.")] = ":",
+    every: Annotated[int, typer.Option(min=1, metavar="M", help="Every M-th of these frames.")] = 1,
+    types: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Types of the file in the order of the potential.", show_default="the file's order"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the table.", show_default="none")] = None,
-    protocol: Annotated[
-        Path | None, typer.Option(help="Protocol whose model names the pair potential.", show_default="the paper's potential")
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Refuse frames that are not at rest, instead of relaxing them.")
+    ] = False,
+    remove_rattlers: Annotated[
+        bool, typer.Option("--remove-rattlers", help="Leave out particles that have fewer than four contacts.")
+    ] = False,
+    force_tolerance: Annotated[float, typer.Option(min=1e-13, help="Largest force of a frame that is at rest.")] = 1e-8,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the results.", show_default="FILE-modes")] = None,
+    view: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="INDEX",
+            help="Also draw this mode of the first frame, as PNG and as a page in 3D.",
+            show_default="none",
+        ),
     ] = None,
 ) -> None:
-    """Diagonalise the Hessian of the frames of a GSD file."""
-    from qlm_hoomd.model import GlassModel
-    from qlm_hoomd.modes import modes_of_file
-    from qlm_hoomd.protocol import load_protocol
+    """Lowest vibrational modes and elastic moduli of the frames of a GSD file, HOOMD-blue's or another's.
 
-    model = GlassModel() if protocol is None else load_protocol(protocol).model
-    table = modes_of_file(file, potential=model.potential, count=count, out=out, frames=frame)
-    _table(
-        table.columns, [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.iter_rows()]
+    Writes modes.parquet, moduli.parquet and modes.gsd, where OVITO shows the modes as velocity vectors. Frames that are not at
+    a minimum are relaxed first, and the output says so.
+    """
+    from qlm_hoomd.postanalysis import frames_from_text, modes_of_file, potential_from_spec
+
+    analysis = modes_of_file(
+        file,
+        potential=potential_from_spec(potential),
+        k=k,
+        frames=frames_from_text(frames, every),
+        types=None if types is None else tuple(name.strip() for name in types.split(",")),
+        as_is=as_is,
+        remove_rattlers=remove_rattlers,
+        force_tolerance=force_tolerance,
+        out=Path(f"{file.stem}-modes") if out is None else out,
+        view=view,
+        progress=lambda line: typer.echo(line, err=True),
     )
+    _print(analysis.moduli.select(
+        "frame", "strain", "relaxation", "rattlers", "negative_modes", "zero_modes", "shear_modulus", "bulk_modulus", "energy"
+    ))  # fmt: skip
+    if len(analysis.moduli) == 1:
+        _print(analysis.modes.drop("frame", "relaxed", "strain"))
+    for path in analysis.files:
+        typer.echo(f"wrote {path}")
+    if analysis.failures:
+        _complain(f"{len(analysis.failures)} frames failed, the others are kept: {', '.join(map(str, analysis.failures))}")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -191,6 +236,12 @@ def _name_failures(workspace: Workspace) -> None:
 
 def _complain(message: str) -> None:
     typer.echo(f"qlm: {message}", err=True)
+
+
+def _print(table: DataFrame) -> None:
+    _table(
+        table.columns, [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.iter_rows()]
+    )
 
 
 def _cell(states: dict[Any, int]) -> str:

@@ -83,6 +83,31 @@ class Glass:
             positions_nc = box.wrap(positions_nc)
         return replace(self, positions=positions_nc, box=box, strain=strain)
 
+    def mirrored(self) -> Glass:
+        """The mirror image y -> -y: tilt, strain and shear stress change sign, energies do not. Mirrored twice it is the same."""
+        positions_nc = self.positions * np.array([1.0, -1.0, 1.0])
+        return replace(self, positions=positions_nc, box=Box(self.box.length, 0.0 - self.box.xy), strain=0.0 - self.strain)
+
+    def turned(self, axes: tuple[int, int, int]) -> Glass:
+        """The glass with its axes exchanged, so that another plane of it is sheared.
+
+        Args:
+            axes: which axis of this glass becomes x (flow), y (gradient) and z.
+
+        Raises:
+            InputError: if the axes change and the glass is strained: its tilt would then lie in another plane than xy.
+        """
+        if axes == (0, 1, 2):
+            return self
+        if sorted(axes) != [0, 1, 2]:
+            raise InputError(f"axes = {axes}; expected 0, 1 and 2 in some order.")
+        if self.strain != 0.0 or self.box.xy != 0.0:
+            raise InputError(
+                f"the glass is at strain {self.strain:g} of the plane xy; expected strain 0 where another plane is to be sheared. "
+                "Start from the quenched glass."
+            )
+        return replace(self, positions=self.positions[:, list(axes)])
+
     def nonaffine_displacement(self, reference: Glass) -> NDArray[np.float64]:
         """((N, 3) ndarray) displacement since ``reference`` beyond the affine shear between the two strains [length].
 

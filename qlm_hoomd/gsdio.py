@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Observables
 
 _POSITION = "particles/qlm/position"
+_AXES = "qlm/axes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,24 @@ class Frame:
         glass: positions, types, box, strain.
         exact: whether the positions and box are float64; if not they are rounded to float32 and the glass is no minimum.
         log: the frame's other ``log/qlm`` scalars.
+        axes: which axes of the sample as it was quenched are x, y and z here (``log/qlm/axes``); another order than 0, 1, 2
+            where another plane than xy was sheared.
     """
 
     glass: Glass
     exact: bool
     log: dict[str, float]
+    axes: tuple[int, int, int] = (0, 1, 2)
 
 
 def write_glasses(
-    path: Path, glasses: Iterable[tuple[Glass, Observables]], provenance: Mapping[str, Any], types: Sequence[str] = ("A", "B")
+    path: Path,
+    glasses: Iterable[tuple[Glass, Observables]],
+    provenance: Mapping[str, Any],
+    types: Sequence[str] = ("A", "B"),
+    *,
+    axes: tuple[int, int, int] | None = None,
+    travelled: Sequence[float] | None = None,
 ) -> None:
     """Write one frame for each glass, whole or not at all.
 
@@ -52,12 +62,20 @@ def write_glasses(
         glasses: glasses with what was measured of them.
         provenance: goes into the first frame as JSON (``log/qlm/provenance``).
         types: names of the particle types.
+        axes: which axes of the sample as it was quenched are x, y and z in the frames (``log/qlm/axes``).
+        travelled: strain travelled up to each glass (``log/qlm/travelled``); on a path that turns back it tells the
+            passages of one strain apart.
     """
     note = _note(provenance)
     with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
         for step, (glass, observables) in enumerate(glasses):
             scalars = {"strain": glass.strain} | asdict(observables)
-            trajectory.append(_frame(step, glass, scalars, note, list(types)))
+            if travelled is not None:
+                scalars["travelled"] = travelled[step]
+            frame = _frame(step, glass, scalars, note, list(types))
+            if axes is not None:
+                frame.log[_AXES] = np.array(axes, dtype=np.int32)
+            trajectory.append(frame)
 
 
 def _note(provenance: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -162,7 +180,8 @@ def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -
         if name.startswith("qlm/") and getattr(value, "dtype", None) == np.float64 and len(value) == 1
     }
     exact = exact or getattr(positions_nc, "dtype", None) == np.float64
-    return Frame(glass, exact, scalars)
+    x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
+    return Frame(glass, exact, scalars, (x, y, z))
 
 
 def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -20,11 +20,7 @@ from qlm_hoomd import gsdio
 from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.mechanics import Mechanics
-from qlm_hoomd.minimize import newton
-from qlm_hoomd.minimize.surface import max_norm
-from qlm_hoomd.provenance import versions
-from qlm_hoomd.stages import Stage, StageContext, replacing
+from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.mechanics import Bonds
     from qlm_hoomd.model import GlassModel
-    from qlm_hoomd.potentials import PairPotential
 
 _Solver = Literal["auto", "dense", "factor", "filter"]
 # Below this many particles LAPACK is as quick as Lanczos.
@@ -319,8 +314,10 @@ class ModesStage(Stage):
 
     kind: Literal["modes"] = "modes"
     count: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="number of lowest modes, translations not counted")
-    strains: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
-        (0.0,), description="strains at which modes are computed; those above 0 must be frames of the shear stage"
+    strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
+        (0.0,),
+        description="strains at which modes are computed; those other than 0 must be frames of the shear stage, and where its path "
+        "passes one several times the first passage counts",
     )
     solver: _Solver = Field("auto", description="eigensolver; auto chooses by size")
     keep_vectors: bool = Field(False, description="write the mode vectors to modes.gsd (one frame a mode)")
@@ -334,7 +331,7 @@ class ModesStage(Stage):
 
     def requires(self) -> tuple[str, ...]:
         """The quenched glass, and the sheared ones where a strain asks for them."""
-        sheared = any(strain > 0.0 for strain in self.strains)
+        sheared = any(strain != 0.0 for strain in self.strains)
         return ("quenched.gsd", "sheared.gsd", "steps.parquet") if sheared else ("quenched.gsd",)
 
     def products(self) -> tuple[str, ...]:
@@ -345,21 +342,25 @@ class ModesStage(Stage):
         """Diagonalise the frames at the wanted strains."""
         frames = gsdio.read_glasses(context.path("quenched.gsd"))
         if "sheared.gsd" in self.requires():
-            frames += gsdio.read_glasses(context.path("sheared.gsd"))
+            sheared = gsdio.read_glasses(context.path("sheared.gsd"))
+            if sheared:
+                # Another plane than xy is sheared with the axes of the sample exchanged: the quenched glass is seen the same way.
+                frames = [replace(frame, glass=frame.glass.turned(sheared[0].axes)) for frame in frames]
+            frames += sheared
             self._check_frames(context, {frame.glass.strain for frame in frames})
         rows: list[dict[str, Any]] = []
         moduli: list[dict[str, Any]] = []
-        events = _strains_of_events(context.path("events.parquet"))
+        events = _travelled_to_events(context.path("events.parquet"))
         pictures: list[tuple[Glass, NDArray[np.float64], dict[str, float]]] = []
         for frame in frames:
             glass = frame.glass
-            if glass.strain not in self.strains:
+            if glass.strain not in self.strains or any(row["strain"] == glass.strain for row in moduli):
                 continue
             context.progress(f"{self.count} lowest modes at strain {glass.strain:g}")
             hessian = Hessian(context.engine.potential, order=4, force_tolerance=self.force_tolerance).compute(glass)
             modes = LowestModes(self.count, self.solver).compute(hessian)
             rows += mode_rows(modes, hessian, glass.strain)
-            moduli.append(_moduli_row(hessian.bonds, glass.strain) | {"strain_since_event": _since_event(events, glass.strain)})
+            moduli.append(_moduli_row(hessian.bonds, glass.strain) | {"strain_since_event": _since_event(events, frame)})
             if self.keep_vectors:
                 pictures += [
                     (glass, vector_nc, {"strain": glass.strain, "eigenvalue": float(eigenvalue)})
@@ -372,22 +373,26 @@ class ModesStage(Stage):
 
     def _check_frames(self, context: StageContext, found: set[float]) -> None:
         # A run that was told to end at an instability may not have come as far; one that passed a strain has no excuse.
-        reached = pl.read_parquet(context.path("steps.parquet"), columns=["strain"])["strain"].to_list()[-1]
-        missing = [strain for strain in self.strains if strain not in found and strain <= reached]
+        passed = pl.read_parquet(context.path("steps.parquet"), columns=["strain"])["strain"].to_numpy()
+        missing = [strain for strain in self.strains if strain not in found and passed.min() <= strain <= passed.max()]
         if missing:
             raise InputError(f"no configuration at strains {missing}; expected them among the `frames` of the shear stage.")
 
 
-def _strains_of_events(path: Path) -> list[float] | None:
-    """Where the shear run had its instabilities; None where nobody recorded any."""
-    return pl.read_parquet(path, columns=["strain_c"])["strain_c"].to_list() if path.exists() else None
+def _travelled_to_events(path: Path) -> list[float] | None:
+    """Strain travelled to each instability of the shear run; None where nobody recorded any."""
+    if not path.exists():
+        return None
+    events = pl.read_parquet(path)
+    return events["travelled" if "travelled" in events.columns else "strain_c"].to_list()
 
 
-def _since_event(events: list[float] | None, strain: float) -> float | None:
+def _since_event(events: list[float] | None, frame: gsdio.Frame) -> float | None:
     """Strain travelled since the last instability, or since the quench; None where it is unknown."""
-    if strain == 0.0:
+    if frame.glass.strain == 0.0:
         return 0.0
-    return None if events is None else strain - max((strain_c for strain_c in events if strain_c <= strain), default=0.0)
+    travelled = frame.log.get("travelled", frame.glass.strain)
+    return None if events is None else travelled - max((event for event in events if event <= travelled), default=0.0)
 
 
 def _moduli_row(bonds: Bonds, strain: float) -> dict[str, Any]:
@@ -405,52 +410,3 @@ def _moduli_row(bonds: Bonds, strain: float) -> dict[str, Any]:
         "stress_xy": bonds.stress_xy,
         "residual_shear_stress": residual_shear_stress(bonds),
     }
-
-
-def modes_of_file(
-    path: Path, *, potential: PairPotential, count: int = 20, out: Path | None = None, frames: Sequence[int] | None = None
-) -> pl.DataFrame:
-    """Lowest modes of the frames of a GSD file.
-
-    A frame without float64 positions, or one that is not at a minimum, is relaxed first, and ``relaxed`` says so.
-
-    Args:
-        path: the GSD file.
-        potential: the pair potential of its particles.
-        count: modes a frame.
-        out: parquet file to write; must not exist.
-        frames: indices of frames; None for all.
-
-    Returns:
-        the table of modes, with the columns of ``modes.parquet`` and ``frame``, ``relaxed``.
-
-    Raises:
-        InputError: if the file is no glass of this potential, or ``out`` exists.
-        ConvergenceError: if a frame cannot be relaxed without leaving its basin.
-    """
-    if out is not None and out.exists():
-        raise InputError(f"{out} exists; expected a new file name. Nothing is overwritten.")
-    found = gsdio.read_glasses(path)
-    if not found:
-        raise InputError(f"{path}: the file has no frames; expected at least one.")
-    rows: list[dict[str, Any]] = []
-    for index in range(len(found)) if frames is None else frames:
-        if not -len(found) <= index < len(found):
-            raise InputError(f"{path}: frame {index} asked for; the file has {len(found)} frames.")
-        glass, relaxed = _at_rest(found[index].glass, potential)
-        hessian = Hessian(potential, order=4).compute(glass)
-        modes = LowestModes(count).compute(hessian)
-        rows += [{"frame": index, "relaxed": relaxed} | row for row in mode_rows(modes, hessian, glass.strain)]
-    table = pl.DataFrame(rows, schema={"frame": pl.Int32, "relaxed": pl.Boolean, **_MODE_COLUMNS}, orient="row")
-    if out is not None:
-        with replacing(out) as temporary:
-            table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps({"versions": versions()}, sort_keys=True)})
-    return table
-
-
-def _at_rest(glass: Glass, potential: PairPotential) -> tuple[Glass, bool]:
-    """The glass at its minimum, and whether it had to be relaxed."""
-    mechanics = Mechanics(potential, glass.typeid)
-    if max_norm(mechanics.energy_forces(glass.positions, glass.box)[1]) <= Hessian(potential).force_tolerance:
-        return glass, False
-    return newton(mechanics, glass)[0], True

@@ -294,6 +294,9 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
             raise InputError(
                 f"{'; '.join(problems)} (got n = {n}, smooth = {smooth}, default_x_cut = {default_x_cut})."
             ) from None
+        if n % 2:
+            # The compiled component works in r^2 alone, and the three ways are to be the same force.
+            raise InputError(f"n = {n}; expected an even exponent for HOOMD-blue. `engine: cpu` takes any.")
         self._backend, self._carrier, self._not_used = _choose(backend, nlist, self._law)
         self._nlist = nlist
         self._params = Parameters(self._carrier)

@@ -126,7 +126,7 @@ def test_very_many_failures_are_cut_short(tmp_path: Path) -> None:
         (["report", "site"], "qlm: site holds no protocol.json"),
         (["modes", "nowhere.gsd"], "qlm: nowhere.gsd"),
         (["modes", "p.yaml"], "qlm: p.yaml: not a readable GSD file"),
-        (["modes", "p.yaml", "--protocol", "bad.yaml"], "qlm: bad.yaml, line 5"),
+        (["modes", "p.yaml", "--potential", "bad.yaml"], "qlm: bad.yaml, line 5"),
         (["dance"], "No such command 'dance'"),
     ],
 )  # fmt: skip
@@ -217,13 +217,17 @@ def test_modes_of_a_glass(tmp_path: Path) -> None:
     workspace = Workspace.create(protocol, tmp_path / "run")
     (realisation,) = workspace.realisations
     assert run_realisation(tmp_path / "run", realisation.id).failure is None
-    result = qlm("modes", realisation.directory / "quenched.gsd", "-k", 4, "--frame", 0, "--out", "modes.parquet")
+    result = qlm("modes", realisation.directory / "quenched.gsd", "-k", 4, "--frames", 0, "--out", "modes", "--view", 1)
     assert result.exit_code == 0, result.output
+    assert result.stderr == "frame 0: at rest\n"
     lines = result.stdout.splitlines()
-    assert "eigenvalue" in lines[0]
-    assert len(lines) == 5
-    assert Path("modes.parquet").is_file()
-    assert qlm("modes", realisation.directory / "quenched.gsd", "--frame", 9).exit_code == 2
+    assert lines[0].split()[:3] == ["frame", "strain", "relaxation"]
+    assert lines[2].split()[:3] == ["index", "eigenvalue", "frequency"]
+    assert len(lines) == 2 + 5 + 5
+    files = {"modes.parquet", "moduli.parquet", "modes.gsd", "mode-1.png", "mode-1.html"}
+    assert {path.name for path in Path("modes").iterdir()} == files
+    assert {line.removeprefix("wrote modes/") for line in lines[-5:]} == files
+    assert qlm("modes", realisation.directory / "quenched.gsd", "--frames", 9).exit_code == 2
 
 
 def test_help_does_not_load_numerical_libraries() -> None:

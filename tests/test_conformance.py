@@ -9,7 +9,7 @@ import pytest
 
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.model import GlassModel
-from qlm_hoomd.potentials import InversePowerLaw
+from qlm_hoomd.potentials import Harmonic, Hertzian, InversePowerLaw, KobAndersen, LennardJones
 from qlm_hoomd.report import Section
 from qlm_hoomd.testing import (
     EngineConformance,
@@ -28,6 +28,28 @@ class TestInversePowerLaw(PotentialConformance):
 
 class TestSteeperInversePowerLaw(PotentialConformance):
     potential = InversePowerLaw(n=12, q=4, x_c=1.3, lengths=((1.0,),))
+
+
+class TestOddInversePowerLaw(PotentialConformance):
+    potential = InversePowerLaw(n=9, q=2, x_c=1.5, lengths=((1.0, 1.2), (1.2, 1.4)))
+
+
+class TestLennardJones(PotentialConformance):
+    potential = LennardJones(epsilon=((1.0,),), sigma=((1.0,),), q=1, n=13, m=7)
+    closest = 0.3
+
+
+class TestKobAndersen(PotentialConformance):
+    potential = KobAndersen(q=4)
+    closest = 0.34
+
+
+class TestHarmonic(PotentialConformance):
+    potential = Harmonic(sigma=((1.0, 1.2), (1.2, 1.4)))
+
+
+class TestHertzian(PotentialConformance):
+    potential = Hertzian(epsilon=3.0, sigma=((1.0, 1.2), (1.2, 1.4)))
 
 
 class TestCPUEngine(EngineConformance):

@@ -82,6 +82,34 @@ def test_shear_is_affine_modulo_the_lattice(increment: float) -> None:
     assert sheared.provenance == glass.provenance
 
 
+@given(st.floats(-2.0, 2.0))
+def test_the_mirror_image_is_another_glass_of_the_same_energy(strain: float) -> None:
+    glass = _glass().at_strain(strain)
+    mirrored = glass.mirrored()
+    np.testing.assert_array_equal(mirrored.positions, glass.positions * [1.0, -1.0, 1.0])
+    assert (mirrored.strain, mirrored.box.xy) == (-glass.strain, -glass.box.xy)
+    assert _energy(mirrored) == pytest.approx(_energy(glass), rel=1e-12)
+    np.testing.assert_array_equal(mirrored.mirrored().positions, glass.positions)
+    assert bonds_of(mirrored, POTENTIAL, 1).stress_xy == pytest.approx(-bonds_of(glass, POTENTIAL, 1).stress_xy, rel=1e-9)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_turning_exchanges_the_axes(axes: tuple[int, int, int]) -> None:
+    glass, turned = _glass(), _glass().turned(axes)
+    np.testing.assert_array_equal(turned.positions, glass.positions[:, axes])
+    assert _energy(turned) == pytest.approx(_energy(glass), rel=1e-13)
+    virial = bonds_of(glass, POTENTIAL, 1).virial
+    np.testing.assert_allclose(bonds_of(turned, POTENTIAL, 1).virial, virial[np.ix_(axes, axes)], rtol=1e-10, atol=1e-9)
+
+
+def test_what_cannot_be_turned_is_refused() -> None:
+    with pytest.raises(InputError, match=r"axes = \(0, 0, 1\); expected 0, 1 and 2"):
+        _glass().turned((0, 0, 1))
+    with pytest.raises(InputError, match="at strain 1 of the plane xy; expected strain 0"):
+        _glass().at_strain(1.0).turned((0, 2, 1))
+    assert _glass().at_strain(0.3).turned((0, 1, 2)).strain == 0.3
+
+
 @given(st.floats(-2.0, 2.0), st.floats(-2.0, 2.0))
 def test_affine_shear_has_no_nonaffine_displacement(start: float, end: float) -> None:
     glass = _glass(strain=start)

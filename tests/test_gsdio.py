@@ -54,6 +54,18 @@ def test_round_trip_is_exact_to_the_bit(tmp_path: Path, glasses: list[Glass]) ->
         assert frame.log == asdict(OBSERVABLES) | {"strain": glass.strain}
 
 
+def test_axes_and_strain_travelled(tmp_path: Path, glasses: list[Glass]) -> None:
+    path = tmp_path / "glasses.gsd"
+    gsdio.write_glasses(
+        path, [(glass, OBSERVABLES) for glass in glasses], PROVENANCE, axes=(2, 0, 1), travelled=[0.0, 0.5, 0.9]
+    )
+    frames = gsdio.read_glasses(path)
+    assert [frame.axes for frame in frames] == [(2, 0, 1)] * 3
+    assert [frame.log["travelled"] for frame in frames] == [0.0, 0.5, 0.9]
+    gsdio.write_glasses(path, [(glass, OBSERVABLES) for glass in glasses], PROVENANCE)
+    assert gsdio.read_glass(path).axes == (0, 1, 2)
+
+
 def test_writing_what_was_read_changes_nothing(tmp_path: Path, glasses: list[Glass]) -> None:
     first, second = tmp_path / "first.gsd", tmp_path / "second.gsd"
     gsdio.write_glasses(first, [(glass, OBSERVABLES) for glass in glasses], PROVENANCE)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import gsd.hoomd
 import numpy as np
-import polars as pl
 import pytest
 
-from qlm_hoomd import gsdio
 from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, mode_rows, modes_of_file, participation_ratio
+from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, mode_rows, participation_ratio
 from qlm_hoomd.preparation import random_start
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from qlm_hoomd.model import GlassModel
 
 SOLVERS = ("dense", "factor", "filter")
@@ -181,50 +176,6 @@ def test_rows_carry_the_derivatives_along_the_mode(hessian: Hessian) -> None:
         assert row["chi"] == pytest.approx(bonds.chi(mode_nc), rel=1e-12)
         assert row["shear_coupling"] == pytest.approx(np.vdot(bonds.mixed_derivative(), mode_nc), rel=1e-12)
     assert all(row["chi"] > 0.0 for row in rows)
-
-
-def _write(path: Path, model: GlassModel, *glasses: Glass) -> None:
-    engine = CPUEngineSettings().build(model)
-    gsdio.write_glasses(path, [(glass, engine.measure(glass)) for glass in glasses], {})
-
-
-def test_modes_of_our_own_file(tmp_path: Path, model: GlassModel, glass: Glass, hessian: Hessian) -> None:
-    _write(tmp_path / "glass.gsd", model, glass)
-    table = modes_of_file(tmp_path / "glass.gsd", potential=model.potential, count=6, out=tmp_path / "modes.parquet")
-    assert table["relaxed"].to_list() == [False] * 6
-    np.testing.assert_allclose(table["eigenvalue"], LowestModes(6).compute(hessian).eigenvalues, rtol=1e-9)
-    assert pl.read_parquet(tmp_path / "modes.parquet").equals(table)
-    with pytest.raises(InputError, match=r"modes\.parquet exists"):
-        modes_of_file(tmp_path / "glass.gsd", potential=model.potential, out=tmp_path / "modes.parquet")
-    with pytest.raises(InputError, match="frame 3 asked for; the file has 1 frame"):
-        modes_of_file(tmp_path / "glass.gsd", potential=model.potential, frames=[3])
-
-
-def test_modes_of_a_foreign_file_are_those_of_its_minimum(
-    tmp_path: Path, model: GlassModel, glass: Glass, hessian: Hessian
-) -> None:
-    """HOOMD-blue writes float32: the frame is relaxed first, and the table says so."""
-    frame = gsd.hoomd.Frame()
-    frame.configuration.box = glass.box.to_gsd()
-    frame.particles.N = glass.n_particles
-    frame.particles.types = ["A", "B"]
-    frame.particles.typeid = glass.typeid
-    frame.particles.position = glass.positions.astype(np.float32)
-    with gsd.hoomd.open(str(tmp_path / "foreign.gsd"), "w") as trajectory:
-        trajectory.append(frame)
-    table = modes_of_file(tmp_path / "foreign.gsd", potential=model.potential, count=5)
-    assert table["relaxed"].all()
-    # The box itself is rounded to float32.
-    np.testing.assert_allclose(table["eigenvalue"], LowestModes(5).compute(hessian).eigenvalues, rtol=1e-4)
-
-
-def test_a_file_of_something_else_is_said_to_be_no_glass(tmp_path: Path, model: GlassModel, small_liquid: Glass) -> None:
-    _write(tmp_path / "liquid.gsd", model, small_liquid)
-    with pytest.raises(ConvergenceError, match="newton stopped"):
-        modes_of_file(tmp_path / "liquid.gsd", potential=model.potential)
-    one_type = type(model.potential)(**(model.potential.model_dump() | {"lengths": ((1.0,),)}))
-    with pytest.raises(InputError, match="types that the potential knows"):
-        modes_of_file(tmp_path / "liquid.gsd", potential=one_type)
 
 
 def test_moving_a_saddle_mode_lowers_the_energy(model: GlassModel, small_liquid: Glass) -> None:

@@ -1,8 +1,10 @@
-"""The pair potential against exact values, against exact rational arithmetic, and at its cut-off."""
+"""The pair potentials against exact values, against arithmetic of 90 digits, against other codes, and at their cut-offs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import product
 
@@ -16,7 +18,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.model import PARAMETERS, GlassModel
-from qlm_hoomd.potentials import MAX_ORDER, InversePowerLaw
+from qlm_hoomd.potentials import MAX_ORDER, Harmonic, Hertzian, InversePowerLaw, KobAndersen, LennardJones, PairPotential
 
 PAPERS = GlassModel().potential
 assert isinstance(PAPERS, InversePowerLaw)
@@ -34,11 +36,11 @@ def _single(n: int = 10, q: int = 3, x_c: float = 1.48, length: float = 1.0, eps
     return InversePowerLaw(n=n, q=q, x_c=x_c, lengths=((length,),), epsilon=epsilon)
 
 
-def _in_w(potential: InversePowerLaw, r: float, order: int = MAX_ORDER, pairtype: int = 0) -> np.ndarray:
+def _in_w(potential: PairPotential, r: float, order: int = MAX_ORDER, pairtype: int = 0) -> np.ndarray:
     return potential.derivatives(np.array([r * r]), np.array([pairtype], dtype=np.uint8), order)[:, 0]
 
 
-def _in_r(potential: InversePowerLaw, r: float, pairtype: int = 0) -> np.ndarray:
+def _in_r(potential: PairPotential, r: float, pairtype: int = 0) -> np.ndarray:
     """phi, phi', ..., phi'''' with respect to r, from those with respect to w = r^2."""
     f0, f1, f2, f3, f4 = _in_w(potential, r, 4, pairtype)
     return np.array(
@@ -183,8 +185,8 @@ def test_parameters_of_the_paper_are_the_default() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"n": 11},
         {"n": 0},
+        {"n": 10.5},
         {"q": -1},
         {"q": 9},
         {"x_c": 0.0},
@@ -209,3 +211,154 @@ def test_one_type_only_needs_a_fraction_of_zero() -> None:
     with pytest.raises(ValidationError, match="fraction_large = 0"):
         GlassModel.model_validate({"potential": single})
     assert GlassModel.model_validate({"potential": single, "fraction_large": 0.0}).typeid(3).tolist() == [0, 0, 0]
+
+
+# ---- the other potentials, and odd exponents ----
+
+
+def _numerically(energy: Callable[[Decimal], Decimal], w: float, order: int) -> list[float]:
+    """d^k f / dw^k by central differences with a step of 1e-12, in arithmetic of 90 digits: exact to 1e-20."""
+    with localcontext() as context:
+        context.prec = 90
+        step = Decimal("1e-12")
+        found = []
+        for k in range(order + 1):
+            places = [Decimal(w) + (Decimal(k) / 2 - i) * step for i in range(k + 1)]
+            terms = [(-1) ** i * math.comb(k, i) * energy(place) for i, place in enumerate(places)]
+            found.append(float(sum(terms, Decimal(0)) / step**k))
+        return found
+
+
+def _smoothed(n: int, q: int, x_c: float) -> Callable[[Decimal], Decimal]:
+    """x^-n less its Taylor polynomial in w = x^2 about the cut-off: what vanishes there with q derivatives, from the definition."""
+
+    def energy(w: Decimal) -> Decimal:
+        cut, power = Decimal(x_c) ** 2, -Decimal(n) / 2
+        total, factor = w**power, Decimal(1)
+        for k in range(q + 1):
+            total -= factor * cut ** (power - k) * (w - cut) ** k
+            factor *= (power - k) / (k + 1)
+        return total
+
+    return energy
+
+
+def _close(
+    potential: PairPotential, r: float, energy: Callable[[Decimal], Decimal], rounding: float, pairtype: int = 0
+) -> None:
+    """All derivatives equal the numerical ones, but for the rounding of terms of this size."""
+    expected = np.array(_numerically(energy, r * r, MAX_ORDER))
+    np.testing.assert_allclose(_in_w(potential, r, pairtype=pairtype), expected, rtol=1e-11, atol=1e-13 * rounding)
+
+
+@given(st.integers(1, 33), st.integers(0, 8), st.floats(1.2, 2.0), st.floats(0.7, 0.999))
+def test_inverse_power_law_of_any_exponent(n: int, q: int, x_c: float, place: float) -> None:
+    # The alternating polynomial sets the rounding; its terms grow with q.
+    rounding = (n + 2.0 * q) ** MAX_ORDER * 3.0**q
+    _close(_single(n, q, x_c), place * x_c, _smoothed(n, q, x_c), rounding)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 5), st.floats(1.5, 3.0), st.floats(0.4, 0.999))
+def test_mie_potentials_of_any_exponents(m: int, more: int, q: int, x_c: float, place: float) -> None:
+    n = m + more
+    depth = n / (n - m) * (n / m) ** (m / (n - m))
+    repulsion, attraction = _smoothed(n, q, x_c), _smoothed(m, q, x_c)
+    potential = LennardJones(epsilon=((0.75,),), sigma=((1.0,),), x_c=x_c, q=q, n=n, m=m)
+    rounding = depth * (n + 2.0 * q) ** MAX_ORDER * 3.0**q * max(1.0, (place * x_c) ** -(n + 2 * MAX_ORDER))
+    _close(
+        potential, place * x_c, lambda w: Decimal("0.75") * Decimal(depth) * (repulsion(w) - attraction(w)), rounding
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sphere", [Harmonic, Hertzian])
+@given(r=st.floats(0.3, 1.49))
+def test_soft_spheres(sphere: type[Harmonic | Hertzian], r: float) -> None:
+    potential = sphere(epsilon=2.5, sigma=((1.0, 1.2), (1.2, 1.5)))
+    alpha = Decimal(sphere.alpha)
+    # Close to contact 1 - r/sigma keeps few digits of r; how few the power says.
+    rounding = 1e2 * (1.0 - r / 1.5) ** (sphere.alpha - MAX_ORDER - 1)
+    _close(potential, r, lambda w: Decimal("2.5") / alpha * (1 - w.sqrt() / Decimal("1.5")) ** alpha, rounding, pairtype=3)
+
+
+def test_a_well_is_epsilon_deep_and_zero_at_sigma() -> None:
+    """With a cut-off so far that the smoothing is nothing."""
+    for n, m in ((12, 6), (9, 3), (36, 18), (13, 7)):
+        potential = LennardJones(epsilon=((0.5,),), sigma=((1.1,),), x_c=1e6, q=0, n=n, m=m)
+        bottom = 1.1 * (n / m) ** (1 / (n - m))
+        energy, slope = _in_r(potential, bottom)[:2]
+        assert energy == pytest.approx(-0.5, rel=1e-12)
+        assert slope == pytest.approx(0.0, abs=1e-12)
+        assert _in_r(potential, 1.1)[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_cut_and_shifted_lennard_jones_against_matscipy() -> None:
+    calculator = pytest.importorskip("matscipy.calculators.pair_potential.calculator")
+    potential = KobAndersen(q=0)
+    for pairtype, (epsilon, sigma) in enumerate([(1.0, 1.0), (1.5, 0.8), (1.5, 0.8), (0.5, 0.88)]):
+        theirs = calculator.LennardJonesCut(epsilon, sigma, 2.5 * sigma)
+        for r in np.linspace(0.85, 2.4, 9) * sigma:
+            expected = [theirs(r), theirs.first_derivative(r), theirs.second_derivative(r)]
+            np.testing.assert_allclose(_in_r(potential, float(r), pairtype)[:3], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.hoomd
+@pytest.mark.parametrize("name", ["kob_andersen", "harmonic"])
+def test_energy_forces_and_pressure_against_hoomd(name: str) -> None:
+    """HOOMD-blue's own Lennard-Jones, cut and shifted, and its conservative DPD force, which is a harmonic sphere's."""
+    import hoomd
+
+    rng = np.random.default_rng(8)
+    grid_nc = np.array(list(product(range(7), repeat=3)), dtype=float)
+    length = 7.0 * (1.05 if name == "kob_andersen" else 0.9)
+    glass = Glass(
+        grid_nc * length / 7 + rng.normal(scale=0.05, size=grid_nc.shape), rng.integers(0, 2, 343), Box(length, 0.2), 0.2
+    )
+    nlist = hoomd.md.nlist.Cell(buffer=0.2)
+    potential: PairPotential
+    if name == "kob_andersen":
+        potential = KobAndersen(q=0)
+        force = hoomd.md.pair.LJ(nlist, mode="shift")
+        for pair, epsilon, sigma in ((("A", "A"), 1.0, 1.0), (("A", "B"), 1.5, 0.8), (("B", "B"), 0.5, 0.88)):
+            force.params[pair] = {"epsilon": epsilon, "sigma": sigma}
+            force.r_cut[pair] = 2.5 * sigma
+    else:
+        potential = Harmonic(epsilon=3.0, sigma=((1.0, 1.2), (1.2, 1.4)))
+        force = hoomd.md.pair.DPDConservative(nlist)
+        for pair, sigma in ((("A", "A"), 1.0), (("A", "B"), 1.2), (("B", "B"), 1.4)):
+            force.params[pair] = {"A": 3.0 / sigma}
+            force.r_cut[pair] = sigma
+    simulation = hoomd.Simulation(hoomd.device.CPU(), seed=1)
+    snapshot = hoomd.Snapshot()
+    snapshot.configuration.box = glass.box.to_gsd()
+    snapshot.particles.N = glass.n_particles
+    snapshot.particles.types = ["A", "B"]
+    snapshot.particles.position[:] = glass.box.wrap(glass.positions)
+    snapshot.particles.typeid[:] = glass.typeid
+    simulation.create_state_from_snapshot(snapshot)
+    simulation.operations.integrator = hoomd.md.Integrator(dt=0.0, forces=[force])
+    simulation.run(0)
+    bonds = bonds_of(glass, potential, 1)
+    assert bonds.energy == pytest.approx(force.energy, rel=1e-11)
+    np.testing.assert_allclose(bonds.forces, force.forces, rtol=1e-10, atol=1e-10 * np.abs(force.forces).max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "says"),
+    [
+        (LennardJones, {"epsilon": ((1.0,),), "sigma": ((1.0,),), "q": 2, "n": 6, "m": 6}, "n > m"),
+        (LennardJones, {"epsilon": ((1.0,),), "sigma": ((1.0, 1.0), (1.0, 1.0)), "q": 2}, "epsilon is for 1 particle types"),
+        (LennardJones, {"epsilon": ((1.0, 2.0),), "sigma": ((1.0,),), "q": 2}, "square"),
+        (KobAndersen, {}, "q"),
+        (Harmonic, {"sigma": ((0.0,),)}, "positive"),
+        (Hertzian, {"sigma": ((1.0,),), "alpha": 3}, "alpha"),
+    ],
+)
+def test_wrong_parameters_of_the_others_are_refused(kind: type[PairPotential], settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        kind.model_validate(settings)
+
+
+def test_pictures_draw_particles_at_their_contact_size() -> None:
+    assert KobAndersen(q=0).diameters().tolist() == [1.0, 0.88]
+    assert PAPERS.diameters().tolist() == [1.0, 1.4]
+    assert Hertzian(sigma=((1.0, 1.2), (1.2, 1.4))).diameters().tolist() == [1.0, 1.4]

@@ -1,0 +1,624 @@
+"""Lowest modes of anybody's GSD file: any frames, any registered pair potential, tables and mode vectors out.
+
+Everything that can be wrong with the file is looked for in all chosen frames before the first mode is computed. A frame that is
+not at rest is relaxed and the tables say so; a frame that fails later is named and the others are kept.
+"""
+
+# Array names carry their axes: m modes, n particles, c Cartesian components, p pairs.
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import gsd.hoomd
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from qlm_hoomd import gsdio
+from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
+from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.hessian import Hessian
+from qlm_hoomd.mechanics import Mechanics, bonds_of
+from qlm_hoomd.minimize import descent, newton
+from qlm_hoomd.minimize.surface import max_norm
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.modes import LowestModes, mode_rows
+from qlm_hoomd.protocol import load_protocol
+from qlm_hoomd.provenance import versions
+from qlm_hoomd.registry import POTENTIALS
+from qlm_hoomd.settings import did_you_mean
+from qlm_hoomd.stages import replacing
+from qlm_hoomd.view import ModeView
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.mechanics import Bonds
+    from qlm_hoomd.potentials import PairPotential
+
+FORCE_TOLERANCE = 1e-8
+"""Largest force of a frame that counts as at rest [energy / length]."""
+
+# A particle held by contacts alone needs d + 1 of them.
+_FEWEST_CONTACTS = 4
+# Eigenvalues below this part of the largest are zero to the rounding of a float64 Hessian.
+_ZERO = 1e-10
+_MODE_SCALARS = ("strain", "index", "eigenvalue", "frequency", "participation_ratio")
+_FILE_KINDS = (".yaml", ".yml", ".json")
+
+
+# ---- which potential, which frames ----
+
+
+def potential_from_spec(spec: str) -> PairPotential:
+    """The pair potential that a user names on the command line.
+
+    Args:
+        spec: ``name``, ``name:key=value,key=value`` with YAML values (``harmonic:sigma=[[1, 1.2], [1.2, 1.4]]``), or a YAML file
+            with the settings of a potential or with a whole protocol, whose model is then meant.
+
+    Raises:
+        InputError: if there is no such potential, or a setting is wrong.
+    """
+    if spec.lower().endswith(_FILE_KINDS):
+        settings = _yaml(Path(spec))
+        if isinstance(settings, dict) and "stages" in settings:
+            return load_protocol(Path(spec)).model.potential
+        if not isinstance(settings, dict) or "kind" not in settings:
+            raise InputError(f"{spec}: no potential; expected a mapping with the key 'kind' (or a protocol).")
+    else:
+        kind, _, arguments = spec.partition(":")
+        settings = {"kind": kind.strip()} | _arguments(arguments)
+    try:
+        # The model knows the defaults of the paper's potential; a fraction of zero asks for no second particle type.
+        return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
+    except ValidationError as error:
+        kind = str(settings["kind"])
+        raise InputError(f"potential {kind}: {'; '.join(_sentences(error, kind))}.") from None
+
+
+def _yaml(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a YAML file.") from None
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{path}: no YAML ({' '.join(str(error).split())}).") from None
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    settings: dict[str, Any] = {}
+    # Commas inside brackets belong to a value.
+    for part in re.findall(r"(?:[^,\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])+", text):
+        key, equals, value = part.partition("=")
+        try:
+            settings[key.strip()] = YAML(typ="safe", pure=True).load(value) if equals else None
+        except (YAMLError, ValueError):
+            equals = ""
+        if not equals:
+            raise InputError(f"--potential: '{part.strip()}'; expected name:key=value,key=value with YAML values.")
+    return settings
+
+
+def _sentences(error: ValidationError, kind: str) -> Iterator[str]:
+    fields = POTENTIALS.load(kind).model_fields if kind in POTENTIALS.plugins else {}
+    known = [name for name in fields if name != "kind"]
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"] if part != "potential")
+        if problem["type"] == "missing":
+            yield f"{place} is missing; expected {fields[place].description}"
+        elif problem["type"] == "extra_forbidden":
+            yield f"unknown key '{place}'; expected one of: {', '.join(known)}.{did_you_mean(place, known)}".rstrip(".")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{place + ': ' if place and place != 'kind' else ''}{message}".rstrip(".")
+
+
+def frames_from_text(text: str, every: int = 1) -> slice:
+    """``a:b`` as in Python, ``a:``, ``:b``, or one frame; of those every ``every``-th.
+
+    Raises:
+        InputError: if the text is none of these.
+    """
+    match = re.fullmatch(r"\s*(-?\d+)?\s*(?:(:)\s*(-?\d+)?)?\s*", text)
+    if match is None or not text.strip():
+        raise InputError(f"--frames {text}; expected a:b (from a to before b), a:, :b, or one frame.")
+    if every < 1:
+        raise InputError(f"--every {every}; expected 1 or more.")
+    start = int(match[1]) if match[1] else None
+    if match[2] is None and start is not None:
+        return slice(start, start + 1 if start != -1 else None, 1)
+    return slice(start, int(match[3]) if match[3] else None, every)
+
+
+# ---- what comes out ----
+
+
+@dataclass(frozen=True, eq=False)
+class FrameModes:
+    """The lowest modes of one frame, and what was done to it.
+
+    Args:
+        frame: index in the file.
+        glass: the configuration whose modes these are, all particles, at rest.
+        relaxation: how it was brought to rest ("newton", "descent+newton"); empty where it was at rest.
+        max_force_found: largest force in the file [energy / length].
+        max_displacement: how far the relaxation moved a particle at most [length].
+        rattlers: ((N,) ndarray of bool) particles with too few contacts to be held.
+        rattlers_removed: whether they were left out of the Hessian.
+        modes: the modes of the particles that the Hessian holds.
+        vectors: ((M, N, 3) ndarray) normalised modes of all particles; rattlers that were removed do not move.
+        negative_modes: number of negative eigenvalues among the modes: a saddle.
+        zero_modes: number of eigenvalues among the modes that are zero to rounding.
+        mode_rows: a row for each mode, as ``modes.parquet`` has it.
+        row: the frame's row in ``moduli.parquet``.
+        notes: what the user should know, in order.
+    """
+
+    frame: int
+    glass: Glass
+    relaxation: str
+    max_force_found: float
+    max_displacement: float
+    rattlers: NDArray[np.bool_]
+    rattlers_removed: bool
+    modes: LowestModes
+    vectors: NDArray[np.float64]
+    negative_modes: int
+    zero_modes: int
+    mode_rows: list[dict[str, Any]]
+    row: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FileModes:
+    """The analysis of a file.
+
+    Args:
+        modes: a row for each mode: frame, relaxed, and the columns of ``modes.parquet``.
+        moduli: a row for each frame: what was done to it, rattlers, elastic moduli.
+        failures: message by frame, for those that could not be analysed.
+        notes: what the user should know, in order.
+        files: what was written.
+    """
+
+    modes: pl.DataFrame
+    moduli: pl.DataFrame
+    failures: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+
+_FRAME_COLUMNS = {
+    "frame": pl.Int32,
+    "strain": pl.Float64,
+    "n_particles": pl.Int32,
+    "relaxation": pl.String,
+    "max_force_found": pl.Float64,
+    "max_displacement": pl.Float64,
+    "rattlers": pl.Int32,
+    "rattlers_removed": pl.Boolean,
+    "negative_modes": pl.Int32,
+    "zero_modes": pl.Int32,
+    "shear_modulus": pl.Float64,
+    "shear_modulus_mean": pl.Float64,
+    "born_shear_modulus": pl.Float64,
+    "bulk_modulus": pl.Float64,
+    "softest_shear_modulus": pl.Float64,
+    "poisson_ratio": pl.Float64,
+    "pressure": pl.Float64,
+    "energy": pl.Float64,
+    "stress_xy": pl.Float64,
+    "residual_shear_stress": pl.Float64,
+}
+
+
+# ---- one frame ----
+
+
+def rattlers(bonds: Bonds) -> NDArray[np.bool_]:
+    """((N,) ndarray of bool) particles with fewer than four contacts, those with other rattlers not counted.
+
+    A contact is a pair that pushes or pulls. Only short-ranged potentials leave a particle with so few.
+    """
+    held_n = np.ones(bonds.n_particles, dtype=np.bool_)
+    i_p, j_p = bonds.i_p[bonds.phi_kp[1] != 0.0], bonds.j_p[bonds.phi_kp[1] != 0.0]
+    while True:
+        alive_p = held_n[i_p] & held_n[j_p]
+        contacts_n = np.bincount(i_p[alive_p], minlength=len(held_n)) + np.bincount(j_p[alive_p], minlength=len(held_n))
+        loose_n = held_n & (contacts_n < _FEWEST_CONTACTS)
+        if not loose_n.any():
+            return ~held_n
+        held_n &= ~loose_n
+
+
+def modes_of_frame(
+    glass: Glass,
+    potential: PairPotential,
+    k: int,
+    *,
+    frame: int = 0,
+    as_is: bool = False,
+    remove_rattlers: bool = False,
+    force_tolerance: float = FORCE_TOLERANCE,
+) -> FrameModes:
+    """The k lowest modes of a glass, relaxed first where it is not at rest.
+
+    Args:
+        glass: the configuration.
+        potential: its pair potential.
+        k: number of modes, translations not counted.
+        frame: index that the result carries.
+        as_is: refuse a glass that is not at rest, instead of relaxing it.
+        remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
+        force_tolerance: largest force of a glass at rest [energy / length].
+
+    Raises:
+        InputError: if the glass is not at rest and ``as_is``, or has fewer than k modes.
+        ConvergenceError: if it cannot be relaxed, or the eigensolver fails.
+    """
+    rest, relaxation, found = _at_rest(glass, potential, as_is=as_is, force_tolerance=force_tolerance)
+    moved = float(np.sqrt((glass.box.minimum_image(rest.positions - glass.positions) ** 2).sum(axis=1).max()))
+    notes = [f"relaxed from max|F| = {found:.2g} ({relaxation}); a particle moved by {moved:.2g} at most"] if relaxation else []
+    if relaxation.startswith("descent"):
+        notes.append("no minimum close by: a liquid, or not the potential that made the file?")
+    rattler_n = rattlers(bonds_of(rest, potential, 1))
+    n_rattlers = int(rattler_n.sum())
+    whole, kept_n = rest, np.ones(len(rattler_n), dtype=np.bool_)
+    if n_rattlers and remove_rattlers:
+        kept_n = ~rattler_n
+        notes.append(f"{n_rattlers} rattlers removed; participation ratios count the other {kept_n.sum()} particles")
+        if not kept_n.any():
+            raise InputError("every particle is a rattler; expected a solid. Is it the potential of these particles?")
+        rest = replace(rest, positions=rest.positions[kept_n], typeid=rest.typeid[kept_n])
+        # A rattler may lean on the others within the tolerance.
+        rest = _at_rest(rest, potential, as_is=False, force_tolerance=force_tolerance)[0]
+        positions_nc = whole.positions.copy()
+        positions_nc[kept_n] = rest.positions
+        whole = whole.moved(positions_nc)
+    elif n_rattlers:
+        notes.append(f"{n_rattlers} rattlers, each with up to 3 zero modes; --remove-rattlers leaves them out")
+    hessian = Hessian(potential, order=4, force_tolerance=force_tolerance).compute(rest)
+    modes = LowestModes(k).compute(hessian)
+    vectors_mnc = np.zeros((k, len(kept_n), 3))
+    vectors_mnc[:, kept_n] = modes.vectors
+    zero = _ZERO * hessian.bonds.largest_eigenvalue()
+    negative_modes = int((modes.eigenvalues < -zero).sum())
+    zero_modes = int((np.abs(modes.eigenvalues) <= zero).sum())
+    if negative_modes:
+        notes.append(
+            f"a saddle: {negative_modes} of its {k} lowest eigenvalues are negative (kept; frequency = -sqrt(-lambda))"
+        )
+    if zero_modes:
+        notes.append(f"{zero_modes} of its {k} lowest eigenvalues are zero to rounding")
+    moduli, note = _moduli(hessian.bonds)
+    row = {
+        "frame": frame,
+        "strain": glass.strain,
+        "n_particles": glass.n_particles,
+        "relaxation": relaxation,
+        "max_force_found": found,
+        "max_displacement": moved,
+        "rattlers": n_rattlers,
+        "rattlers_removed": bool(n_rattlers and remove_rattlers),
+        "negative_modes": negative_modes,
+        "zero_modes": zero_modes,
+    }
+    return FrameModes(
+        frame=frame,
+        glass=whole,
+        relaxation=relaxation,
+        max_force_found=found,
+        max_displacement=moved,
+        rattlers=rattler_n,
+        rattlers_removed=bool(n_rattlers and remove_rattlers),
+        modes=modes,
+        vectors=vectors_mnc,
+        negative_modes=negative_modes,
+        zero_modes=zero_modes,
+        mode_rows=mode_rows(modes, hessian, glass.strain),
+        row=row | moduli,
+        notes=(*notes, *note),
+    )
+
+
+def _at_rest(glass: Glass, potential: PairPotential, *, as_is: bool, force_tolerance: float) -> tuple[Glass, str, float]:
+    """The glass at rest, how it was brought there, and the largest force that it had."""
+    mechanics = Mechanics(potential, glass.typeid)
+    found = max_norm(mechanics.energy_forces(glass.positions, glass.box)[1])
+    if not np.isfinite(found):
+        raise InputError("forces are not finite; expected no two particles at the same place.")
+    if found <= force_tolerance:
+        return glass, "", found
+    if as_is:
+        raise InputError(
+            f"max|F| = {found:.3g}; expected at most {force_tolerance:g} with --as-is (float32 positions alone leave about 1e-4). "
+            "Leave --as-is out to relax it, or raise --force-tolerance."
+        )
+    tolerance = 0.01 * force_tolerance
+    try:
+        rest, report = newton(mechanics, glass, tolerance=tolerance)
+    except ConvergenceError:
+        # No minimum close by: a liquid, say. Its inherent structure is where steepest descent leads.
+        rest, report = descent(mechanics, glass, tolerance=tolerance)
+    return rest, report.method, found
+
+
+def _moduli(bonds: Bonds) -> tuple[dict[str, Any], tuple[str, ...]]:
+    row: dict[str, Any] = {
+        "pressure": bonds.pressure,
+        "energy": bonds.energy / bonds.n_particles,
+        "stress_xy": bonds.stress_xy,
+        "residual_shear_stress": residual_shear_stress(bonds),
+    }
+    try:
+        moduli = elastic_moduli(bonds)
+    except ConvergenceError as error:
+        return row, (f"no elastic moduli: {error}",)
+    return row | asdict(moduli) | {"poisson_ratio": moduli.poisson_ratio}, ()
+
+
+# ---- a file ----
+
+
+def modes_of_file(
+    path: Path,
+    *,
+    potential: PairPotential,
+    k: int = 20,
+    frames: slice = slice(None),
+    types: tuple[str, ...] | None = None,
+    as_is: bool = False,
+    remove_rattlers: bool = False,
+    force_tolerance: float = FORCE_TOLERANCE,
+    out: Path | None = None,
+    view: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> FileModes:
+    """Lowest modes of the frames of a GSD file, written by HOOMD-blue or anybody else.
+
+    Args:
+        path: the GSD file.
+        potential: the pair potential of its particles.
+        k: modes a frame.
+        frames: which frames.
+        types: the file's names of the potential's particle types 0, 1, ...; None for the order in the file.
+        as_is: refuse frames that are not at rest, instead of relaxing them.
+        remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
+        force_tolerance: largest force of a frame at rest [energy / length].
+        out: folder for ``modes.parquet``, ``moduli.parquet``, ``modes.gsd``; None writes nothing.
+        view: mode of which to write a picture (PNG) and an interactive view (HTML), from the first frame.
+        progress: takes one line for each frame.
+
+    Raises:
+        InputError: if the file is no three-dimensional glass of this potential, or products exist already; nothing is written.
+        ConvergenceError: if no frame at all could be analysed.
+    """
+    if view is not None and not 0 <= view < k:
+        raise InputError(f"--view {view}; expected one of the modes 0 to {k - 1} that --k asks for.")
+    pictures = () if view is None else (f"mode-{view}.png", f"mode-{view}.html")
+    files = () if out is None else tuple(out / name for name in ("modes.parquet", "moduli.parquet", "modes.gsd", *pictures))
+    for file in files:
+        if file.exists():
+            raise InputError(f"{file} exists; expected a new folder (--out). Nothing is overwritten.")
+    loader = _Loader(path, potential, types)
+    chosen, notes = loader.check(frames, k)
+    for note in notes:
+        progress(note)
+    if as_is:
+        for index in chosen:
+            with _said_of(path, index):
+                _at_rest(loader.load(index)[0], potential, as_is=True, force_tolerance=force_tolerance)
+    provenance = {
+        "source": path.name,
+        "potential": potential.model_dump(mode="json"),
+        "as_is": as_is,
+        "remove_rattlers": remove_rattlers,
+        "force_tolerance": force_tolerance,
+        "versions": versions(),
+    }
+    mode_table: list[dict[str, Any]] = []
+    moduli_table: list[dict[str, Any]] = []
+    failures: dict[int, QlmError] = {}
+    picture: ModeView | None = None
+    with ExitStack() as stack:
+        vectors: _VectorFile | None = None
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            vectors = stack.enter_context(_VectorFile(stack.enter_context(replacing(out / "modes.gsd")), provenance))
+        for index in chosen:
+            glass, source = loader.load(index)
+            try:
+                result = modes_of_frame(
+                    glass, potential, k, frame=index, as_is=as_is,
+                    remove_rattlers=remove_rattlers, force_tolerance=force_tolerance,
+                )  # fmt: skip
+            except QlmError as error:
+                failures[index] = error
+                progress(f"frame {index} failed: {error}")
+                continue
+            notes += [f"frame {index}: {note}" for note in result.notes]
+            progress(f"frame {index}: {'; '.join(result.notes) or 'at rest'}")
+            mode_table += [{"frame": index, "relaxed": bool(result.relaxation)} | row for row in result.mode_rows]
+            moduli_table.append(result.row)
+            if vectors is not None:
+                vectors.append(result, source)
+            if picture is None and view is not None:
+                picture = _picture(result, potential, f"{path.name}, frame {index}")
+        if not moduli_table:
+            first, failure = next(iter(failures.items()))
+            raise type(failure)(f"{path}, frame {first}: {failure}")
+    analysis = FileModes(
+        modes=pl.DataFrame(mode_table, schema_overrides={"frame": pl.Int32, "index": pl.Int32}, infer_schema_length=None),
+        moduli=pl.DataFrame(moduli_table, schema=_FRAME_COLUMNS, orient="row"),
+        failures={index: str(error) for index, error in failures.items()},
+        notes=tuple(notes),
+        files=files,
+    )
+    if out is not None:
+        metadata = {"qlm_hoomd": json.dumps(provenance, sort_keys=True)}
+        for name, table in (("modes.parquet", analysis.modes), ("moduli.parquet", analysis.moduli)):
+            with replacing(out / name) as temporary:
+                table.write_parquet(temporary, metadata=metadata)
+        if picture is not None and view is not None:
+            picture.write_png(out / f"mode-{view}.png", view)
+            picture.write_html(out / f"mode-{view}.html", view)
+    return analysis
+
+
+@contextmanager
+def _said_of(path: Path, index: int) -> Iterator[None]:
+    """Errors of the user's input carry the file and the frame."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}, frame {index}: {error}") from None
+
+
+class _Loader:
+    """Reads frames of one file, with the file's particle types as the potential numbers them."""
+
+    def __init__(self, path: Path, potential: PairPotential, types: tuple[str, ...] | None) -> None:
+        self._path = path
+        self._n_types = potential.n_types
+        self._types = types
+
+    def check(self, frames: slice, k: int) -> tuple[list[int], list[str]]:
+        """Indices of the frames wanted, all of which can be loaded, and what the user should know of them."""
+        path = self._path
+        with _open(path) as trajectory:
+            n_frames = len(trajectory)
+        if not n_frames:
+            raise InputError(f"{path}: the file has no frames; expected at least one.")
+        chosen = list(range(*frames.indices(n_frames)))
+        if not chosen:
+            raise InputError(f"{path}: none of its {n_frames} frames (0 to {n_frames - 1}) is asked for; see --frames.")
+        notes: dict[str, None] = {}
+        n_particles = 0
+        for index in chosen:
+            glass, source = self.load(index)
+            n_particles = n_particles or glass.n_particles
+            if glass.n_particles != n_particles:
+                raise InputError(
+                    f"{path}: frame {index} has {glass.n_particles} particles, frame {chosen[0]} has {n_particles}; expected the "
+                    "same particles in all. Choose frames of one kind with --frames."
+                )
+            if k > 3 * n_particles - 3:
+                raise InputError(f"--k {k}; expected at most 3N - 3 = {3 * n_particles - 3}, the modes of N = {n_particles}.")
+            if source.particles.mass is not None and not np.allclose(source.particles.mass, 1.0):
+                notes["masses other than 1 are ignored: frequencies are those of unit mass"] = None
+            if source.bonds.N or source.constraints.N:
+                notes["bonds and constraints of the file are ignored: forces are those of the pair potential alone"] = None
+        return chosen, list(notes)
+
+    def load(self, index: int) -> tuple[Glass, gsd.hoomd.Frame]:
+        """The frame as a glass, and as the file has it."""
+        path = self._path
+        with _open(path) as trajectory:
+            try:
+                source = trajectory[index]
+            except (OSError, RuntimeError, ValueError, KeyError) as error:
+                raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
+        if source.configuration.dimensions == 2:
+            raise InputError(
+                f"{path}, frame {index}: a two-dimensional system; expected three dimensions, the only ones known."
+            )
+        glass = gsdio.read_glass(path, index).glass
+        with _said_of(path, index):
+            return replace(glass, typeid=self._typeid(glass.typeid, list(source.particles.types or []))), source
+
+    def _typeid(self, typeid_n: NDArray[np.int32], names: list[str]) -> NDArray[np.int32]:
+        wanted = names if self._types is None else list(self._types)
+        if len(set(wanted)) < len(wanted):
+            raise InputError(f"--types {','.join(wanted)}; expected each type once.")
+        known = wanted[: self._n_types]
+        out_n = np.empty_like(typeid_n)
+        for number in np.unique(typeid_n):
+            name = names[number] if number < len(names) else f"number {number}"
+            if name not in known:
+                raise InputError(
+                    f"{int((typeid_n == number).sum())} particles of type '{name}'; the potential knows {self._n_types} types, here "
+                    f"{', '.join(known) or 'none'}. Name a potential of all types, or say with --types which is which."
+                )
+            out_n[typeid_n == number] = known.index(name)
+        return out_n
+
+
+def _open(path: Path) -> gsd.hoomd.HOOMDTrajectory:
+    try:
+        return gsd.hoomd.open(str(path), "r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a GSD file.") from None
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
+        ) from None
+
+
+class _VectorFile:
+    """Writes modes into a GSD file, one frame a mode, on the particles that the source file had.
+
+    The mode stands in ``log/particles/qlm/mode`` in float64 and as the velocity, of which OVITO draws arrows.
+    """
+
+    def __init__(self, path: Path, provenance: dict[str, Any]) -> None:
+        self._trajectory = gsd.hoomd.open(str(path), "w")
+        self._note = np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._trajectory.close()
+
+    def append(self, result: FrameModes, source: gsd.hoomd.Frame) -> None:
+        """One frame for each mode of ``result``."""
+        glass = result.glass
+        wrapped_nc = glass.box.wrap(glass.positions)
+        for row, vector_nc in zip(result.mode_rows, result.vectors, strict=True):
+            frame = gsd.hoomd.Frame()
+            frame.configuration.step = len(self._trajectory)
+            frame.configuration.box = glass.box.to_gsd()
+            for name in ("N", "types", "typeid", "diameter"):
+                setattr(frame.particles, name, getattr(source.particles, name))
+            frame.particles.position = wrapped_nc
+            frame.particles.velocity = vector_nc
+            frame.log = {
+                "particles/qlm/position": wrapped_nc,
+                "particles/qlm/mode": vector_nc,
+                "particles/qlm/rattler": result.rattlers.astype(np.uint8),
+                "qlm/box": glass.box.to_gsd(),
+                "qlm/frame": np.array([float(result.frame)]),
+                **{f"qlm/{name}": np.array([float(row[name])]) for name in _MODE_SCALARS},
+            }
+            if not len(self._trajectory):
+                frame.log["qlm/provenance"] = self._note
+            self._trajectory.append(frame)
+
+
+def _picture(result: FrameModes, potential: PairPotential, title: str) -> ModeView:
+    return ModeView(
+        positions=result.glass.positions,
+        diameters=potential.diameters()[result.glass.typeid],
+        typeid=result.glass.typeid,
+        box=result.glass.box,
+        modes=result.vectors,
+        frequencies=result.modes.frequencies,
+        participation_ratios=result.modes.participation_ratios,
+        title=title,
+    )

@@ -1,0 +1,445 @@
+"""`qlm modes` on files of all kinds: our own, HOOMD-blue's, saddles, rattlers, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import gsd.hoomd
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from qlm_hoomd import gsdio
+from qlm_hoomd.box import Box
+from qlm_hoomd.cli import app
+from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.hessian import Hessian
+from qlm_hoomd.mechanics import bonds_of
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.postanalysis import (
+    frames_from_text,
+    modes_of_file,
+    modes_of_frame,
+    potential_from_spec,
+    rattlers,
+)
+from qlm_hoomd.potentials import Harmonic, InversePowerLaw, KobAndersen, LennardJones
+from qlm_hoomd.preparation import random_start
+
+FCC = np.array([(0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)])
+HARMONIC = Harmonic(sigma=((1.0, 0.6), (0.6, 0.3)))
+
+
+@pytest.fixture(scope="module")
+def glass(model: GlassModel) -> Glass:
+    engine, rng = CPUEngineSettings().build(model), np.random.default_rng(9)
+    liquid, _ = engine.run(random_start(model, 150, rng), duration=1.0, temperature=model.T0, rng=rng)
+    return engine.descend(liquid)[0]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def qlm_modes(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["modes", *map(str, arguments)])
+
+
+def ours(path: Path, model: GlassModel, *glasses: Glass) -> Path:
+    engine = CPUEngineSettings().build(model)
+    gsdio.write_glasses(path, [(glass, engine.measure(glass)) for glass in glasses], {})
+    return path
+
+
+def foreign(path: Path, *glasses: Glass, change: Callable[[gsd.hoomd.Frame], None] = lambda _: None) -> Path:
+    """A file as HOOMD-blue writes it: float32, and nothing of ours in it."""
+    with gsd.hoomd.open(str(path), "w") as trajectory:
+        for glass in glasses:
+            frame = gsd.hoomd.Frame()
+            frame.configuration.box = glass.box.to_gsd()
+            frame.particles.N = glass.n_particles
+            frame.particles.types = ["A", "B"]
+            frame.particles.typeid = glass.typeid.copy()
+            frame.particles.position = glass.box.wrap(glass.positions).astype(np.float32)
+            change(frame)
+            trajectory.append(frame)
+    return path
+
+
+def crystal(cells: int, b_particles: tuple[int, ...] = ()) -> Glass:
+    """Harmonic spheres on an FCC lattice under pressure; those named are so small that they touch nothing."""
+    edge = 0.95 * np.sqrt(2.0)
+    positions_nc = (np.array(list(product(range(cells), repeat=3)))[:, None] + FCC).reshape(-1, 3) * edge
+    typeid_n = np.zeros(len(positions_nc), dtype=np.int32)
+    typeid_n[list(b_particles)] = 1
+    return Glass(positions_nc, typeid_n, Box(cells * edge))
+
+
+# ---- what comes out ----
+
+
+def test_a_file_of_ours_is_taken_as_it_is(here: Path, model: GlassModel, glass: Glass) -> None:
+    path = ours(here / "glass.gsd", model, glass, glass.at_strain(0.0))
+    result = modes_of_file(path, potential=model.potential, k=6, as_is=True, out=here / "out")
+    expected = LowestModes(6).compute(Hessian(model.potential).compute(glass))
+    np.testing.assert_allclose(result.modes.filter(frame=1)["eigenvalue"], expected.eigenvalues, rtol=1e-9)
+    assert result.moduli["relaxation"].to_list() == ["", ""]
+    assert result.moduli["max_displacement"].to_list() == [0.0, 0.0]
+    assert result.notes == ()
+    assert pl.read_parquet(here / "out" / "modes.parquet").equals(result.modes)
+    assert pl.read_parquet(here / "out" / "moduli.parquet").equals(result.moduli)
+    provenance = json.loads(pl.read_parquet_metadata(here / "out" / "modes.parquet")["qlm_hoomd"])
+    assert provenance["potential"] == model.potential.model_dump(mode="json")
+    assert provenance["source"] == "glass.gsd"
+    assert provenance["versions"]["qlm_hoomd"]
+
+
+def test_a_foreign_file_is_relaxed_and_the_output_says_so(here: Path, model: GlassModel, glass: Glass) -> None:
+    foreign(here / "foreign.gsd", glass)
+    result = qlm_modes("foreign.gsd", "--k", 5)
+    assert result.exit_code == 0, result.output
+    assert "frame 0: relaxed from max|F| = " in result.stderr
+    assert "newton" in result.stdout
+    table = pl.read_parquet(here / "foreign-modes" / "modes.parquet")
+    assert table["relaxed"].all()
+    # The box itself is rounded to float32.
+    np.testing.assert_allclose(
+        table["eigenvalue"], LowestModes(5).compute(Hessian(model.potential).compute(glass)).eigenvalues, rtol=1e-4
+    )
+    moved = pl.read_parquet(here / "foreign-modes" / "moduli.parquet")["max_displacement"][0]
+    assert 0.0 < moved < 1e-5
+    for name in ("modes.parquet", "moduli.parquet", "modes.gsd"):
+        assert f"wrote {Path('foreign-modes') / name}" in result.stdout
+    again = qlm_modes("foreign.gsd", "--k", 5)
+    assert again.exit_code == 2
+    assert "exists; expected a new folder (--out). Nothing is overwritten." in again.stderr
+
+
+def test_mode_vectors_go_back_into_gsd_as_velocities(here: Path, model: GlassModel, glass: Glass) -> None:
+    def sizes(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.diameter = 1.0 + 0.4 * glass.typeid
+
+    foreign(here / "f.gsd", glass, glass, change=sizes)
+    modes_of_file(here / "f.gsd", potential=model.potential, k=3, out=here / "out")
+    with gsd.hoomd.open(str(here / "out" / "modes.gsd")) as trajectory:
+        assert len(trajectory) == 6
+        for number, frame in enumerate(trajectory):
+            mode_nc = frame.log["particles/qlm/mode"]
+            assert (mode_nc.dtype, mode_nc.shape) == (np.float64, (150, 3))
+            assert np.linalg.norm(mode_nc) == pytest.approx(1.0, rel=1e-12)
+            np.testing.assert_allclose(frame.particles.velocity, mode_nc, atol=1e-7)
+            assert (frame.log["qlm/frame"][0], frame.log["qlm/index"][0]) == divmod(number, 3)
+            np.testing.assert_array_equal(frame.particles.typeid, glass.typeid)
+            np.testing.assert_allclose(frame.particles.diameter, 1.0 + 0.4 * glass.typeid, rtol=1e-6)
+            here_ = gsdio.read_glass(here / "out" / "modes.gsd", number)
+            assert here_.exact
+            bonds = bonds_of(here_.glass, model.potential)
+            assert bonds.curvature(mode_nc) == pytest.approx(frame.log["qlm/eigenvalue"][0], rel=1e-9)
+        assert "potential" in json.loads(trajectory[0].log["qlm/provenance"].tobytes())
+
+
+def test_a_liquid_is_led_to_its_inherent_structure(model: GlassModel, small_liquid: Glass) -> None:
+    result = modes_of_frame(small_liquid, model.potential, 4)
+    assert "descent" in result.relaxation
+    assert result.max_force_found > 1.0
+    assert result.max_displacement > 0.05
+    assert "no minimum close by: a liquid, or not the potential that made the file?" in result.notes
+    assert (result.modes.eigenvalues > 0).all()
+    with pytest.raises(InputError, match=r"max\|F\| = .* expected at most 1e-08 with --as-is"):
+        modes_of_frame(small_liquid, model.potential, 4, as_is=True)
+
+
+def test_frames_are_chosen_by_range_and_step(here: Path, model: GlassModel, glass: Glass) -> None:
+    path = ours(here / "g.gsd", model, *[glass] * 7)
+    for text, every, expected in (
+        (":", 3, [0, 3, 6]), ("1:5", 2, [1, 3]), ("-2:", 1, [5, 6]), (":2", 1, [0, 1]), ("4", 1, [4]), ("-1", 1, [6]),
+    ):  # fmt: skip
+        table = modes_of_file(path, potential=model.potential, k=1, frames=frames_from_text(text, every)).modes
+        assert table["frame"].to_list() == expected, text
+
+
+def test_a_saddle_is_kept_and_flagged(here: Path) -> None:
+    """A stretched FCC crystal of Lennard-Jones particles: no force acts, and it would rather fall apart."""
+    edge = 1.9
+    positions_nc = (np.array(list(product(range(4), repeat=3)))[:, None] + FCC).reshape(-1, 3) * edge
+    path = foreign(here / "saddle.gsd", Glass(positions_nc - 3.8, np.zeros(256, dtype=np.int32), Box(4 * edge)))
+    result = qlm_modes(
+        path, "--potential", "lennard_jones:epsilon=[[1]],sigma=[[1]],q=3", "--k", 5, "--as-is", "--force-tolerance", 1e-4
+    )
+    assert result.exit_code == 0, result.output
+    assert "a saddle: 5 of its 5 lowest eigenvalues are negative (kept" in result.stderr
+    table = pl.read_parquet("saddle-modes/modes.parquet")
+    assert (table["eigenvalue"] < 0).all()
+    assert (table["frequency"] < 0).all()
+
+
+def test_rattlers_are_reported_with_their_zero_modes_and_can_be_removed() -> None:
+    packing, without = crystal(3, (5, 50)), crystal(3)
+    reported = modes_of_frame(packing, HARMONIC, 8)
+    assert np.flatnonzero(reported.rattlers).tolist() == [5, 50]
+    assert reported.zero_modes == 6
+    assert any("2 rattlers" in note and "--remove-rattlers" in note for note in reported.notes)
+    removed = modes_of_frame(packing, HARMONIC, 8, remove_rattlers=True)
+    assert removed.zero_modes == 0
+    assert removed.rattlers_removed
+    assert removed.vectors.shape == (8, 108, 3)
+    assert not removed.vectors[:, [5, 50]].any()
+    # The crystal with two vacancies, made by hand.
+    kept = [n for n in range(108) if n not in (5, 50)]
+    vacancies = replace(without, positions=packing.positions[kept], typeid=packing.typeid[kept])
+    expected = modes_of_frame(vacancies, HARMONIC, 8)
+    np.testing.assert_allclose(removed.modes.eigenvalues, expected.modes.eigenvalues, rtol=1e-7)
+    np.testing.assert_allclose(removed.modes.eigenvalues[:2], reported.modes.eigenvalues[6:], rtol=1e-7)
+    assert removed.row["shear_modulus"] == pytest.approx(reported.row["shear_modulus"], rel=1e-6)
+
+
+def test_a_cluster_too_loose_to_hold_itself_is_all_rattlers() -> None:
+    """Contacts with rattlers hold nobody: of five particles in a square pyramid no four contacts are left in the end."""
+    packing = crystal(3)
+    assert not rattlers(bonds_of(packing, HARMONIC, 1)).any()
+    pyramid_nc = 0.9 * np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0.5, 0.5, 0.6)], dtype=float)
+    pyramid = Glass(pyramid_nc, np.zeros(5, dtype=np.int32), Box(10.0))
+    bonds = bonds_of(pyramid, HARMONIC, 1)
+    contacts_n = np.bincount(np.concatenate([bonds.i_p, bonds.j_p]))
+    assert contacts_n.tolist() == [3, 3, 3, 3, 4]
+    assert rattlers(bonds).all()
+    lonely = replace(packing, typeid=np.ones(108, dtype=np.int32))
+    assert rattlers(bonds_of(lonely, HARMONIC, 1)).all()
+    with pytest.raises(InputError, match="every particle is a rattler"):
+        modes_of_frame(lonely, HARMONIC, 3, remove_rattlers=True)
+
+
+def test_frames_that_fail_are_named_and_the_rest_is_kept(here: Path, glass: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qlm_hoomd import postanalysis
+
+    path = foreign(here / "g.gsd", glass, glass)
+    real, calls = postanalysis.modes_of_frame, []
+
+    def second_fails(*arguments: Any, **named: Any) -> Any:
+        calls.append(named["frame"])
+        if named["frame"] == 1:
+            raise ConvergenceError("no way down")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(postanalysis, "modes_of_frame", second_fails)
+    result = qlm_modes(path, "--k", 2, "--out", "some")
+    assert result.exit_code == 1
+    assert "frame 1 failed: no way down" in result.stderr
+    assert "1 frames failed, the others are kept: 1" in result.stderr
+    assert pl.read_parquet("some/modes.parquet")["frame"].unique().to_list() == [0]
+    result = qlm_modes(path, "--k", 2, "--out", "none", "--frames", 1)
+    assert result.exit_code == 1
+    assert list(Path("none").iterdir()) == []
+
+
+@pytest.mark.hoomd
+@pytest.mark.usefixtures("here")
+def test_a_trajectory_of_hoomd_goes_through() -> None:
+    """Kob-Andersen particles at finite temperature, as a user's own script writes them, type B first."""
+    import hoomd
+
+    simulation = hoomd.Simulation(hoomd.device.CPU(), seed=3)
+    grid_nc = np.array(list(product(range(6), repeat=3)), dtype=float)
+    snapshot = hoomd.Snapshot()
+    length = (216 / 1.2) ** (1 / 3)
+    snapshot.configuration.box = [length, length, length, 0.1, 0, 0]
+    snapshot.particles.N = 216
+    snapshot.particles.types = ["B", "A"]
+    snapshot.particles.position[:] = Box(length, 0.1).wrap(grid_nc * length / 6)
+    snapshot.particles.typeid[:] = np.random.default_rng(0).permutation(np.repeat([0, 1], [43, 173]))
+    simulation.create_state_from_snapshot(snapshot)
+    force = hoomd.md.pair.LJ(hoomd.md.nlist.Cell(buffer=0.3), mode="shift")
+    for pair, epsilon, sigma in ((("A", "A"), 1.0, 1.0), (("A", "B"), 1.5, 0.8), (("B", "B"), 0.5, 0.88)):
+        force.params[pair] = {"epsilon": epsilon, "sigma": sigma}
+        force.r_cut[pair] = 2.5 * sigma
+    langevin = hoomd.md.methods.Langevin(hoomd.filter.All(), kT=0.8)
+    simulation.operations.integrator = hoomd.md.Integrator(dt=0.003, methods=[langevin], forces=[force])
+    simulation.operations.writers.append(hoomd.write.GSD(trigger=hoomd.trigger.Periodic(200), filename="ka.gsd", mode="xb"))
+    simulation.run(601)
+    simulation.operations.writers[0].flush()
+    result = qlm_modes("ka.gsd", "--potential", "kob_andersen:q=2", "--types", "A,B", "-k", 6, "--frames", "1:", "--every", 2)
+    assert result.exit_code == 0, result.output
+    moduli = pl.read_parquet("ka-modes/moduli.parquet")
+    assert moduli["frame"].to_list() == [1]
+    assert "descent" in moduli["relaxation"][0]
+    # The smoothing lifts the wells of Kob and Andersen's glass, -6.9 a particle, by some 0.8.
+    assert moduli["energy"][0] == pytest.approx(-6.1, abs=0.2)
+    modes = pl.read_parquet("ka-modes/modes.parquet")
+    assert len(modes) == 6
+    assert modes["eigenvalue"].min() > 0  # type: ignore[operator]
+    with gsd.hoomd.open("ka-modes/modes.gsd") as trajectory:
+        assert trajectory[0].particles.types == ["B", "A"]
+        assert np.bincount(trajectory[0].particles.typeid).tolist() == [43, 173]
+    # Types the wrong way round are another system.
+    assert qlm_modes("ka.gsd", "--potential", "kob_andersen:q=2", "-k", 2, "--frames", 1, "--out", "wrong").exit_code == 0
+    assert pl.read_parquet("wrong/moduli.parquet")["energy"][0] > -5.0
+
+
+# ---- naming a potential ----
+
+
+def test_potentials_from_the_command_line(here: Path) -> None:
+    assert potential_from_spec("inverse_power_law") == GlassModel().potential
+    assert potential_from_spec("inverse_power_law:n=12,q=2") == InversePowerLaw(
+        n=12, q=2, x_c=1.48, lengths=((1.0, 1.18), (1.18, 1.4))
+    )
+    assert potential_from_spec("kob_andersen:q=2") == KobAndersen(q=2)
+    assert potential_from_spec("harmonic: sigma=[[1, 1.2], [1.2, 1.4]], epsilon=1e-1") == Harmonic(
+        epsilon=0.1, sigma=((1.0, 1.2), (1.2, 1.4))
+    )
+    (here / "lj.yaml").write_text("kind: lennard_jones\nepsilon: [[1]]\nsigma: [[1]]\nq: 1\nn: 9\nm: 3\n")
+    assert potential_from_spec("lj.yaml") == LennardJones(epsilon=((1.0,),), sigma=((1.0,),), q=1, n=9, m=3)
+    (here / "p.yaml").write_text(
+        "name: p\nseed: 1\nensemble: {n_particles: [200], preparations: [rapid], realisations: 1}\n"
+        "stages: [{kind: prepare}]\nmodel: {potential: {kind: kob_andersen, q: 3}}\n"
+    )
+    assert potential_from_spec("p.yaml") == KobAndersen(q=3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("lj", "unknown potential 'lj'; installed: harmonic"),
+        ("kob_andersen", "potential kob_andersen: q is missing; expected highest derivative that vanishes"),
+        ("harmonic:sigma=[[1]],k=2", "potential harmonic: unknown key 'k'; expected one of: epsilon, sigma"),
+        ("harmonic:sigma=[[1,2],[3,4]]", "potential harmonic: sigma: expected a symmetric matrix"),
+        ("harmonic:sigma=one", "potential harmonic: sigma: Input should be a valid tuple"),
+        ("harmonic:sigma", "'sigma'; expected name:key=value,key=value with YAML values"),
+        ("harmonic:sigma=[[1]", "expected name:key=value,key=value with YAML values"),
+        ("lennard_jones:epsilon=[[1]],sigma=[[1]],q=2,n=6", "n = 6, m = 6; expected a repulsion steeper"),
+        ("nowhere.yaml", "nowhere.yaml: cannot be read (No such file or directory)"),
+        ("list.yaml", "list.yaml: no potential; expected a mapping with the key 'kind'"),
+        ("broken.yaml", "broken.yaml: no YAML"),
+        ("binary.yaml", "binary.yaml: no YAML"),
+        ("", "unknown potential ''"),
+    ],
+)
+def test_a_wrong_potential_is_one_message(here: Path, spec: str, says: str) -> None:
+    (here / "list.yaml").write_text("[1, 2]\n")
+    (here / "broken.yaml").write_text("{a: [\n")
+    (here / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError) as caught:
+        potential_from_spec(spec)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# ---- wrong files ----
+
+
+def _two_dimensional(frame: gsd.hoomd.Frame) -> None:
+    frame.configuration.dimensions = 2
+
+
+def _not_a_number(frame: gsd.hoomd.Frame) -> None:
+    frame.particles.position[7, 1] = np.nan
+
+
+def _third_type(frame: gsd.hoomd.Frame) -> None:
+    frame.particles.types = ["A", "B", "dust"]
+    frame.particles.typeid[:4] = 2
+
+
+def _brick(frame: gsd.hoomd.Frame) -> None:
+    frame.configuration.box[2] *= 2
+
+
+def _tilted(frame: gsd.hoomd.Frame) -> None:
+    frame.configuration.box[5] = 0.2
+
+
+def _tiny(frame: gsd.hoomd.Frame) -> None:
+    frame.configuration.box[:3] = 3.0
+
+
+def _on_top_of_each_other(frame: gsd.hoomd.Frame) -> None:
+    frame.particles.position[0] = frame.particles.position[1]
+
+
+@pytest.fixture(scope="module")
+def wrong_files(tmp_path_factory: pytest.TempPathFactory, glass: Glass, small_liquid: Glass) -> Path:
+    folder = tmp_path_factory.mktemp("wrong")
+    for change in (_two_dimensional, _not_a_number, _third_type, _brick, _tilted, _tiny, _on_top_of_each_other):
+        foreign(folder / f"{change.__name__[1:]}.gsd", glass, change=change)
+    foreign(folder / "good.gsd", glass)
+    foreign(folder / "mixed.gsd", glass, glass, small_liquid)
+    foreign(folder / "none.gsd")
+    (folder / "zero.gsd").write_bytes(b"")
+    (folder / "text.gsd").write_text("ITEM: TIMESTEP\n0\n" * 100)
+    content = foreign(folder / "truncated.gsd", glass).read_bytes()
+    (folder / "truncated.gsd").write_bytes(content[: len(content) // 2])
+    (folder / "folder.gsd").mkdir()
+    with gsd.hoomd.open(str(folder / "void.gsd"), "w") as trajectory:
+        void = gsd.hoomd.Frame()
+        void.configuration.step = 1
+        trajectory.append(void)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.gsd"], "nowhere.gsd: no such file; expected a GSD file."),
+        (["zero.gsd"], "zero.gsd: not a readable GSD file"),
+        (["text.gsd"], "text.gsd: not a readable GSD file"),
+        (["folder.gsd"], "folder.gsd: not a readable GSD file"),
+        (["truncated.gsd"], "truncated.gsd"),
+        (["none.gsd"], "none.gsd: the file has no frames; expected at least one."),
+        (["void.gsd"], "void.gsd, frame 0: no particles or no box"),
+        (["two_dimensional.gsd"], "two_dimensional.gsd, frame 0: a two-dimensional system; expected three dimensions"),
+        (["not_a_number.gsd"], "not_a_number.gsd, frame 0: 1 of 150 positions are not finite"),
+        (["third_type.gsd"], "third_type.gsd, frame 0: 4 particles of type 'dust'; the potential knows 2 types, here A, B."),
+        (["good.gsd", "--potential", "lennard_jones:epsilon=[[1]],sigma=[[1]],q=2"], "75 particles of type 'B'; the potential knows"),
+        (["good.gsd", "--types", "B,A,A"], "--types B,A,A; expected each type once."),
+        (["good.gsd", "--types", "A"], "75 particles of type 'B'; the potential knows 2 types, here A."),
+        (["brick.gsd"], "expected a three-dimensional cube under xy shear"),
+        (["tilted.gsd"], "expected a three-dimensional cube under xy shear"),
+        (["tiny.gsd"], "tiny.gsd, frame 0: opposite faces of the box are 3 apart; expected at least twice the cut-off"),
+        (["on_top_of_each_other.gsd"], "forces are not finite; expected no two particles at the same place"),
+        (["mixed.gsd"], "mixed.gsd: frame 2 has 100 particles, frame 0 has 150; expected the same particles in all."),
+        (["good.gsd", "--k", "448"], "--k 448; expected at most 3N - 3 = 447, the modes of N = 150."),
+        (["good.gsd", "--frames", "5"], "none of its 1 frames (0 to 0) is asked for; see --frames."),
+        (["good.gsd", "--frames", "5:2"], "none of its 1 frames"),
+        (["good.gsd", "--frames", "one"], "--frames one; expected a:b"),
+        (["good.gsd", "--as-is"], "good.gsd, frame 0: max|F| = "),
+        (["good.gsd", "--view", "20"], "--view 20; expected one of the modes 0 to 19 that --k asks for."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_wrong_input_is_one_message_and_writes_nothing(
+    wrong_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(wrong_files)
+    result = qlm_modes(*arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    messages = [line for line in result.stderr.splitlines() if line.startswith("qlm: ")]
+    assert len(messages) == 1
+    assert says in messages[0]
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_the_file_has_beside_a_pair_potential_is_said_to_be_ignored(here: Path, glass: Glass) -> None:
+    def molecules(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.mass = 1.0 + glass.typeid
+        frame.bonds.N = 1
+        frame.bonds.types = ["bond"]
+        frame.bonds.typeid = [0]
+        frame.bonds.group = [[0, 1]]
+
+    foreign(here / "molecules.gsd", glass, change=molecules)
+    result = qlm_modes("molecules.gsd", "--k", 1)
+    assert result.exit_code == 0
+    assert "masses other than 1 are ignored" in result.stderr
+    assert "bonds and constraints of the file are ignored" in result.stderr
