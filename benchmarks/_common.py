@@ -76,19 +76,27 @@ class Timing:
     median: float
 
 
-def arguments(description: str, sizes: Sequence[int]) -> argparse.Namespace:
-    """The command line of a benchmark: ``sizes``, ``turns``, ``cache``."""
+def command_line(description: str, sizes: Sequence[int], turns: int = 30) -> argparse.ArgumentParser:
+    """The command line of a benchmark: ``sizes``, ``turns``, ``cache``; for those that have more options."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "sizes", nargs="*", type=int, default=list(sizes), metavar="N", help=f"numbers of particles (default: {sizes})"
     )
-    parser.add_argument("--turns", type=int, default=30, help="how often each contestant gets its turn (default: %(default)s)")
+    parser.add_argument(
+        "--turns", type=int, default=turns, help="how often each contestant gets its turn (default: %(default)s)"
+    )
     parser.add_argument(
         "--cache",
         type=Path,
         default=Path(tempfile.gettempdir()) / "qlm_hoomd_benchmarks",
         help="folder that keeps the prepared glasses (default: in the folder for temporary files)",
     )
+    return parser
+
+
+def arguments(description: str, sizes: Sequence[int]) -> argparse.Namespace:
+    """What :func:`command_line` finds."""
+    parser = command_line(description, sizes)
     options = parser.parse_args()
     if options.turns < 1:
         parser.error(f"--turns {options.turns}; expected at least 1.")

@@ -46,6 +46,10 @@ class ConvergenceError(QlmError):
         super().__init__(message)
 
 
+class BasinLost(ConvergenceError):  # noqa: N818
+    """The basin in which a relaxation started holds no minimum any more, or none within its reach: an instability was passed."""
+
+
 class BlowUpError(QlmError):
     """A state left the region where its numbers mean anything: an integration step was too long."""
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd import kernels
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.mechanics import Bonds, bonds_of
+from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import max_norm, without_drift
 
 if TYPE_CHECKING:
@@ -76,18 +76,14 @@ def solve(
     Args:
         bonds: pairs of a glass at a minimum.
         right_nc: ((N, 3) ndarray) right-hand side; its mean is taken out.
-        tolerance: relative residual.
+        tolerance: longest residual of a particle, relative to the longest vector of ``right_nc``.
         max_products: Hessian products before giving up.
 
     Raises:
         ConvergenceError: on negative curvature (no minimum) or without convergence.
     """
-    inverse_ncc = np.empty((bonds.n_particles, 3, 3))
-    phi1_p, phi2_p = bonds.phi_kp[1], bonds.phi_kp[2]
-    kernels.inverse_diagonal_blocks(bonds.n_particles, bonds.i_p, bonds.j_p, bonds.r_pc, phi1_p, phi2_p, inverse_ncc)
-    solution_nc, n_products, negative = kernels.conjugate_gradient(
-        bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, phi1_p, phi2_p, inverse_ncc, without_drift(right_nc), tolerance, max_products
-    )  # fmt: skip
+    right_nc = without_drift(right_nc)
+    solution_nc, n_products, negative = LinearSystem(bonds).solve(right_nc, tolerance * max_norm(right_nc), max_products)
     if negative or n_products >= max_products:
         reason = "negative curvature, the state is a saddle" if negative else f"no convergence in {n_products} products"
         raise ConvergenceError(f"H . x = b not solved: {reason}.")

@@ -25,6 +25,8 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 # Unsigned indices in the loops over pairs: a signed one is asked each time whether it counts from the end.
 _index: Any = np.uint64
 _STRETCH = 64
+# When conjugate gradients look at their true residual, and how often.
+_NEAR, _ITERATIONS_PER_LOOK = 10.0, 3
 
 
 def _njit(function: Any) -> Any:
@@ -68,6 +70,35 @@ def largest_norm(vectors_nc: Floats) -> float:
             if np.isnan(square):
                 return square
     return np.sqrt(largest)
+
+
+@_njit
+def inner_product(a_nc: Floats, b_nc: Floats) -> float:
+    """Sum of a . b over the particles; unlike a BLAS it never wakes other threads."""
+    a, b = a_nc.reshape(-1), b_nc.reshape(-1)
+    total = 0.0
+    for d in range(len(a)):
+        total += a[d] * b[d]
+    return total
+
+
+@_njit
+def virial(r_pc: Floats, d1_p: Floats, out_cc: Floats) -> None:
+    """Sum over the pairs of 2 phi' r r."""
+    v00 = v01 = v02 = v11 = v12 = v22 = 0.0
+    for p in range(len(d1_p)):
+        scale = 2.0 * d1_p[p]
+        r0, r1, r2 = r_pc[p, 0], r_pc[p, 1], r_pc[p, 2]
+        v00 += scale * r0 * r0
+        v01 += scale * r0 * r1
+        v02 += scale * r0 * r2
+        v11 += scale * r1 * r1
+        v12 += scale * r1 * r2
+        v22 += scale * r2 * r2
+    out_cc[0, 0], out_cc[1, 1], out_cc[2, 2] = v00, v11, v22
+    out_cc[0, 1] = out_cc[1, 0] = v01
+    out_cc[0, 2] = out_cc[2, 0] = v02
+    out_cc[1, 2] = out_cc[2, 1] = v12
 
 
 @_njit
@@ -314,15 +345,6 @@ def hessian_blocks(rows_n: Ints, source_b: Ints, r_pc: Floats, d1_p: Floats, d2_
 
 
 @_njit
-def add_pair_vectors(i_p: Ints, j_p: Ints, vector_pc: Floats, out_nc: Floats) -> None:
-    """Add each pair's vector to its second particle and subtract it from its first."""
-    for p in range(len(i_p)):
-        for c in range(3):
-            out_nc[j_p[p], c] += vector_pc[p, c]
-            out_nc[i_p[p], c] -= vector_pc[p, c]
-
-
-@_njit
 def inverse_diagonal_blocks(
     n_particles: int, i_p: Ints, j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, out_ncc: Floats
 ) -> None:
@@ -359,69 +381,244 @@ def inverse_diagonal_blocks(
 
 
 @_njit
-def _precondition(inverse_ncc: Floats, vector_nc: Floats, out_nc: Floats) -> None:
-    for n in range(len(vector_nc)):
-        v0, v1, v2 = vector_nc[n, 0], vector_nc[n, 1], vector_nc[n, 2]
-        for c in range(3):
-            out_nc[n, c] = inverse_ncc[n, c, 0] * v0 + inverse_ncc[n, c, 1] * v1 + inverse_ncc[n, c, 2] * v2
+def upper_triangle(
+    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats
+) -> tuple[NDArray[np.int64], Ints, Floats]:
+    """The half list as the upper triangle of the Hessian, its rows in the order of the runs.
+
+    Returns first_s, the column t_p > s of each block of row s, and bond_pk = (r, 4 phi'', 2 phi') of each block.
+    """
+    n_particles = len(owner_r)
+    place_n = np.empty(n_particles, np.int32)
+    for s in range(n_particles):
+        place_n[owner_r[s]] = s
+    first_s = np.zeros(n_particles + 1, np.int64)
+    for s in range(n_particles):
+        for p in range(_index(first_r[s]), _index(first_r[s + 1])):
+            first_s[_index(min(s, place_n[j_p[p]]) + 1)] += 1
+    for s in range(n_particles):
+        first_s[s + 1] += first_s[s]
+    filled_s = first_s[:n_particles].copy()
+    t_p = np.empty(len(j_p), np.int32)
+    bond_pk = np.empty((len(j_p), 5))
+    for s in range(n_particles):
+        for p in range(_index(first_r[s]), _index(first_r[s + 1])):
+            t = place_n[_index(j_p[p])]
+            row = _index(min(s, t))
+            slot = _index(filled_s[row])
+            filled_s[row] += 1
+            t_p[slot] = max(s, t)
+            bond_pk[slot, 0] = r_pc[p, 0]
+            bond_pk[slot, 1] = r_pc[p, 1]
+            bond_pk[slot, 2] = r_pc[p, 2]
+            bond_pk[slot, 3] = 4.0 * d2_p[p]
+            bond_pk[slot, 4] = 2.0 * d1_p[p]
+    return first_s, t_p, bond_pk
 
 
 @_njit
-def conjugate_gradient(
-    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, inverse_ncc: Floats,
-    force_nc: Floats, tolerance: float, max_iterations: int,
-) -> tuple[Floats, int, bool]:  # fmt: skip
-    """Solve H . step = force by block-Jacobi preconditioned conjugate gradients, to a residual of tolerance * |force|.
+def diagonal_of_triangle(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats
+) -> bool:  # fmt: skip
+    """The diagonal blocks of the Hessian and their inverses, each as (xx, xy, xz, yy, yz, zz).
 
-    Returns the step, the number of Hessian products, and whether a direction of negative curvature was met; the step is
-    then the one reached before, or zero.
+    A rattler, whose block is empty, gets the identity. Returns whether another block is not positive definite, which the
+    Hessian then is not either.
     """
-    step_nc = np.zeros_like(force_nc)
-    residual_nc = force_nc.copy()
-    z_nc = np.empty_like(force_nc)
-    product_nc = np.empty_like(force_nc)
-    _precondition(inverse_ncc, residual_nc, z_nc)
-    direction_nc = z_nc.copy()
-    n_particles = len(force_nc)
+    n_particles = len(first_s) - 1
+    diagonal_sk[:] = 0.0
+    for s in range(n_particles):
+        for p in range(_index(first_s[s]), _index(first_s[s + 1])):
+            t = _index(t_p[p])
+            r0, r1, r2, along, across = bond_pk[p, 0], bond_pk[p, 1], bond_pk[p, 2], bond_pk[p, 3], bond_pk[p, 4]
+            a0, a1, a2 = along * r0, along * r1, along * r2
+            k00, k01, k02 = a0 * r0 + across, a0 * r1, a0 * r2
+            k11, k12, k22 = a1 * r1 + across, a1 * r2, a2 * r2 + across
+            for k, value in enumerate((k00, k01, k02, k11, k12, k22)):
+                diagonal_sk[s, k] += value
+                diagonal_sk[t, k] += value
+    negative = False
+    for s in range(n_particles):
+        a, b, c = diagonal_sk[s, 0], diagonal_sk[s, 1], diagonal_sk[s, 2]
+        d, e, f = diagonal_sk[s, 3], diagonal_sk[s, 4], diagonal_sk[s, 5]
+        m00, m01, m02 = d * f - e * e, c * e - b * f, b * e - c * d
+        determinant = a * m00 + b * m01 + c * m02
+        minor = a * d - b * b
+        if a > 0.0 and minor > 0.0 and determinant > 0.0:
+            inverse = 1.0 / determinant
+            inverse_sk[s, 0] = m00 * inverse
+            inverse_sk[s, 1] = m01 * inverse
+            inverse_sk[s, 2] = m02 * inverse
+            inverse_sk[s, 3] = (a * f - c * c) * inverse
+            inverse_sk[s, 4] = (b * c - a * e) * inverse
+            inverse_sk[s, 5] = minor * inverse
+        else:
+            # Barely touched is as good as not touched.
+            negative |= not abs(a) + abs(d) + abs(f) < 1e-3
+            for k in range(6):
+                diagonal_sk[s, k] = inverse_sk[s, k] = 1.0 if k in (0, 3, 5) else 0.0
+    return negative
+
+
+@_njit
+def _backward_sweep(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, residual_sc: Floats,
+    beta: float, direction_sc: Floats, move_sc: Floats, rest_sc: Floats,
+) -> None:  # fmt: skip
+    """direction <- D residual + beta direction; move = (D + L^T)^-1 direction; rest = direction - D move."""
+    n_particles = len(first_s) - 1
+    for step in range(n_particles):
+        s = _index(n_particles - 1 - step)
+        r0, r1, r2 = residual_sc[s, 0], residual_sc[s, 1], residual_sc[s, 2]
+        d01, d02, d12 = diagonal_sk[s, 1], diagonal_sk[s, 2], diagonal_sk[s, 4]
+        p0 = diagonal_sk[s, 0] * r0 + d01 * r1 + d02 * r2 + beta * direction_sc[s, 0]
+        p1 = d01 * r0 + diagonal_sk[s, 3] * r1 + d12 * r2 + beta * direction_sc[s, 1]
+        p2 = d02 * r0 + d12 * r1 + diagonal_sk[s, 5] * r2 + beta * direction_sc[s, 2]
+        direction_sc[s, 0] = p0
+        direction_sc[s, 1] = p1
+        direction_sc[s, 2] = p2
+        # Two sums for each component: a single one would wait for itself at every pair.
+        x0 = x1 = x2 = y0 = y1 = y2 = 0.0
+        for p in range(_index(first_s[s]), _index(first_s[s + _index(1)])):
+            t = _index(t_p[p])
+            z0, z1, z2 = move_sc[t, 0], move_sc[t, 1], move_sc[t, 2]
+            b0, b1, b2, across = bond_pk[p, 0], bond_pk[p, 1], bond_pk[p, 2], bond_pk[p, 4]
+            along = bond_pk[p, 3] * (b0 * z0 + b1 * z1 + b2 * z2)
+            x0 += along * b0
+            x1 += along * b1
+            x2 += along * b2
+            y0 += across * z0
+            y1 += across * z1
+            y2 += across * z2
+        x0 += y0
+        x1 += y1
+        x2 += y2
+        rest_sc[s, 0] = -x0
+        rest_sc[s, 1] = -x1
+        rest_sc[s, 2] = -x2
+        y0, y1, y2 = p0 + x0, p1 + x1, p2 + x2
+        i01, i02, i12 = inverse_sk[s, 1], inverse_sk[s, 2], inverse_sk[s, 4]
+        move_sc[s, 0] = inverse_sk[s, 0] * y0 + i01 * y1 + i02 * y2
+        move_sc[s, 1] = i01 * y0 + inverse_sk[s, 3] * y1 + i12 * y2
+        move_sc[s, 2] = i02 * y0 + i12 * y1 + inverse_sk[s, 5] * y2
+
+
+@_njit
+def _forward_sweep(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, inverse_sk: Floats, rest_sc: Floats, out_sc: Floats
+) -> None:
+    """out = (D + L)^-1 rest; ``rest`` is used up."""
+    for s in range(_index(len(first_s) - 1)):
+        y0, y1, y2 = rest_sc[s, 0], rest_sc[s, 1], rest_sc[s, 2]
+        i01, i02, i12 = inverse_sk[s, 1], inverse_sk[s, 2], inverse_sk[s, 4]
+        z0 = inverse_sk[s, 0] * y0 + i01 * y1 + i02 * y2
+        z1 = i01 * y0 + inverse_sk[s, 3] * y1 + i12 * y2
+        z2 = i02 * y0 + i12 * y1 + inverse_sk[s, 5] * y2
+        out_sc[s, 0] = z0
+        out_sc[s, 1] = z1
+        out_sc[s, 2] = z2
+        for p in range(_index(first_s[s]), _index(first_s[s + _index(1)])):
+            t = _index(t_p[p])
+            b0, b1, b2, across = bond_pk[p, 0], bond_pk[p, 1], bond_pk[p, 2], bond_pk[p, 4]
+            along = bond_pk[p, 3] * (b0 * z0 + b1 * z1 + b2 * z2)
+            rest_sc[t, 0] += along * b0 + across * z0
+            rest_sc[t, 1] += along * b1 + across * z1
+            rest_sc[t, 2] += along * b2 + across * z2
+
+
+@_njit
+def _largest_of_lower(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, vector_sc: Floats, out_sc: Floats
+) -> float:
+    """Largest length of a particle's vector in out = (D + L) vector."""
+    out_sc[:] = 0.0
+    square = 0.0
+    for s in range(_index(len(first_s) - 1)):
+        z0, z1, z2 = vector_sc[s, 0], vector_sc[s, 1], vector_sc[s, 2]
+        d01, d02, d12 = diagonal_sk[s, 1], diagonal_sk[s, 2], diagonal_sk[s, 4]
+        x0 = out_sc[s, 0] + diagonal_sk[s, 0] * z0 + d01 * z1 + d02 * z2
+        x1 = out_sc[s, 1] + d01 * z0 + diagonal_sk[s, 3] * z1 + d12 * z2
+        x2 = out_sc[s, 2] + d02 * z0 + d12 * z1 + diagonal_sk[s, 5] * z2
+        square = max(square, x0 * x0 + x1 * x1 + x2 * x2)
+        for p in range(_index(first_s[s]), _index(first_s[s + _index(1)])):
+            t = _index(t_p[p])
+            b0, b1, b2, across = bond_pk[p, 0], bond_pk[p, 1], bond_pk[p, 2], bond_pk[p, 4]
+            along = bond_pk[p, 3] * (b0 * z0 + b1 * z1 + b2 * z2)
+            out_sc[t, 0] -= along * b0 + across * z0
+            out_sc[t, 1] -= along * b1 + across * z1
+            out_sc[t, 2] -= along * b2 + across * z2
+    return np.sqrt(square)
+
+
+@_njit
+def gauss_seidel_gradient(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, right_sc: Floats,
+    target: float, max_iterations: int,
+) -> tuple[Floats, int, bool]:  # fmt: skip
+    """Solve H . x = right until no particle's residual is longer than ``target``.
+
+    Conjugate gradients preconditioned by symmetric block Gauss-Seidel, M = (D + L) D^-1 (D + L)^T for H = D + L + L^T, in the
+    form of Eisenstat, SIAM J. Sci. Stat. Comput. 2, 1 (1981): iterating on (D + L)^-1 H (D + L)^-T costs the two sweeps and no
+    product. Returns x, the number of iterations, and whether a direction of negative curvature was met; x is then the
+    solution reached before, or zero.
+    """
+    solution_sc = np.zeros_like(right_sc)
+    direction_sc = np.zeros_like(right_sc)
+    move_sc = np.empty_like(right_sc)
+    residual_sc = np.empty_like(right_sc)
+    product_sc = np.empty_like(right_sc)
+    # Flat views: the loops below run over memory without a thought for particles.
+    solution, direction, move = solution_sc.reshape(-1), direction_sc.reshape(-1), move_sc.reshape(-1)
+    residual, product = residual_sc.reshape(-1), product_sc.reshape(-1)
+    rest_sc = right_sc.copy()
+    _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, residual_sc)
+    n_particles = len(right_sc)
+    largest = largest_norm(right_sc)
     rz = 0.0
-    target = 0.0
-    for n in range(n_particles):
-        for c in range(3):
-            rz += residual_nc[n, c] * z_nc[n, c]
-            target += residual_nc[n, c] ** 2
-    if target == 0.0:
-        return step_nc, 0, False
-    target *= tolerance**2
+    for s in range(n_particles):
+        rz += _square_by(diagonal_sk, residual_sc, s)
+    # The iteration measures the residual in the norm of M^-1. Once that says that the end is near, what is left for one
+    # particle is looked up now and then, at a third of the price of an iteration.
+    scale = largest / np.sqrt(rz) if rz > 0.0 else 0.0
+    next_look = 0
+    beta = 0.0
     for iteration in range(max_iterations):
-        hessian_product(owner_r, first_r, j_p, r_pc, d1_p, d2_p, direction_nc, product_nc)
+        if iteration >= next_look and not scale * np.sqrt(rz) > _NEAR * target:
+            largest = _largest_of_lower(first_s, t_p, bond_pk, diagonal_sk, residual_sc, rest_sc)
+            if not largest > target:
+                return solution_sc, iteration, False
+            scale = largest / np.sqrt(rz)
+            next_look = iteration + (_ITERATIONS_PER_LOOK if largest > 2.0 * target else 1)
+        _backward_sweep(
+            first_s, t_p, bond_pk, diagonal_sk, inverse_sk, residual_sc, beta, direction_sc, move_sc, rest_sc
+        )  # fmt: skip
+        _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, product_sc)
         curvature = 0.0
         size = 0.0
-        for n in range(n_particles):
-            for c in range(3):
-                curvature += direction_nc[n, c] * product_nc[n, c]
-                size += direction_nc[n, c] ** 2
+        for d in range(len(direction)):
+            product[d] += move[d]
+            curvature += direction[d] * product[d]
+            size += move[d] * move[d]
         if not curvature > 1e-12 * size:
-            return step_nc, iteration + 1, True
+            return solution_sc, iteration + 1, True
         alpha = rz / curvature
-        square = 0.0
-        for n in range(n_particles):
-            for c in range(3):
-                step_nc[n, c] += alpha * direction_nc[n, c]
-                residual_nc[n, c] -= alpha * product_nc[n, c]
-                square += residual_nc[n, c] ** 2
-        if square <= target:
-            return step_nc, iteration + 1, False
-        _precondition(inverse_ncc, residual_nc, z_nc)
+        for d in range(len(direction)):
+            solution[d] += alpha * move[d]
+            residual[d] -= alpha * product[d]
         new = 0.0
-        for n in range(n_particles):
-            for c in range(3):
-                new += residual_nc[n, c] * z_nc[n, c]
+        for s in range(n_particles):
+            new += _square_by(diagonal_sk, residual_sc, s)
         beta = new / rz
         rz = new
-        for n in range(n_particles):
-            for c in range(3):
-                direction_nc[n, c] = z_nc[n, c] + beta * direction_nc[n, c]
-    return step_nc, max_iterations, False
+    return solution_sc, max_iterations, False
+
+
+@_njit
+def _square_by(matrix_sk: Floats, vector_sc: Floats, s: int) -> float:
+    """Vector . matrix . vector of one particle."""
+    v0, v1, v2 = vector_sc[s, 0], vector_sc[s, 1], vector_sc[s, 2]
+    diagonal = matrix_sk[s, 0] * v0 * v0 + matrix_sk[s, 3] * v1 * v1 + matrix_sk[s, 5] * v2 * v2
+    return diagonal + 2.0 * (v0 * (matrix_sk[s, 1] * v1 + matrix_sk[s, 2] * v2) + matrix_sk[s, 4] * v1 * v2)
 
 
 @_njit
@@ -474,3 +671,160 @@ def fire_mix(velocities_nc: Floats, force_nc: Floats, alpha: float) -> None:
     for n in range(len(velocities_nc)):
         for c in range(3):
             velocities_nc[n, c] = (1.0 - alpha) * velocities_nc[n, c] + scale * force_nc[n, c]
+
+
+@_njit
+def shifted_diagonal_of_triangle(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, shift: float, diagonal_sk: Floats, inverse_sk: Floats
+) -> bool:  # fmt: skip
+    """The diagonal blocks of H + shift and their inverses, each as (xx, xy, xz, yy, yz, zz); False where one is not positive."""
+    n_particles = len(first_s) - 1
+    for s in range(n_particles):
+        for k in range(6):
+            diagonal_sk[s, k] = shift if k in (0, 3, 5) else 0.0
+    for s in range(n_particles):
+        for p in range(_index(first_s[s]), _index(first_s[s + 1])):
+            t = _index(t_p[p])
+            r0, r1, r2, along, across = bond_pk[p, 0], bond_pk[p, 1], bond_pk[p, 2], bond_pk[p, 3], bond_pk[p, 4]
+            a0, a1, a2 = along * r0, along * r1, along * r2
+            for k, value in enumerate((a0 * r0 + across, a0 * r1, a0 * r2, a1 * r1 + across, a1 * r2, a2 * r2 + across)):
+                diagonal_sk[s, k] += value
+                diagonal_sk[t, k] += value
+    for s in range(n_particles):
+        a, b, c = diagonal_sk[s, 0], diagonal_sk[s, 1], diagonal_sk[s, 2]
+        d, e, f = diagonal_sk[s, 3], diagonal_sk[s, 4], diagonal_sk[s, 5]
+        m00, m01, m02 = d * f - e * e, c * e - b * f, b * e - c * d
+        determinant = a * m00 + b * m01 + c * m02
+        minor = a * d - b * b
+        if not (a > 0.0 and minor > 0.0 and determinant > 0.0):
+            return False
+        inverse_sk[s, 0] = m00 / determinant
+        inverse_sk[s, 1] = m01 / determinant
+        inverse_sk[s, 2] = m02 / determinant
+        inverse_sk[s, 3] = (a * f - c * c) / determinant
+        inverse_sk[s, 4] = (b * c - a * e) / determinant
+        inverse_sk[s, 5] = minor / determinant
+    return True
+
+
+@_njit
+def lifted_gauss_seidel_gradient(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, mode_sc: Floats,
+    lift: float, right_sc: Floats, target: float, max_iterations: int,
+) -> tuple[Floats, int, bool]:  # fmt: skip
+    """Solve (H + lift mode mode^T) . x = right, for a unit vector ``mode``, until the norm of the residual is about ``target``.
+
+    As :func:`gauss_seidel_gradient`; the lift adds a product with one vector, (D + L)^-1 mode. Where the eigenvalue of the mode
+    vanishes or is negative, the lifted matrix is still positive definite.
+    """
+    solution_sc = np.zeros_like(right_sc)
+    direction_sc = np.zeros_like(right_sc)
+    move_sc = np.empty_like(right_sc)
+    residual_sc = np.empty_like(right_sc)
+    product_sc = np.empty_like(right_sc)
+    lifted_sc = np.empty_like(right_sc)
+    solution, direction, move = solution_sc.reshape(-1), direction_sc.reshape(-1), move_sc.reshape(-1)
+    residual, product, lifted = residual_sc.reshape(-1), product_sc.reshape(-1), lifted_sc.reshape(-1)
+    rest_sc = mode_sc.copy()
+    _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, lifted_sc)
+    rest_sc[:] = right_sc
+    _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, residual_sc)
+    mode, right = mode_sc.reshape(-1), right_sc.reshape(-1)
+    n_particles = len(right_sc)
+    rz = 0.0
+    for s in range(n_particles):
+        rz += _square_by(diagonal_sk, residual_sc, s)
+    square = 0.0
+    for d in range(len(right)):
+        square += right[d] * right[d]
+    # The iteration measures the residual in the norm of M^-1, which is scaled to that of the right-hand side.
+    stop = rz * target * target / square if square > 0.0 else 0.0
+    beta = 0.0
+    for iteration in range(max_iterations):
+        if not rz > stop:
+            return solution_sc, iteration, False
+        _backward_sweep(
+            first_s, t_p, bond_pk, diagonal_sk, inverse_sk, residual_sc, beta, direction_sc, move_sc, rest_sc
+        )  # fmt: skip
+        _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, product_sc)
+        along = 0.0
+        for d in range(len(direction)):
+            along += mode[d] * move[d]
+        along *= lift
+        curvature = 0.0
+        size = 0.0
+        for d in range(len(direction)):
+            product[d] += move[d] + along * lifted[d]
+            curvature += direction[d] * product[d]
+            size += move[d] * move[d]
+        if not curvature > 1e-12 * size:
+            return solution_sc, iteration + 1, True
+        alpha = rz / curvature
+        for d in range(len(direction)):
+            solution[d] += alpha * move[d]
+            residual[d] -= alpha * product[d]
+        new = 0.0
+        for s in range(n_particles):
+            new += _square_by(diagonal_sk, residual_sc, s)
+        beta = new / rz
+        rz = new
+    return solution_sc, max_iterations, False
+
+
+@_njit
+def third_contraction(
+    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d2_p: Floats, d3_p: Floats, z_nc: Floats, out_nc: Floats,
+) -> None:  # fmt: skip
+    """out = U''' : z z, from each pair (4 phi'' b + 8 phi''' a^2) r + 8 phi'' a z_ij with a = r.z_ij, b = z_ij^2."""
+    out_nc[:] = 0.0
+    for r in range(len(owner_r)):
+        i = _index(owner_r[r])
+        v0, v1, v2 = z_nc[i, 0], z_nc[i, 1], z_nc[i, 2]
+        s0 = s1 = s2 = 0.0
+        for p in range(_index(first_r[r]), _index(first_r[r + 1])):
+            j = _index(j_p[p])
+            z0, z1, z2 = z_nc[j, 0] - v0, z_nc[j, 1] - v1, z_nc[j, 2] - v2
+            a = r_pc[p, 0] * z0 + r_pc[p, 1] * z1 + r_pc[p, 2] * z2
+            radial = 4.0 * d2_p[p] * (z0 * z0 + z1 * z1 + z2 * z2) + 8.0 * d3_p[p] * a * a
+            along = 8.0 * d2_p[p] * a
+            g0 = radial * r_pc[p, 0] + along * z0
+            g1 = radial * r_pc[p, 1] + along * z1
+            g2 = radial * r_pc[p, 2] + along * z2
+            s0 += g0
+            s1 += g1
+            s2 += g2
+            out_nc[j, 0] += g0
+            out_nc[j, 1] += g1
+            out_nc[j, 2] += g2
+        out_nc[i, 0] -= s0
+        out_nc[i, 1] -= s1
+        out_nc[i, 2] -= s2
+
+
+@_njit
+def mixed_derivative(
+    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, gradient_cc: Floats,
+    out_nc: Floats,
+) -> None:  # fmt: skip
+    """out = d2U / (dr dgamma) for the deformation dr = gamma E . r, from each pair 4 phi'' (r.E.r) r + 2 phi' E.r."""
+    out_nc[:] = 0.0
+    for r in range(len(owner_r)):
+        s0 = s1 = s2 = 0.0
+        for p in range(_index(first_r[r]), _index(first_r[r + 1])):
+            j = _index(j_p[p])
+            x, y, z = r_pc[p, 0], r_pc[p, 1], r_pc[p, 2]
+            e0 = gradient_cc[0, 0] * x + gradient_cc[0, 1] * y + gradient_cc[0, 2] * z
+            e1 = gradient_cc[1, 0] * x + gradient_cc[1, 1] * y + gradient_cc[1, 2] * z
+            e2 = gradient_cc[2, 0] * x + gradient_cc[2, 1] * y + gradient_cc[2, 2] * z
+            radial, along = 4.0 * d2_p[p] * (x * e0 + y * e1 + z * e2), 2.0 * d1_p[p]
+            g0, g1, g2 = radial * x + along * e0, radial * y + along * e1, radial * z + along * e2
+            s0 += g0
+            s1 += g1
+            s2 += g2
+            out_nc[j, 0] += g0
+            out_nc[j, 1] += g1
+            out_nc[j, 2] += g2
+        i = _index(owner_r[r])
+        out_nc[i, 0] -= s0
+        out_nc[i, 1] -= s1
+        out_nc[i, 2] -= s2

@@ -12,6 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.errors import BasinLost
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
 
@@ -86,6 +87,24 @@ def small_liquid(model: GlassModel) -> Glass:
 def quenched(model: GlassModel, liquid: Glass) -> Glass:
     """A rapidly quenched glass of 500 particles."""
     return CPUEngineSettings().build(model).descend(liquid)[0]
+
+
+@pytest.fixture(scope="session")
+def beyond_instability(model: GlassModel) -> Callable[[Glass, float], Glass]:
+    """Shears a glass at rest to its next instability: the affine state that much strain, or less, beyond the fold."""
+
+    def find(state: Glass, resolution: float) -> Glass:
+        engine, increment = CPUEngineSettings().build(model), 1e-3
+        while True:
+            affine = state.sheared(increment)
+            try:
+                state, _ = engine.relax(affine, after_event=None)
+            except BasinLost:
+                if increment <= resolution:
+                    return affine
+                increment = max(0.1 * increment, resolution)
+
+    return find
 
 
 Pairs = tuple["NDArray[np.intp]", "NDArray[np.intp]", "NDArray[np.float64]"]

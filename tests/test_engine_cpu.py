@@ -10,12 +10,15 @@ import pytest
 
 from qlm_hoomd.engines import cpu
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError, QlmError
 from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.minimize import descent
+from qlm_hoomd.minimize import descent, fire
 from qlm_hoomd.preparation import random_start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
 
@@ -214,6 +217,61 @@ def test_relax_with_a_guess_that_leads_nowhere(engine: CPUEngine, quenched: Glas
         minimum, _ = engine.relax(start, guess=guess_nc)
         moved_nc = minimum.nonaffine_displacement(expected)
         np.testing.assert_allclose(moved_nc - moved_nc.mean(axis=0), 0.0, atol=1e-7, err_msg=f"guess off by {amplitude}")
+
+
+def test_relax_behind_an_instability_falls_as_it_is_told(
+    engine: CPUEngine, quenched: Glass, beyond_instability: Callable[[Glass, float], Glass]
+) -> None:
+    start = beyond_instability(quenched, 1e-5)
+    mechanics = engine._mechanics_of(start)
+    for way, path in (("descent", descent(mechanics, start)), ("fire", fire(mechanics, start))):
+        minimum, report = engine.relax(start, after_event=way)
+        np.testing.assert_allclose(minimum.nonaffine_displacement(path[0]), 0.0, atol=1e-8)
+        assert report.method == f"{way}+newton"
+        assert report.left_basin
+        assert report.notes[0].startswith("newton: ")
+        assert report.fallbacks >= 1
+    with pytest.raises(BasinLost, match=r"no minimum within 0\.05 .* Take a smaller step") as caught:
+        engine.relax(start, after_event=None)
+    assert caught.value.report.left_basin is False
+    assert caught.value.report.force_evaluations > 0
+
+
+def test_no_guess_decides_where_the_glass_falls(
+    engine: CPUEngine, quenched: Glass, beyond_instability: Callable[[Glass, float], Glass]
+) -> None:
+    start = beyond_instability(quenched, 1e-5)
+    expected, plain = engine.relax(start)
+    rng = np.random.default_rng(3)
+    for amplitude in (1e-4, 1e-2, 1.0):
+        guess_nc = start.positions + rng.normal(scale=amplitude, size=start.positions.shape)
+        minimum, report = engine.relax(start, guess=guess_nc)
+        np.testing.assert_allclose(
+            minimum.nonaffine_displacement(expected), 0.0, atol=1e-8, err_msg=f"guess off by {amplitude}"
+        )
+        assert report.left_basin
+        # The guess given up is one fallback more than without one.
+        assert report.fallbacks == plain.fallbacks + 1
+
+
+def test_a_guess_that_is_no_number_is_left_alone(engine: CPUEngine, quenched: Glass) -> None:
+    start = quenched.sheared(1e-5)
+    minimum, report = engine.relax(start, guess=np.full_like(start.positions, np.nan))
+    assert report.notes[0].startswith("guess not within")
+    assert report.fallbacks == 1
+    assert not report.left_basin
+    assert engine.measure(minimum).max_force < 2e-10
+
+
+@pytest.mark.parametrize("after_event", ["descent", "fire", None])
+def test_a_tolerance_below_rounding_is_no_lost_basin(
+    engine: CPUEngine, quenched: Glass, after_event: AfterEvent | None
+) -> None:
+    with pytest.raises(ConvergenceError, match="expected less than 1e-18") as caught:
+        engine.relax(quenched.sheared(1e-5), tolerance=1e-18, after_event=after_event)
+    assert not isinstance(caught.value, BasinLost)
+    assert caught.value.report.max_force < 1e-6
+    assert caught.value.report.force_evaluations < 1000
 
 
 def test_descend_returns_wrapped_positions(engine: CPUEngine, small_liquid: Glass) -> None:

@@ -10,13 +10,15 @@ import pytest
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.engines.hoomd import HOOMDEngineSettings
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
 from qlm_hoomd.testing import EngineConformance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qlm_hoomd.engines.base import Engine
 
 pytestmark = pytest.mark.hoomd
@@ -30,11 +32,6 @@ class TestConformance(EngineConformance):
 @pytest.fixture
 def engine(model: GlassModel) -> Engine:
     return HOOMDEngineSettings(pair="mie").build(model)
-
-
-@pytest.fixture(scope="module")
-def model() -> GlassModel:
-    return GlassModel()
 
 
 @pytest.mark.parametrize("strain", [0.0, 0.3, 0.4999, 0.5001, 1.2])
@@ -69,6 +66,41 @@ def test_the_same_elastic_branch_as_the_cpu_engine(engine: Engine, model: GlassM
         theirs, _ = engine.relax(theirs.sheared(1e-4))
         assert np.abs(theirs.nonaffine_displacement(ours)).max() < 1e-8
         assert engine.measure(theirs).stress_xy == pytest.approx(cpu.measure(ours).stress_xy, abs=1e-8)
+
+
+def test_behind_an_instability_both_engines_fall_into_the_same_minimum(
+    engine: Engine, model: GlassModel, quenched: Glass, beyond_instability: Callable[[Glass, float], Glass]
+) -> None:
+    cpu = CPUEngine(model.potential)
+    state = quenched
+    for _ in range(2):
+        start = beyond_instability(state, 1e-5)
+        ours, _ = cpu.relax(start)
+        guess_nc = start.positions + np.random.default_rng(5).normal(scale=1e-3, size=start.positions.shape)
+        theirs, report = engine.relax(start, guess=guess_nc)
+        assert report.left_basin
+        assert report.method == "descent+fire"
+        assert report.fallbacks >= 1
+        assert "the basin is lost" in report.notes[0]
+        assert engine.measure(theirs).energy == pytest.approx(cpu.measure(ours).energy, abs=1e-8 / start.n_particles)
+        assert np.abs(theirs.nonaffine_displacement(ours)).max() < 1e-7
+        state = ours
+
+
+def test_behind_an_instability_fire_falls_from_the_state_itself(
+    engine: Engine, quenched: Glass, beyond_instability: Callable[[Glass, float], Glass]
+) -> None:
+    start = beyond_instability(quenched, 1e-5)
+    expected, plain = engine.relax(start, after_event="fire")
+    guess_nc = start.positions + np.random.default_rng(5).normal(scale=1e-3, size=start.positions.shape)
+    minimum, report = engine.relax(start, guess=guess_nc, after_event="fire")
+    assert np.abs(minimum.nonaffine_displacement(expected)).max() < 1e-7
+    assert plain.left_basin
+    assert report.left_basin
+    assert report.force_evaluations > plain.force_evaluations
+    with pytest.raises(BasinLost, match=r"FIRE ended 0\.\d+ away") as caught:
+        engine.relax(start, guess=guess_nc, after_event=None)
+    assert caught.value.report.force_evaluations > 0
 
 
 def test_a_blown_up_relaxation_is_tried_again_and_then_refused(engine: Engine, model: GlassModel) -> None:

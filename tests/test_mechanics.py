@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qlm_hoomd.box import Box
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.errors import BlowUpError, InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Mechanics, bonds_of
 from qlm_hoomd.potentials import InversePowerLaw
@@ -300,3 +300,20 @@ def test_a_blown_up_state_is_refused(model: GlassModel, small_liquid: Glass) -> 
     positions_nc[7, 1] = np.nan
     with pytest.raises(QlmError, match="not finite"):
         mechanics.energy_forces(positions_nc, small_liquid.box)
+
+
+def test_the_last_answer_is_kept(model: GlassModel, small_liquid: Glass) -> None:
+    mechanics = Mechanics(model.potential, small_liquid.typeid, 0.3)
+    positions_nc = small_liquid.positions.copy()
+    bonds = mechanics.bonds(positions_nc, small_liquid.box, 2)
+    assert mechanics.bonds(small_liquid.positions, small_liquid.box, 1) is bonds
+    assert mechanics.bonds(small_liquid.positions, small_liquid.box, 3).phi_kp.shape[0] == 4
+    # Neither a changed array nor another box is the same configuration.
+    positions_nc[0, 0] += 1e-9
+    moved = mechanics.bonds(positions_nc, small_liquid.box, 2)
+    assert not np.array_equal(moved.r_pc, bonds.r_pc)
+    sheared = small_liquid.sheared(1e-9)
+    assert mechanics.bonds(positions_nc, sheared.box, 2) is not moved
+    positions_nc[:] = np.nan
+    with pytest.raises(BlowUpError):
+        mechanics.bonds(positions_nc, small_liquid.box, 2)

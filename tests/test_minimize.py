@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, fire, newton
 from qlm_hoomd.minimize.descent import _OverdampedPath
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
-from qlm_hoomd.potentials import InversePowerLaw
+from qlm_hoomd.potentials import InversePowerLaw, PairPotential
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.minimize import MinimizeReport
     from qlm_hoomd.model import GlassModel
+
+# The package's name for the module is that of its function.
+descent_module = import_module("qlm_hoomd.minimize.descent")
 
 
 @pytest.fixture
@@ -136,7 +140,7 @@ def test_giving_up_raises_with_the_report(
 
 def test_descent_says_when_newton_took_over(mechanics: Mechanics, small_liquid: Glass) -> None:
     _, report = descent(mechanics, small_liquid, switch_force=1e-3)
-    assert "overdamped to max|F|" in report.notes[-1]
+    assert "descent to max|F|" in report.notes[-1]
     assert float(report.notes[-1].split("max|F| = ")[1].split(" ")[0]) < 1e-3
 
 
@@ -201,6 +205,140 @@ def test_descent_ends_where_small_euler_steps_end(mechanics: Mechanics, small_li
     assert np.linalg.norm(end.nonaffine_displacement(small_liquid), axis=1).max() > 0.1
 
 
+def _assert_same(end: Glass, reference: Glass, largest: float = 1e-6) -> None:
+    moved_nc = end.nonaffine_displacement(reference)
+    np.testing.assert_allclose(moved_nc - moved_nc.mean(axis=0), 0.0, atol=largest)
+
+
+def test_after_an_instability_descent_ends_where_small_euler_steps_end(
+    mechanics: Mechanics, small_glass: Glass, beyond_instability: Callable[[Glass, float], Glass]
+) -> None:
+    start = beyond_instability(small_glass, 3e-4)
+    end, report = descent(mechanics, start)
+    time = float(report.notes[-1].split("t = ")[1].split(",")[0])
+    positions_nc = start.positions.copy()
+    for _ in range(round(1.1 * time / 5e-4)):
+        positions_nc += 5e-4 * mechanics.energy_forces(positions_nc, start.box)[1]
+    reference, _ = newton(mechanics, start.moved(positions_nc), reach=0.02)
+    _assert_same(end, reference)
+    assert np.linalg.norm(end.nonaffine_displacement(start), axis=1).max() > 0.05
+
+
+def test_the_ghost_of_a_minimum_is_crossed_by_implicit_steps(
+    mechanics: Mechanics,
+    small_glass: Glass,
+    beyond_instability: Callable[[Glass, float], Glass],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hair beyond the fold the state lingers for thousands of time units: few implicit steps, and the same end."""
+    start = beyond_instability(small_glass, 1e-7)
+    end, report = descent(mechanics, start)
+    time = float(report.notes[-1].split("t = ")[1].split(",")[0])
+    monkeypatch.setattr(descent_module, "_FEWEST_STAGES", 10**9)
+    explicit, explicit_report = descent(mechanics, start, accuracy=1e-5)
+    _assert_same(end, explicit)
+    assert report.energy == pytest.approx(explicit_report.energy, rel=1e-12)
+    assert time > 300.0
+    # Explicit steps are bound by stability: their cost grows with the time, whatever the accuracy.
+    assert report.force_evaluations < 0.5 * explicit_report.force_evaluations
+    assert report.force_evaluations + 0.5 * report.hessian_products < explicit_report.force_evaluations
+
+
+def test_fire_finishes_with_newton_where_it_may(mechanics: Mechanics, small_liquid: Glass) -> None:
+    plain, _ = fire(mechanics, small_liquid)
+    end, report = fire(mechanics, small_liquid, switch_force=1e-4)
+    assert report.method == "fire+newton"
+    assert report.hessian_products > 0
+    _assert_same(end, plain)
+
+
+@pytest.mark.parametrize("minimiser", [fire, descent])
+def test_a_tolerance_below_rounding_ends_in_an_error(
+    minimiser: Callable[..., Any], mechanics: Mechanics, small_glass: Glass
+) -> None:
+    """Nobody can tell rounding from a ghost by the force alone: it must end, and carry the report."""
+    limits = {fire: {"switch_force": 1e-4}, descent: {}}[minimiser]
+    with pytest.raises(ConvergenceError, match="expected less than 1e-18") as caught:
+        minimiser(mechanics, _shaken(small_glass, 1e-3), tolerance=1e-18, **limits)
+    assert caught.value.report.max_force < 1e-10
+    assert caught.value.report.force_evaluations < 20_000
+
+
+class Lying(PairPotential):
+    """A pair potential whose forces are not those of its energy."""
+
+    kind: Literal["lying"] = "lying"
+    truth: InversePowerLaw
+    factor: float
+
+    def cutoffs(self) -> NDArray[np.float64]:
+        return self.truth.cutoffs()
+
+    def derivatives(self, r2_p: NDArray[np.float64], pairtype_p: NDArray[np.uint8], order: int) -> NDArray[np.float64]:
+        phi_kp = self.truth.derivatives(r2_p, pairtype_p, order)
+        phi_kp[1] *= self.factor
+        return phi_kp
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.nan])
+def test_forces_that_lead_nowhere_end_in_an_error(factor: float, model: GlassModel, small_liquid: Glass) -> None:
+    mechanics = Mechanics(Lying(truth=model.potential, factor=factor), small_liquid.typeid, 0.3)
+    for minimiser in (descent, fire):
+        with pytest.raises(ConvergenceError) as caught:
+            minimiser(mechanics, small_liquid, **_LIMITS[minimiser])
+        assert caught.value.report.criterion == "none"
+        assert caught.value.report.notes
+
+
+_LIMITS: dict[Callable[..., Any], dict[str, int]] = {descent: {"max_steps": 1000}, fire: {"max_iterations": 2000}}
+
+
+def test_a_fall_that_never_ends_is_given_up(mechanics: Mechanics, small_liquid: Glass) -> None:
+    with pytest.raises(ConvergenceError, match="still falling after 50 evaluations") as caught:
+        descent(mechanics, small_liquid, max_evaluations=50)
+    assert 50 <= caught.value.report.force_evaluations < 200
+
+
+def test_a_fall_without_progress_is_given_up(mechanics: Mechanics, small_glass: Glass) -> None:
+    """The energy has reached its rounding and the force has not reached the tolerance."""
+    with pytest.raises(ConvergenceError, match="too small for rounding"):
+        fire(mechanics, small_glass, tolerance=1e-18)
+
+
+@pytest.mark.parametrize("shift", [1e-3, 1.0, 1e3])
+def test_shifted_hessian_is_solved(shift: float, model: GlassModel, small_glass: Glass) -> None:
+    bonds = bonds_of(small_glass, model.potential)
+    matrix = bonds.hessian().toarray() + shift * np.eye(3 * bonds.n_particles)
+    rng = np.random.default_rng(4)
+    right_nc, guess_nc = rng.normal(size=(2, bonds.n_particles, 3))
+    solution_nc, n_products, definite = descent_module._ShiftedHessian(bonds, shift).solve(right_nc, guess_nc, 1e-7)
+    assert definite
+    assert n_products > 1
+    assert np.linalg.norm(solution_nc.ravel() - np.linalg.solve(matrix, right_nc.ravel())) < 1e-7
+
+
+def test_shifted_hessian_sees_that_it_is_not_positive(model: GlassModel, small_liquid: Glass) -> None:
+    bonds = bonds_of(small_liquid, model.potential)
+    lowest = np.linalg.eigvalsh(bonds.hessian().toarray())[0]
+    assert lowest < -10.0
+    right_nc = np.random.default_rng(4).normal(size=(bonds.n_particles, 3))
+    for factor, expected in ((1.1, True), (0.9, False)):
+        system = descent_module._ShiftedHessian(bonds, -factor * lowest)
+        assert system.solve(right_nc, np.zeros_like(right_nc), 1e-9)[2] is expected
+
+
+class DenseShifted:
+    """H + shift, solved directly."""
+
+    def __init__(self, matrix: NDArray[np.float64]) -> None:
+        self.matrix = matrix
+
+    def solve(
+        self, right_nc: NDArray[np.float64], _guess_nc: NDArray[np.float64], _error: float
+    ) -> tuple[NDArray[np.float64], int, bool]:
+        return np.linalg.solve(self.matrix, right_nc.ravel()).reshape(-1, 3), 1, True
+
+
 class Quadratic:
     """U = x.H.x / 2 with a spectrum as stiff as a glass's, on which dr/dt = F is solved by exp(-H t)."""
 
@@ -222,13 +360,19 @@ class Quadratic:
     def largest_eigenvalue(self) -> float:
         return float(self.eigenvalues.max())
 
+    def shifted(self, shift: float) -> DenseShifted:
+        return DenseShifted(self.matrix + shift * np.eye(len(self.matrix)))
+
     def solution(self, time: float) -> NDArray[np.float64]:
         amplitudes = np.exp(-self.eigenvalues * time) * (self.vectors.T @ self.start_nc.ravel())
         return np.asarray(self.vectors @ amplitudes).reshape(-1, 3)
 
 
 @pytest.mark.parametrize("accuracy", [1e-2, 1e-4, 1e-6])
-def test_overdamped_path_on_a_quadratic_form(accuracy: float) -> None:
+@pytest.mark.parametrize("fewest_stages", [5, 10**9], ids=["implicit", "explicit"])
+def test_overdamped_path_on_a_quadratic_form(accuracy: float, fewest_stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descent_module, "_FEWEST_STAGES", fewest_stages)
+    monkeypatch.setattr(descent_module, "_ShiftedHessian", lambda form, shift: form.shifted(shift))
     form = Quadratic()
     path = _OverdampedPath(form, form.start_nc, accuracy)  # type: ignore[arg-type]
     largest_step = 0.0
@@ -238,5 +382,6 @@ def test_overdamped_path_on_a_quadratic_form(accuracy: float) -> None:
         largest_step = max(largest_step, path.time - before)
         error = np.linalg.norm(path.positions_nc - form.solution(path.time), axis=1).max()
         assert error < 10.0 * accuracy
+    assert (form.hessian_products > 0) is (fewest_stages == 5)
     # Stabilised: the steps are far beyond what explicit Euler bears, 2 / 1500.
     assert largest_step > 10.0 * 2.0 / 1500.0

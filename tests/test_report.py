@@ -218,6 +218,37 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
     assert {"report.html", "exponents.json", "steps.parquet", "gamma_min.pdf", "gamma_min.png"} <= set(before)
 
 
+def test_a_path_that_turns_back_is_reported_up_to_the_turn(tmp_path: Path) -> None:
+    """Later passages of a strain belong to another sample: neither curve nor distances may mix them in."""
+
+    class Turning(Ensemble):
+        @property
+        def protocol(self) -> dict[str, Any]:
+            """With a path in place of strain_max."""
+            protocol = super().protocol
+            protocol["stages"][1] |= {"path": [0.0, self.strain_max, 0.0], "strain_max": None}
+            return protocol
+
+    plain, turning = SMALL.write(tmp_path / "plain"), Turning(realisations=3).write(tmp_path / "turning")
+    for path in (turning / "workspace").iterdir():
+        steps, events = (pl.read_parquet(path / f"{name}.parquet") for name in ("steps", "events"))
+        end = steps["strain"].max()
+        back = [
+            table.with_columns(travelled=2 * end - pl.col(name)) for table, name in ((steps, "strain"), (events, "strain_c"))
+        ]
+        back[0] = back[0].filter(pl.col("strain") < end - 1e-5).with_columns(stress_xy=pl.lit(-7.0)).reverse()
+        pl.concat([steps.with_columns(travelled=pl.col("strain")), back[0]]).write_parquet(path / "steps.parquet")
+        pl.concat([events.with_columns(travelled=pl.col("strain_c")), back[1]]).write_parquet(path / "events.parquet")
+    expected, found = (Results.load(directory) for directory in (plain, turning))
+    assert found.analysis.stress_strain.equals(expected.analysis.stress_strain)
+    assert found.analysis.minima.equals(expected.analysis.minima)
+    shear, instabilities = (REPORT_SECTIONS.load(name) for name in ("shear", "instabilities"))
+    assert "first turns back" not in shear(expected).html
+    assert "first turns back" in shear(found).html
+    # The table of instabilities too counts none of the way back.
+    assert instabilities(found).tables == instabilities(expected).tables
+
+
 # ---- refusals ----
 
 

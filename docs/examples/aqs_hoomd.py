@@ -35,7 +35,7 @@ writer = hoomd.write.GSD(trigger=shear.on_accept, filename="aqs.gsd", mode="wb",
 simulation.operations.writers.append(writer)
 shear.run(strain=0.06)
 writer.flush()
-print(shear.events)
+print(shear.events.select("strain_c", "gamma_min", "stress_drop", "max_jump", "detector"))
 
 # 4. What the file holds: a stress-strain curve, and minima exact enough for a Hessian.
 log = gsd.hoomd.read_log("aqs.gsd", scalar_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel
     from qlm_hoomd.potentials import PairPotential
+
+
+AfterEvent: TypeAlias = Literal["descent", "fire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +82,29 @@ class Engine(ABC):
 
     @abstractmethod
     def relax(
-        self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
+        self,
+        glass: Glass,
+        *,
+        tolerance: float = 1e-10,
+        guess: NDArray[np.float64] | None = None,
+        after_event: AfterEvent | None = "descent",
     ) -> tuple[Glass, MinimizeReport]:
-        """The minimum that belongs to ``glass``; where an instability is passed, along the overdamped path from ``glass``.
+        """The minimum in the basin of ``glass``; where that basin is lost, the one into which ``glass`` falls.
+
+        A fall starts at ``glass`` itself, so that a guess never decides where an instability leads. The report says whether
+        the state fell (``left_basin``) and counts the safeguards that fired on the way (``fallbacks``).
 
         Args:
             glass: where to start.
             tolerance: largest force at the end [energy / length].
             guess: ((N, 3) ndarray) positions believed close to the minimum [length]; a shortcut inside the basin that an
                 engine may take or leave.
+            after_event: how the state falls where the basin is lost: along the overdamped path, by FIRE, or not at all.
 
         Raises:
+            BasinLost: if ``after_event`` is None and the basin is lost; nothing has fallen then.
             ConvergenceError: if the tolerance is not reached.
+            InputError: if ``after_event`` is none of these.
         """
 
     @abstractmethod
@@ -115,6 +129,17 @@ class Engine(ABC):
 
         Velocities are drawn from the Maxwell distribution at the start; ``rng`` is the only source of randomness.
         """
+
+
+def check_after_event(after_event: AfterEvent | None) -> None:
+    """Refuse what :meth:`Engine.relax` does not know.
+
+    Raises:
+        InputError: if ``after_event`` is neither None nor a way to fall.
+    """
+    if after_event is not None and after_event not in get_args(AfterEvent):
+        expected = " or ".join(repr(name) for name in get_args(AfterEvent))
+        raise InputError(f"after_event = {after_event!r}; expected {expected}, or None for no fall at all.")
 
 
 def checked_ramp(duration: float, temperature: float, final_temperature: float | None) -> float:

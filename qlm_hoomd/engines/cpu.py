@@ -12,15 +12,17 @@ import numpy as np
 from pydantic import Field
 
 from qlm_hoomd import kernels
-from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, checked_ramp
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, check_after_event, checked_ramp
+from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
-from qlm_hoomd.minimize import MinimizeReport, descent, newton
+from qlm_hoomd.minimize import MinimizeReport, descent, fire, newton
+from qlm_hoomd.minimize.fall import rounding_force
 from qlm_hoomd.minimize.surface import max_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
     from qlm_hoomd.potentials import PairPotential
@@ -30,6 +32,8 @@ _SKIN_IN_DESCENT = 0.3
 # In a liquid the neighbour search is dear and the list ages fast; measured best at T = 1 for N = 500 and 4000.
 _SKIN_IN_MOTION = 0.6
 _STEPS_BETWEEN_PRESSURES = 20
+# FIRE carries a velocity through quiet places; where it is this quiet it has come to rest.
+_FIRE_SWITCH_FORCE = 1e-4
 
 
 class CPUEngineSettings(EngineSettings):
@@ -91,26 +95,55 @@ class CPUEngine(Engine):
         )
 
     def relax(
-        self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
+        self,
+        glass: Glass,
+        *,
+        tolerance: float = 1e-10,
+        guess: NDArray[np.float64] | None = None,
+        after_event: AfterEvent | None = "descent",
     ) -> tuple[Glass, MinimizeReport]:
-        """See :meth:`Engine.relax`: truncated Newton in the basin, overdamped descent where it refuses."""
+        """See :meth:`Engine.relax`: truncated Newton in the basin, from the guess and then from ``glass``; a fall where both refuse.
+
+        A refusal is negative curvature, a particle that moves by more than ``reach``, or a step that no longer leads down.
+        """
+        check_after_event(after_event)
         mechanics = self._mechanics_of(glass)
-        start = glass
-        # A guess is a shortcut inside the basin; one from farther away could sit in another.
-        if guess is not None and max_norm(guess - glass.positions) < 2.0 * self.settings.reach:
-            start = glass.moved(guess)
+        starts = [glass]
+        bill = _Bill()
+        if guess is not None:
+            # A guess is a shortcut inside the basin; one from farther away could sit in another.
+            if max_norm(guess - glass.positions) < 2.0 * self.settings.reach:
+                starts.insert(0, glass.moved(guess))
+            else:
+                bill.add_fallback(f"guess not within {2.0 * self.settings.reach:g} of the start")
+        for start in starts:
+            try:
+                minimum, report = newton(mechanics, start, tolerance=tolerance, reach=self.settings.reach)
+            except ConvergenceError as error:
+                refusal = error
+                bill.add(error.report, f"newton: {error.report.notes[-1] if error.report.notes else 'not converged'}")
+                continue
+            return minimum, bill.on(report)
+        rounding = rounding_force(mechanics.bonds(glass.positions, glass.box))
+        if refusal.report.max_force < rounding or tolerance < 0.01 * rounding:
+            # The basin is there; what is out of reach is the tolerance.
+            raise ConvergenceError(str(refusal), bill.on(refusal.report))
+        if after_event is None:
+            raise BasinLost(
+                f"no minimum within {self.settings.reach:g} of the glass at strain {glass.strain:.10g} (newton stopped at max|F| = "
+                f"{refusal.report.max_force:.3g}); expected one in its basin. Take a smaller step, or let it fall (after_event).",
+                bill.on(refusal.report),
+            ) from refusal
+        # The basin is gone: only the path from the state itself says where it falls.
         try:
-            return newton(mechanics, start, tolerance=tolerance, reach=self.settings.reach)
+            if after_event == "descent":
+                minimum, report = descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
+            else:
+                minimum, report = fire(mechanics, glass, tolerance=tolerance, switch_force=_FIRE_SWITCH_FORCE)
         except ConvergenceError as error:
-            # The basin is gone: only the overdamped path from the state itself says where it falls.
-            minimum, report = descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
-            wasted = error.report
-            return minimum, replace(
-                report,
-                force_evaluations=report.force_evaluations + wasted.force_evaluations,
-                hessian_products=report.hessian_products + wasted.hessian_products,
-                notes=(f"newton: {wasted.notes[-1] if wasted.notes else 'not converged'}", *report.notes),
-            )
+            error.report = replace(bill.on(error.report), left_basin=True)
+            raise
+        return minimum, replace(bill.on(report), left_basin=True)
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         """See :meth:`Engine.descend`; the result is wrapped into the box."""
@@ -170,6 +203,32 @@ def _velocity_rescaling(square: float, n_free: int, temperature: float, keep: fl
     factor2 = keep + fresh * (first**2 + others) + 2.0 * first * math.sqrt(keep * fresh)
     sign = 1.0 if first + math.sqrt(keep / fresh) >= 0.0 else -1.0
     return sign * math.sqrt(factor2)
+
+
+class _Bill:
+    """What the attempts cost that came to nothing, and how many there were."""
+
+    def __init__(self) -> None:
+        self._force_evaluations = self._hessian_products = 0
+        self._notes: list[str] = []
+
+    def add_fallback(self, note: str) -> None:
+        self._notes.append(note)
+
+    def add(self, wasted: MinimizeReport, note: str) -> None:
+        self._force_evaluations += wasted.force_evaluations
+        self._hessian_products += wasted.hessian_products
+        self.add_fallback(note)
+
+    def on(self, report: MinimizeReport) -> MinimizeReport:
+        """The report with all that came before it."""
+        return replace(
+            report,
+            force_evaluations=report.force_evaluations + self._force_evaluations,
+            hessian_products=report.hessian_products + self._hessian_products,
+            notes=(*self._notes, *report.notes),
+            fallbacks=report.fallbacks + len(self._notes),
+        )
 
 
 class _Averages:

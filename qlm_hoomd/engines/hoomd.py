@@ -9,14 +9,18 @@ forces are cached by time step, and the check of the neighbour list looks at dis
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, checked_ramp
-from qlm_hoomd.errors import BlowUpError, ConvergenceError, InputError
+from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, check_after_event, checked_ramp
+from qlm_hoomd.errors import BasinLost, BlowUpError, ConvergenceError, InputError
+from qlm_hoomd.mechanics import Mechanics
+from qlm_hoomd.minimize import descent
 from qlm_hoomd.minimize.report import MinimizeReport
+from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_hoomd.potentials import InversePowerLaw
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
 
@@ -36,6 +41,9 @@ _FIRE_STEPS = 50_000
 # Between two looks at whether FIRE has converged: what it goes on beyond that is for nothing.
 _FIRE_CHUNK = 200
 _SAMPLING_PERIOD = 20
+# Where the embedded kernels hand a fall over to HOOMD's FIRE: at the bottom of the basin, which only HOOMD's own rounding moves.
+_FALL_TOLERANCE = 1e-8
+_SKIN_OF_FALL = 0.12
 
 
 class HOOMDEngineSettings(EngineSettings):
@@ -58,6 +66,13 @@ class HOOMDEngineSettings(EngineSettings):
     )
     switch_force: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1e-2, description="largest force at which FIRE takes over from overdamped descent [energy/length]"
+    )
+
+    reach: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05, description="displacement beyond which the end of FIRE counts as another basin [length]"
+    )
+    accuracy: Annotated[float, Field(gt=0, le=0.1)] = Field(
+        3e-4, description="largest local error of a position in one step of the overdamped fall behind an instability [length]"
     )
 
     def build(self, model: GlassModel) -> HOOMDEngine:
@@ -93,7 +108,7 @@ def _import_hoomd() -> Any:
 class HOOMDEngine(Engine):
     """HOOMD-blue as an engine.
 
-    ``relax`` is FIRE: inside a basin it ends in the same minimum as any minimiser, beyond an instability in FIRE's own.
+    ``relax`` is FIRE: inside a basin it ends in the same minimum as any minimiser; where it leaves the basin, see there.
     ``descend`` is overdamped dynamics until the forces have settled, and FIRE from there.
 
     Args:
@@ -150,13 +165,71 @@ class HOOMDEngine(Engine):
         return simulation.measure()
 
     def relax(
-        self, glass: Glass, *, tolerance: float = 1e-10, guess: NDArray[np.float64] | None = None
+        self,
+        glass: Glass,
+        *,
+        tolerance: float = 1e-10,
+        guess: NDArray[np.float64] | None = None,
+        after_event: AfterEvent | None = "descent",
     ) -> tuple[Glass, MinimizeReport]:
-        """See :meth:`Engine.relax`; FIRE, from the guess if there is one."""
+        """See :meth:`Engine.relax`; FIRE, from the guess if there is one.
+
+        FIRE always ends somewhere. Where that is farther than ``reach`` from ``glass`` the basin counts as lost: the answer is
+        thrown away, and the state falls from ``glass``. HOOMD-blue has no overdamped dynamics of controlled error, nor one that
+        crosses the slow stretch behind an instability in bearable time, so ``descent`` follows the path with the kernels of
+        the CPU engine on the same potential and hands its end to FIRE.
+        """
+        check_after_event(after_event)
         simulation = self._simulation_at_rest(glass)
         start_nc = glass.positions if guess is None else guess
         n_steps, notes = simulation.fire(start_nc, glass, tolerance)
-        return self._minimum(simulation, glass, "fire", tolerance, n_steps, notes)
+        fallbacks = len(notes)
+        minimum, report = self._minimum(simulation, glass, "fire", tolerance, n_steps, notes)
+        moved_nc = minimum.nonaffine_displacement(glass)
+        distance = max_norm(without_drift(moved_nc))
+        if distance < self.settings.reach:
+            return minimum, replace(report, fallbacks=fallbacks)
+        report = replace(
+            report, notes=(*notes, f"fire ended {distance:.3g} from the start: the basin is lost"), fallbacks=fallbacks + 1
+        )
+        if after_event is None:
+            raise BasinLost(
+                f"no minimum within {self.settings.reach:g} of the glass at strain {glass.strain:.10g} (FIRE ended {distance:.3g} away); "
+                "expected one in its basin. Take a smaller step, or let it fall (after_event).",
+                report,
+            )
+        if after_event == "fire":
+            # From the state itself FIRE has fallen already.
+            fallen = (
+                (minimum, report) if guess is None else self._fire_from(simulation, glass.positions, glass, tolerance, report)
+            )
+        else:
+            mechanics = Mechanics(self.potential, glass.typeid, _SKIN_OF_FALL)
+            end, fall = descent(mechanics, glass, tolerance=max(tolerance, _FALL_TOLERANCE), accuracy=self.settings.accuracy)
+            so_far = replace(
+                fall,
+                iterations=report.iterations + fall.iterations,
+                force_evaluations=report.force_evaluations + fall.force_evaluations,
+                notes=report.notes + fall.notes,
+                fallbacks=report.fallbacks + fall.fallbacks,
+            )
+            fallen = self._fire_from(simulation, end.positions, glass, tolerance, so_far)
+        return fallen[0], replace(fallen[1], method="fire" if after_event == "fire" else "descent+fire", left_basin=True)
+
+    def _fire_from(
+        self, simulation: GlassSimulation, start_nc: NDArray[np.float64], glass: Glass, tolerance: float, so_far: MinimizeReport
+    ) -> tuple[Glass, MinimizeReport]:
+        """FIRE from ``start_nc``; the report includes what was done before."""
+        n_steps, notes = simulation.fire(start_nc, glass, tolerance)
+        minimum, report = self._minimum(simulation, glass, "fire", tolerance, n_steps, notes)
+        return minimum, replace(
+            report,
+            iterations=so_far.iterations + n_steps,
+            force_evaluations=so_far.force_evaluations + n_steps,
+            hessian_products=so_far.hessian_products,
+            notes=so_far.notes + notes,
+            fallbacks=so_far.fallbacks + len(notes),
+        )
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         """See :meth:`Engine.descend`."""

@@ -4,20 +4,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qlm_hoomd import kernels
+from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm, without_drift
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from qlm_hoomd.glass import Glass
-    from qlm_hoomd.mechanics import Bonds, Mechanics
+    from qlm_hoomd.mechanics import Mechanics
     from qlm_hoomd.minimize.report import MinimizeReport
+
+# Where a step aims, in units of the tolerance: what is left of the force is for the terms that Newton leaves out.
+_AIM = 0.5
+# What those terms leave of a force F is about this times F^2; solving to less would be for nothing. Nor is there anything
+# to gain from a step far from the minimum, or from rounding.
+_SECOND_ORDER, _LOOSEST, _TIGHTEST = 3.0, 0.1, 1e-8
 
 
 def newton(
@@ -29,7 +31,7 @@ def newton(
     max_iterations: int = 60,
     max_products: int = 5000,
 ) -> tuple[Glass, MinimizeReport]:
-    """Minimise by Newton steps, each solved by conjugate gradients on Hessian-vector products (Dembo and Steihaug, 1983).
+    """Minimise by Newton steps, each solved by conjugate gradients to the accuracy that it can use (Dembo and Steihaug, 1983).
 
     It stays in the basin where it starts or says that it cannot: negative curvature, a displacement beyond ``reach``, or a
     step that increases both energy and force end in a :class:`~qlm_hoomd.errors.ConvergenceError`.
@@ -48,47 +50,37 @@ def newton(
     surface = EnergySurface(mechanics, glass)
     start_nc = glass.positions.copy()
     positions_nc = start_nc
-    inverse_ncc = np.empty((glass.n_particles, 3, 3))
-    energy, force_nc = surface.energy_forces(positions_nc)
-    largest = max_norm(force_nc)
+    bonds = surface.evaluate(positions_nc)
+    largest = max_norm(bonds.forces)
     iteration = 0
     note = ""
     while not largest < tolerance and iteration < max_iterations and not note:
         iteration += 1
-        bonds = surface.bonds(positions_nc)
-        forcing = max(min(0.1, math.sqrt(largest)), 0.1 * tolerance / largest)
-        step_nc, n_products, negative = _newton_step(bonds, force_nc, inverse_ncc, forcing, max_products)
+        forcing = min(_LOOSEST, max(_TIGHTEST, _SECOND_ORDER * largest))
+        target = max(_AIM * tolerance, forcing * largest)
+        step_nc, n_products, negative = LinearSystem(bonds).solve(bonds.forces, target, max_products)
         surface.hessian_products += n_products
         if negative:
             note = "negative curvature: not in a basin"
             break
+        step_nc = without_drift(step_nc)
         scale = 1.0
         while True:
             trial_nc = positions_nc + scale * step_nc
             if not kernels.largest_nonaffine_square(trial_nc, start_nc, 0.0) < reach**2:
                 note = f"displacement beyond {reach:g}"
                 break
-            trial_energy, trial_force_nc = surface.energy_forces(trial_nc)
-            trial_largest = max_norm(trial_force_nc)
+            trial = surface.evaluate(trial_nc)
+            trial_largest = max_norm(trial.forces)
             # Close to the minimum the energy is flat to rounding and the force decides; far from it the energy does.
-            if trial_energy < energy - 1e-4 * scale * np.vdot(step_nc, force_nc) or trial_largest < 0.9 * largest:
-                positions_nc, energy, force_nc, largest = trial_nc, trial_energy, trial_force_nc, trial_largest
+            enough = 1e-4 * scale * kernels.inner_product(step_nc, bonds.forces)
+            if trial.energy < bonds.energy - enough or trial_largest < 0.9 * largest:
+                positions_nc, bonds, largest = trial_nc, trial, trial_largest
                 break
             scale *= 0.5
             if scale < 1e-3:
                 note = "no step along the Newton direction decreases energy or force"
                 break
     if note and not largest < tolerance:
-        return glass, surface.report("newton", tolerance, iteration, largest, energy, (note,))
-    return glass.moved(positions_nc), surface.report("newton", tolerance, iteration, largest, energy)
-
-
-def _newton_step(
-    bonds: Bonds, force_nc: NDArray[np.float64], inverse_ncc: NDArray[np.float64], forcing: float, max_products: int
-) -> tuple[NDArray[np.float64], int, bool]:
-    phi1_p, phi2_p = bonds.phi_kp[1], bonds.phi_kp[2]
-    kernels.inverse_diagonal_blocks(bonds.n_particles, bonds.i_p, bonds.j_p, bonds.r_pc, phi1_p, phi2_p, inverse_ncc)
-    step_nc, n_products, negative = kernels.conjugate_gradient(
-        bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, phi1_p, phi2_p, inverse_ncc, force_nc, forcing, max_products
-    )
-    return without_drift(step_nc), int(n_products), bool(negative)
+        return glass, surface.report("newton", tolerance, iteration, largest, bonds.energy, (note,))
+    return glass.moved(positions_nc), surface.report("newton", tolerance, iteration, largest, bonds.energy)

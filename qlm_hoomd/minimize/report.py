@@ -18,6 +18,8 @@ class MinimizeReport:
         max_force: largest force on one particle at the end [energy / length].
         energy: total potential energy at the end [energy].
         notes: fallbacks and other things the user should know, in order.
+        left_basin: whether the basin of the start was given up and the state fell; False says that it was never left.
+        fallbacks: how many safeguards fired on the way (a guess given up, a refused Newton, a repeated start).
     """
 
     method: str
@@ -28,3 +30,5 @@ class MinimizeReport:
     max_force: float
     energy: float
     notes: tuple[str, ...] = ()
+    left_basin: bool = False
+    fallbacks: int = 0

@@ -38,6 +38,12 @@ class EnergySurface:
         self.force_evaluations += 1
         return self._mechanics.energy_forces(positions_nc, self._box)
 
+    def evaluate(self, positions_nc: NDArray[np.float64]) -> Bonds:
+        """Energy, forces and second derivatives at these positions, counted as one evaluation of the force."""
+        self.force_evaluations += 1
+        self._mechanics.force_evaluations += 1
+        return self._mechanics.bonds(positions_nc, self._box, 2)
+
     def bonds(self, positions_nc: NDArray[np.float64]) -> Bonds:
         """The interacting pairs at these positions, to second order."""
         return self._mechanics.bonds(positions_nc, self._box, 2)

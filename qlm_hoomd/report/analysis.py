@@ -252,6 +252,7 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
     """
     excluded = _not_glasses(tables.get("structure")) if settings.exclude_crystals else ()
     kept = {name: _without(table, excluded) for name, table in tables.items()}
+    kept |= {name: first_rise(kept[name]) for name in ("steps", "events") if name in kept}
     minima: list[dict[str, Any]] = []
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
@@ -271,6 +272,14 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         spectra=tuple(spectra),
         estimates=tuple(estimates),
     )
+
+
+def first_rise(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of ``steps`` or ``events`` up to where the strain first turns back; a path that does passes strains again later."""
+    if "travelled" not in table.columns:
+        return table
+    strain = pl.col("strain" if "strain" in table.columns else "strain_c")
+    return table.filter(pl.col("travelled").is_null() | ((pl.col("travelled") - strain).abs() < STRAIN_TOLERANCE))
 
 
 _MINIMA = {
@@ -331,9 +340,13 @@ def _thetas(at: _Ensemble, minima: list[dict[str, Any]]) -> Iterator[Estimate]:
         yield _prediction(at, theta)
         return
     ends = (
-        steps.group_by("n_particles", "realisation").agg(pl.col("strain").max().alias("end")).sort("n_particles", "realisation")
+        steps.group_by("n_particles", "realisation")
+        .agg(pl.col("strain").min().alias("begin"), pl.col("strain").max().alias("end"))
+        .sort("n_particles", "realisation")
     )
-    beyond = ends.filter(pl.col("end") > at.strain + STRAIN_TOLERANCE)
+    # Nothing is known of a strain before the start, either.
+    begun = ends.filter(pl.col("begin") <= at.strain + STRAIN_TOLERANCE)
+    beyond = begun.filter(pl.col("end") > at.strain + STRAIN_TOLERANCE)
     detectors: list[str | None] = sorted(events["detector"].drop_nulls().unique().to_list())
     for detector in detectors or [None]:
         strains = _by_realisation(events.filter(pl.col("detector") == detector) if detector else events, "strain_c")

@@ -12,7 +12,7 @@ import polars as pl
 from markupsafe import Markup
 
 from qlm_hoomd.report import figures
-from qlm_hoomd.report.analysis import Estimate
+from qlm_hoomd.report.analysis import Estimate, first_rise
 from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
 from qlm_hoomd.report.results import Results, Section, SectionFigure
 from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, SpectrumFit
@@ -96,6 +96,15 @@ def shear(results: Results) -> Section | None:
         "Athermal quasi-static simple shear: mean over realisations, with the standard error of the mean as a band. Stress is "
         "positive where it resists positive strain. A well-annealed glass shows an overshoot."
     )
+    stage = results.stage("shear") or {}
+    if stage.get("path"):
+        text = join(
+            [text, note("The strain path is {}. All numbers here are those up to where it first turns back.", stage["path"])]
+        )
+    if stage.get("plane", "xy") != "xy":
+        text = join(
+            [text, note("The plane {} was sheared: flow along the first axis, gradient along the second.", stage["plane"])]
+        )
     drawn = SectionFigure("stress_strain", figure, "Mean stress against strain; number of realisations in brackets.")
     headers = ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"]
     return Section("Stress and strain", text, (drawn,), table(headers, rows))
@@ -491,9 +500,12 @@ def _events_table(results: Results) -> Markup:
     events, steps = results.tables.get("events"), results.tables.get("steps")
     if events is None or steps is None or events.is_empty():
         return Markup("")
+    events, steps = first_rise(events), first_rise(steps)
     keys = ["preparation", "n_particles"]
     # Up to a strain that all reached: a run that ends at an event would count one too many.
-    wanted = float((results.stage("shear") or {}).get("strain_max", "inf"))
+    stage = results.stage("shear") or {}
+    first_turn = stage["path"][1] if stage.get("path") else stage.get("strain_max")
+    wanted = float("inf") if first_turn is None else float(first_turn)
     ends = steps.group_by(*keys, "realisation").agg(pl.col("strain").max())
     common = ends.group_by(keys).agg(pl.col("strain").min().clip(upper_bound=wanted).alias("end"), pl.len().alias("runs"))
     summary = (

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.errors import BasinLost, InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import BaseModel
 
-    from qlm_hoomd.engines.base import Engine, EngineSettings
+    from qlm_hoomd.engines.base import AfterEvent, Engine, EngineSettings
 
 
 class EngineConformance(SettingsConformance):
@@ -78,6 +79,41 @@ class EngineConformance(SettingsConformance):
         again, _ = self.engine.relax(glass, tolerance=self.tolerance)
         moved = float(np.abs(again.nonaffine_displacement(glass)).max())
         assert moved < 1e-6, f"a particle of a glass at rest moved by {moved:.3g}"
+
+    def test_relax_inside_the_basin_says_that_it_stayed(self) -> None:
+        """A small strain of a glass at rest is no event, whatever is to be done after one, and for a bad guess too."""
+        glass, _ = self.engine.relax(self.start, tolerance=self.tolerance)
+        strained = glass.sheared(1e-5)
+        expected, _ = self.engine.relax(strained, tolerance=self.tolerance)
+        guess_nc = strained.positions + np.random.default_rng(1).normal(scale=1e-3, size=strained.positions.shape)
+        for after_event in ("descent", "fire", None):
+            end, report = self.engine.relax(strained, tolerance=self.tolerance, guess=guess_nc, after_event=after_event)
+            assert not report.left_basin, f"after_event = {after_event}: expected left_basin False in a basin"
+            moved_nc = end.nonaffine_displacement(expected)
+            moved = float(np.abs(moved_nc - moved_nc.mean(axis=0)).max())
+            assert moved < 1e-6, f"after_event = {after_event}: a particle is {moved:.3g} from the minimum of its basin"
+
+    def test_relax_falls_as_it_is_told(self) -> None:
+        """Outside any basin the state falls by descent or FIRE to rest, and the report says so."""
+        ways: tuple[AfterEvent, ...] = ("descent", "fire")
+        for way in ways:
+            glass, report = self.engine.relax(self.start, tolerance=self.tolerance, after_event=way)
+            self._assert_at_rest(glass, report.max_force)
+            assert report.left_basin, f"after_event = {way}: expected left_basin True for a start in no basin"
+            assert report.fallbacks > 0, f"after_event = {way}: expected the safeguard that fired to be counted"
+
+    def test_relax_does_not_fall_unless_told(self) -> None:
+        """Without a way to fall a lost basin is an error that carries its report, and the engine is none the worse for it."""
+        error = self._refusal(self.start, None)
+        assert isinstance(error, BasinLost), f"{error!r}; expected BasinLost for a start in no basin"
+        assert error.report.fallbacks > 0, "expected the safeguard that fired to be counted"
+        self.test_relax_reaches_a_minimum()
+
+    def test_refuses_a_way_to_fall_that_it_does_not_know(self) -> None:
+        """A wrong choice is named, before any work is done."""
+        error = self._refusal(self.start, cast("AfterEvent", "sideways"))
+        assert isinstance(error, InputError), f"{error!r}; expected InputError for after_event = 'sideways'"
+        assert "sideways" in str(error), "expected the message to name the choice"
 
     def test_forces_are_the_gradient_of_the_energy(self) -> None:
         """The largest force is that of the numerical gradient, around a displaced particle."""
@@ -152,6 +188,13 @@ class EngineConformance(SettingsConformance):
             assert np.array_equal(used.positions, fresh.positions)
         else:
             assert float(np.abs(used.nonaffine_displacement(fresh)).max()) < self.accuracy
+
+    def _refusal(self, glass: Glass, after_event: AfterEvent | None) -> QlmError | None:
+        try:
+            self.engine.relax(glass, tolerance=self.tolerance, after_event=after_event)
+        except QlmError as error:
+            return error
+        return None
 
     def _run(self, seed: int) -> Glass:
         rng = np.random.default_rng(seed)

@@ -1,5 +1,7 @@
 """What an instability detector is: it drives the stepper, and says which steps stand and where the instabilities are."""
 
+# Array names carry their axes: n particles, c Cartesian components.
+
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -10,32 +12,64 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from qlm_hoomd.minimize.surface import max_norm, without_drift
+from qlm_hoomd.modes import participation_ratio
+from qlm_quasistatic.events import Fold, core
+
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.engines.base import Observables
+    from qlm_hoomd.glass import Glass
     from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
     from qlm_quasistatic.strains import StrainGrid
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instability:
-    """A plastic event, bracketed.
+    """A plastic event, bracketed or located.
 
     Args:
         step: the step in which it happened: stable before, in another minimum after.
-        strain_c: estimate of the strain at which the minimum disappeared.
+        strain_c: the strain at which the minimum disappeared, or an estimate of it.
+        fold: the saddle-node itself, from a detector that locates it.
+        fallen: the minimum into which the state falls at ``strain_c``, from such a detector.
+        overlaps: (fraction, overlap) pairs: abs(psi . psi_c) of the critical mode psi_c with the softest mode psi at that fraction of
+            gamma_min before the event.
     """
 
     step: ShearStep
     strain_c: float
+    fold: Fold | None = None
+    fallen: ShearState | None = None
+    overlaps: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def ends(self) -> tuple[Glass, Observables, Glass, Observables]:
+        """The states before and after with their observables: at equal strain where a fold was located, else those of the step."""
+        if self.fold is not None and self.fallen is not None:
+            return self.fold.glass, self.fold.observables, self.fallen.glass, self.fallen.observables
+        before, after = self.step.before, self.step.after
+        return before.glass, before.observables, after.glass, after.observables
 
     @property
     def stress_drop(self) -> float:
         """Stress before less stress after [energy / length^3]."""
-        return self.step.before.observables.stress_xy - self.step.after.observables.stress_xy
+        _, before, _, after = self.ends
+        return before.stress_xy - after.stress_xy
 
     @property
     def energy_drop(self) -> float:
         """Energy per particle before less after [energy]."""
-        return self.step.before.observables.energy - self.step.after.observables.energy
+        _, before, _, after = self.ends
+        return before.energy - after.energy
+
+    @property
+    def displacement(self) -> NDArray[np.float64]:
+        """((N, 3) ndarray) non-affine displacement that the event makes, without its mean [length]."""
+        before, _, after, _ = self.ends
+        return without_drift(after.nonaffine_displacement(before))
 
 
 class Detector(BaseModel):
@@ -76,11 +110,32 @@ EVENT_COLUMNS = {
     "stress_drop": pl.Float64,
     "energy_drop": pl.Float64,
     "detector": pl.String,
+    "strain_c_error": pl.Float64,
+    "avalanche_size": pl.Float64,
+    "max_jump": pl.Float64,
+    "participation_ratio": pl.Float64,
+    "core_x": pl.Float64,
+    "core_y": pl.Float64,
+    "core_z": pl.Float64,
+    "kappa": pl.Float64,
+    "coupling": pl.Float64,
+    "mode_participation_ratio": pl.Float64,
+    "overlap_fractions": pl.List(pl.Float64),
+    "overlaps": pl.List(pl.Float64),
 }
 
 
 def event_row(event: Instability, last_event: float, detector: Detector | None) -> dict[str, Any]:
-    """A row of ``events.parquet``; ``last_event`` is the strain from which gamma_min counts."""
+    """A row of ``events.parquet``; ``last_event`` is the strain from which gamma_min counts.
+
+    What only a located fold can say (kappa, coupling, the critical mode) is null without one. ``strain_c_error`` is half the bracket
+    then. ``avalanche_size`` is V times the stress drop [energy]; ``participation_ratio`` and ``core_x, y, z`` are those of the
+    displacement field; the core is in the cell centred on the origin.
+    """
+    fold = event.fold
+    before, _, _, _ = event.ends
+    displacement_nc = event.displacement
+    core_c = core(displacement_nc, before.positions, before.box)
     return {
         "strain_before": event.step.before.strain,
         "strain_after": event.step.after.strain,
@@ -90,4 +145,16 @@ def event_row(event: Instability, last_event: float, detector: Detector | None) 
         "stress_drop": event.stress_drop,
         "energy_drop": event.energy_drop,
         "detector": "none" if detector is None else str(type(detector).model_fields["kind"].default),
+        "strain_c_error": 0.5 * event.step.increment if fold is None else fold.error,
+        "avalanche_size": before.box.volume * event.stress_drop,
+        "max_jump": max_norm(displacement_nc),
+        "participation_ratio": float(participation_ratio(displacement_nc[None])[0]),
+        "core_x": float(core_c[0]),
+        "core_y": float(core_c[1]),
+        "core_z": float(core_c[2]),
+        "kappa": None if fold is None else fold.kappa,
+        "coupling": None if fold is None else fold.coupling,
+        "mode_participation_ratio": None if fold is None else fold.participation_ratio,
+        "overlap_fractions": [fraction for fraction, _ in event.overlaps] if event.overlaps else None,
+        "overlaps": [overlap for _, overlap in event.overlaps] if event.overlaps else None,
     }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,13 +24,14 @@ import polars as pl
 from pydantic import ValidationError
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.pair import InversePowerLaw
-from qlm_quasistatic.detector import EVENT_COLUMNS, Detector, Instability, event_row, follow
+from qlm_quasistatic.detector import Detector, Instability, follow
+from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg
 from qlm_quasistatic.stepper import ShearState, Stepper
-from qlm_quasistatic.strains import StrainGrid
 
 # After qlm_hoomd.pair, which says what to do where HOOMD-blue is missing.
 import hoomd  # isort: skip
@@ -39,6 +40,7 @@ import hoomd.md  # isort: skip
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qlm_hoomd.engines.base import AfterEvent, Observables
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.potentials import PairPotential
 
@@ -52,12 +54,23 @@ class Checkpoint:
         image_nc: ((N, 3) ndarray of int32) HOOMD's image flags by tag.
         q: Q of the step that led here; 0 at the start.
         increment: strain increment of that step; 0 at the start.
+        leg: the stretch without a turn that led here, its beginning and this state; None at the start.
+        seen: ``state`` as the detector of that leg sees it.
+        events: rows of the instabilities on the way here.
     """
 
     state: ShearState
     image_nc: NDArray[np.int32]
     q: float = 0.0
     increment: float = 0.0
+    leg: Leg | None = None
+    seen: ShearState | None = None
+    events: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def travelled(self) -> float:
+        """Strain travelled since the start, the sum of all abs(dgamma)."""
+        return 0.0 if self.leg is None else self.leg.travelled_at(self.leg.end)
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -96,15 +109,18 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         detector: finds and refines instabilities; None for none.
         tolerance: largest force of a state at rest [energy / length].
         fire_dt: largest time step of FIRE [time].
+        after_event: how the sample falls from an instability: along the overdamped path (``descent``), which needs a single
+            :class:`qlm_hoomd.pair.InversePowerLaw` as force, or by FIRE (``fire``). Default: descent where it can be.
         strain: accumulated strain of the state as it is; default: the box tilt.
 
-    Loggable quantities: ``strain``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars), ``box`` (sequence),
+    Loggable quantities: ``strain``, ``travelled``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars), ``box`` (sequence),
     ``position`` (particle), those of the last accepted state in float64. In a GSD file :func:`qlm_hoomd.gsdio.read_glass` reads
     them as exact.
 
     Raises:
         InputError: if the simulation runs on several MPI ranks, has no state, masses other than 1 or a box that is no cube under
-            xy shear, if there is no pair force or a force is in use elsewhere, or a number is out of range.
+            xy shear, if there is no pair force, a force is in use elsewhere or descent is asked of other forces than it knows, or a
+            number is out of range.
     """
 
     def __init__(
@@ -116,6 +132,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         tolerance: float = 1e-10,
         fire_dt: float = 0.04,
         strain: float | None = None,
+        after_event: AfterEvent | None = None,
     ) -> None:
         for name, value in (("increment", increment), ("tolerance", tolerance)):
             if not (math.isfinite(value) and value > 0.0):
@@ -132,14 +149,14 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self._increment = increment
         self._detector = detector
         self._tolerance = tolerance
+        self._after_event = _usable_fall(forces, after_event)
+        self._settings = settings
         self._simulation = GlassSimulation(simulation, terms, settings)
         self._engine = _Engine(self._simulation, self._forces, settings)
         self._on_accept = OnAccept()
         self._strain = box.xy if strain is None else strain
         self._last: Checkpoint | None = None
         self._announced = False
-        self._events: list[dict[str, Any]] = []
-        self._first_strain = self._strain
         self._read(self._strain)
 
     def __repr__(self) -> str:
@@ -156,7 +173,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
     @property
     def events(self) -> pl.DataFrame:
         """The instabilities on the way to the present state, with the columns of ``events.parquet``."""
-        return pl.DataFrame(self._events, schema=EVENT_COLUMNS, orient="row")
+        rows = () if self._last is None else self._last.events
+        return pl.DataFrame(list(rows), schema=PATH_EVENT_COLUMNS, orient="row")
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -186,7 +204,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         return report
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put the simulation back to ``checkpoint``: positions, image flags, box, strain; :attr:`events` beyond are forgotten.
+        """Put the simulation back to ``checkpoint``: positions, image flags, box, strain and :attr:`events`.
 
         Raises:
             InputError: if it is a checkpoint of other particles.
@@ -195,39 +213,42 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         if not np.array_equal(checkpoint.state.glass.typeid, self._simulation.typeid):
             raise InputError("the checkpoint has other particles than the simulation; expected one of the same simulation.")
         self._last, self._strain, self._announced = checkpoint, checkpoint.state.strain, True
-        self._events = [event for event in self._events if event["strain_after"] <= self._strain]
         self._show(checkpoint)
 
     def run(self, strain: float) -> None:
-        """Shear up to the accumulated ``strain``, from the last accepted state, or from what the user made of it since.
+        """Shear to the accumulated ``strain``, up or down, from the last accepted state, or from what the user made of it since.
 
         However it ends, by an interrupt too, the simulation then holds the last accepted state, and another run goes on there.
+        Where a run turns back, gamma_min of the next instability counts from the turning point.
 
         Raises:
-            InputError: if the state is not at a minimum, or beyond ``strain`` already.
+            InputError: if the state is not at a minimum, ``strain`` is not finite, or a box on the way is too small for the forces.
             ConvergenceError: if a relaxation fails.
         """
+        if not math.isfinite(strain):
+            raise InputError(f"strain = {strain}; expected a finite number, the accumulated strain at which the run ends.")
         self._take_over()
         start = self._start()
-        if not (math.isfinite(strain) and strain >= start.state.strain):
-            raise InputError(
-                f"strain = {strain}; expected at least the present strain {start.state.strain:g}, as the run goes up to it. "
-                "restore(checkpoint) goes back."
-            )
+        leg = Leg(start.state.strain, strain, start.travelled)
+        # Several runs in one direction are one leg.
+        whole = start.leg if start.leg is not None and start.leg.falls == leg.falls else leg
         try:
             if not self._announced:
                 self._accept(start)
                 self._announced = True
-            for item in follow(
-                self._detector, Stepper(self._engine, self._tolerance), start.state, StrainGrid(self._increment, strain)
-            ):
+            stepper = Stepper(_Engine(self._simulation, self._forces, self._settings, leg), self._tolerance, self._after_event)
+            seen = start.seen if start.seen is not None and whole is not leg else _through(leg, start.state)
+            for item in follow(self._detector, stepper, seen, leg.grid(self._increment)):
+                last = self.checkpoint
                 if isinstance(item, Instability):
-                    last_event = self._events[-1]["strain_c"] if self._events else self._first_strain
-                    self._events.append(event_row(item, last_event, self._detector))
+                    since = max(last.events[-1]["travelled"] if last.events else 0.0, whole.travelled)
+                    self._last = replace(last, events=(*last.events, leg.event_row(item, since, self._detector)))
                 else:
-                    last = self.checkpoint
-                    image_nc = _images(last.state.glass, last.image_nc, item.after.glass)
-                    self._accept(Checkpoint(item.after, image_nc, item.q, item.increment))
+                    state = _through(leg, item.after)
+                    image_nc = _images(last.state.glass, last.image_nc, state.glass)
+                    so_far = replace(whole, end=state.strain)
+                    increment = state.strain - last.state.strain
+                    self._accept(Checkpoint(state, image_nc, item.q, increment, so_far, item.after, last.events))
         finally:
             # A detector may have tried steps beyond the last one that stands.
             self._show(self.checkpoint)
@@ -250,8 +271,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
 
     def _adopt(self, start: Checkpoint) -> None:
         """Begin anew from a state that no strain step led to."""
-        self._last, self._announced, self._events = start, False, []
-        self._strain = self._first_strain = start.state.strain
+        self._last, self._announced = start, False
+        self._strain = start.state.strain
 
     def _accept(self, checkpoint: Checkpoint) -> None:
         before = self._last, self._strain
@@ -304,6 +325,11 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
     def strain(self) -> float:
         """Accumulated strain."""
         return self._accepted("strain").state.strain
+
+    @hoomd.logging.log
+    def travelled(self) -> float:
+        """Strain travelled since the start, the sum of all abs(dgamma)."""
+        return self._accepted("travelled").travelled
 
     @hoomd.logging.log
     def stress_xy(self) -> float:
@@ -420,12 +446,40 @@ def _flip(state: hoomd.State) -> None:
 
 
 class _Engine(HOOMDEngine):
-    """The engine interface on the user's simulation, for the stepper and through it the detectors."""
+    """The engine interface on the user's simulation, for the stepper and through it the detectors.
 
-    def __init__(self, simulation: GlassSimulation, forces: Sequence[Any], settings: HOOMDEngineSettings) -> None:
+    Args:
+        simulation: the simulation.
+        forces: the user's forces.
+        settings: of FIRE.
+        leg: what goes in and out is as seen on this leg, in the mirror where it falls. The simulation never is: forces of the
+            user's may be other in a mirror.
+    """
+
+    def __init__(
+        self, simulation: GlassSimulation, forces: Sequence[Any], settings: HOOMDEngineSettings, leg: Leg | None = None
+    ) -> None:
         self.settings = settings
         self._given = simulation
         self._forces = forces
+        self._leg = leg if leg is not None else Leg(0.0, 0.0)
+
+    def measure(self, glass: Glass) -> Observables:
+        """See :meth:`Engine.measure`."""
+        return self._leg.observables(super().measure(self._leg.glass(glass)))
+
+    def relax(
+        self,
+        glass: Glass,
+        *,
+        tolerance: float = 1e-10,
+        guess: NDArray[np.float64] | None = None,
+        after_event: AfterEvent | None = "descent",
+    ) -> tuple[Glass, MinimizeReport]:
+        """See :meth:`Engine.relax`."""
+        start_nc = None if guess is None else self._leg.glass(glass.moved(guess)).positions
+        minimum, report = super().relax(self._leg.glass(glass), tolerance=tolerance, guess=start_nc, after_event=after_event)
+        return self._leg.glass(minimum), report
 
     @property
     def potential(self) -> PairPotential:  # type: ignore[override]  # only some of HOOMD's forces know one
@@ -445,6 +499,11 @@ class _Engine(HOOMDEngine):
 
     def _simulation_in_motion(self, glass: Glass, seed: int = 0) -> GlassSimulation:
         return self._given
+
+
+def _through(leg: Leg, state: ShearState) -> ShearState:
+    """A state through the mirror of ``leg``; what its steps are predicted from stays behind."""
+    return ShearState(leg.glass(state.glass), leg.observables(state.observables)) if leg.falls else state
 
 
 def _images(before: Glass, image_nc: NDArray[np.int32], after: Glass) -> NDArray[np.int32]:
@@ -468,7 +527,24 @@ def _usable_box(simulation: hoomd.Simulation) -> Box:
     if simulation.state is None:
         raise InputError("the simulation has no state; expected one, e.g. from simulation.create_state_from_snapshot.")
     box = simulation.state.box
+    if abs(box.xz) + abs(box.yz) > 1e-7:
+        raise InputError(
+            f"the box has the tilts xz = {box.xz:g} and yz = {box.yz:g}; expected shear in the plane xy only. For another plane "
+            "exchange the axes of the sample in a snapshot before it is strained."
+        )
     return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
+
+
+def _usable_fall(forces: Sequence[Any], after_event: AfterEvent | None) -> AfterEvent:
+    """How the sample falls from an instability, given its forces."""
+    check_after_event(after_event)
+    known = len(forces) == 1 and isinstance(forces[0], InversePowerLaw)
+    if after_event == "descent" and not known:
+        raise InputError(
+            f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, whose overdamped "
+            "path is known. Use after_event='fire'."
+        )
+    return after_event or ("descent" if known else "fire")
 
 
 def _usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[Any]:

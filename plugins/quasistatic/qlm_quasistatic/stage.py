@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.engines.base import AfterEvent
+from qlm_hoomd.errors import InputError
 from qlm_hoomd.registry import DETECTORS
 from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage, StageContext
-from qlm_quasistatic.detector import EVENT_COLUMNS, Detector, Instability, event_row, follow
+from qlm_quasistatic.detector import Detector, Instability, follow
+from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of, check_room, legs_of
 from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
-from qlm_quasistatic.strains import StrainGrid
 
 if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Observables
@@ -29,44 +33,83 @@ _STEP_COLUMNS = {
     "q": pl.Float64,
     "max_force": pl.Float64,
     "force_evaluations": pl.Int64,
+    "hessian_products": pl.Int64,
+    "left_basin": pl.Boolean,
+    "fallbacks": pl.Int64,
+    "travelled": pl.Float64,
 }
 # How far beyond its end a run looks for the next instability; far beyond any distance between two of them.
 _LARGEST_OVERTIME = 0.5
-_Strain = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Positions are at rest to 1e-10 or so: over a shorter step that is no small displacement per strain.
+_SHORTEST_STEP = 1e-9
+_Strain = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ShearStage(Stage):
     """Athermal quasi-static simple shear under Lees-Edwards boundaries: affine step, relax, record, detect instabilities."""
 
     kind: Literal["shear"] = "shear"
-    strain_max: _Strain = Field(description="strain at which the run ends")
+    strain_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="strain at which the run ends; the short way to write path: [0, strain_max]"
+    )
+    path: tuple[_Strain, ...] | None = Field(
+        None, description="in place of strain_max: the strains between which the run goes to and fro, e.g. [0, 0.1, -0.1, 0]"
+    )
+    plane: Plane = Field("xy", description="direction of the flow and direction of its gradient; the paper: xy")
     increment: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)] = Field(
         1e-4, description="coarse strain increment; the paper: 1e-4"
     )
-    frames: tuple[_Strain, ...] = Field((), description="strains at which sheared.gsd gets a frame, hit exactly")
+    frames: tuple[_Strain, ...] = Field(
+        (), description="strains at which sheared.gsd gets a frame, hit exactly, each time that the path passes them"
+    )
     detector: Annotated[Detector, OfKind(DETECTORS, Detector, shorthand=True)] | None = Field(
         "threshold",
         validate_default=True,
         description="what finds and refines instabilities: a name, a mapping with kind and settings, or null for none",
     )
+    after_event: AfterEvent = Field(
+        "descent", description="how the glass falls from an instability: along the overdamped path, or by FIRE"
+    )
     to_next_event: bool = Field(
         False,
-        description="go on beyond strain_max until the next instability, so that every strain up to it has its distance to one",
+        description="go on beyond the end until the next instability, so that every strain up to it has its distance to one",
     )
     max_events: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="end the run after so many instabilities; null: shear to strain_max"
+        None, description="end the run after so many instabilities; null: shear to the end"
     )
     tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(1e-10, description="largest force at rest [energy/length]")
 
+    @model_validator(mode="after")
+    def _has_one_way(self) -> ShearStage:
+        if (self.strain_max is None) == (self.path is None):
+            found = "neither" if self.path is None else "both"
+            raise ValueError(
+                f"{found} of strain_max and path; expected one of them, e.g. strain_max: 0.1 or path: [0, 0.1, -0.1]"
+            )
+        if self.path is not None:
+            legs_of(self.path)
+            if self.path[0] != 0.0:
+                raise ValueError(f"path begins at strain {self.path[0]:g}; expected 0, the strain of the quenched glass")
+        return self
+
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
-        """Refuse frames beyond the end of the run, increments larger than it, and a wait for events that nobody detects."""
+        """Refuse frames off the path, increments larger than a leg of it, and a wait for events that nobody detects."""
         if self.detector is None and (self.to_next_event or self.max_events is not None):
             raise ValueError("to_next_event and max_events need a detector; the detector is null")
-        if self.increment > self.strain_max:
-            raise ValueError(f"increment = {self.increment:g} is larger than strain_max = {self.strain_max:g}")
-        beyond = [strain for strain in self.frames if strain > self.strain_max]
-        if beyond:
-            raise ValueError(f"frames {beyond} lie beyond strain_max = {self.strain_max:g}; expected strains up to it")
+        legs = self._legs(0.0)
+        way = f"path = {list(self.path)}" if self.path is not None else f"strain_max = {self.strain_max:g}"
+        if self.increment > min(abs(leg.end - leg.begin) for leg in legs):
+            raise ValueError(f"increment = {self.increment:g} is larger than {'a leg of ' if self.path else ''}{way}")
+        stops = sorted({*self.frames, *(point for leg in legs for point in (leg.begin, leg.end))})
+        for one, next_one in pairwise(stops):
+            if next_one - one < _SHORTEST_STEP:
+                raise ValueError(
+                    f"strains {one!r} and {next_one!r} are closer than {_SHORTEST_STEP:g}, too close to tell a step between them "
+                    "from rounding; expected one of them"
+                )
+        off = [strain for strain in self.frames if not any(leg.passes(strain) for leg in legs)]
+        if off:
+            raise ValueError(f"frames {off} lie off {way}; expected strains that the run passes after its start")
 
     def requires(self) -> tuple[str, ...]:
         """The quenched glass."""
@@ -77,51 +120,132 @@ class ShearStage(Stage):
         return ("sheared.gsd", "steps.parquet", "events.parquet") if self.frames else ("steps.parquet", "events.parquet")
 
     def run(self, context: StageContext) -> None:
-        """Shear one glass."""
-        stepper = Stepper(context.engine, self.tolerance)
-        start = stepper.start(gsdio.read_glass(context.path("quenched.gsd")).glass)
-        steps = [_start_row(start)]
-        events: list[dict[str, Any]] = []
-        frames: list[tuple[Glass, Observables]] = []
-        last_event = start.strain
-        wanted = set(self.frames)
-        for item in self._items(stepper, start):
-            if isinstance(item, Instability):
-                events.append(event_row(item, last_event, self.detector))
-                last_event = item.strain_c
-                if len(events) == self.max_events or (self.to_next_event and item.strain_c > self.strain_max):
-                    break
-            else:
-                steps.append(_step_row(item))
-                if item.after.strain in wanted:
-                    frames.append((item.after.glass, item.after.observables))
-                if len(steps) % 50 == 0:
-                    context.progress(f"strain {item.after.strain:.4f} of {self.strain_max:g}, {len(events)} instabilities")
+        """Shear one glass.
+
+        If that fails, the last state at rest and the tables so far are left in ``failed/`` (:data:`REMAINS`).
+        """
+        for name in REMAINS:
+            context.path(name).unlink(missing_ok=True)
+        record = _Record(self)
+        try:
+            self._shear(context, record)
+        except Exception as error:
+            if record.steps:
+                record.write_remains(context)
+                error.add_note(f"The last state at rest, at strain {record.last[0].strain:.10g}, is in {REMAINS[0]}.")
+            raise
         # The event table last: with it the stage is done.
         if self.frames:
-            gsdio.write_glasses(context.path("sheared.gsd"), frames, context.provenance)
-        context.write_table("steps.parquet", pl.DataFrame(steps, schema=_STEP_COLUMNS, orient="row"))
-        context.write_table("events.parquet", pl.DataFrame(events, schema=EVENT_COLUMNS, orient="row"))
+            record.write_frames(context, "sheared.gsd")
+        record.write_tables(context, "steps.parquet", "events.parquet")
 
-    def _items(self, stepper: Stepper, start: ShearState) -> Iterator[ShearStep | Instability]:
-        end = self.strain_max + _LARGEST_OVERTIME if self.to_next_event else self.strain_max
-        grid = StrainGrid(self.increment, end, (*self.frames, self.strain_max))
-        return follow(self.detector, stepper, start, grid)
+    def _legs(self, start: float) -> tuple[Leg, ...]:
+        """The legs of a run that starts at the strain ``start``."""
+        if self.path is not None:
+            return legs_of(self.path)
+        assert self.strain_max is not None
+        return (Leg(start, self.strain_max),)
+
+    def _shear(self, context: StageContext, record: _Record) -> None:
+        stepper = Stepper(context.engine, self.tolerance, self.after_event)
+        glass = gsdio.read_glass(context.path("quenched.gsd")).glass.turned(axes_of(self.plane))
+        if self.path is not None and glass.strain != self.path[0]:
+            raise InputError(f"the glass is at strain {glass.strain:g}; expected {self.path[0]:g}, where the path begins.")
+        if self.strain_max is not None and glass.strain >= self.strain_max:
+            raise InputError(f"the glass is at strain {glass.strain:g}; expected less than strain_max = {self.strain_max:g}.")
+        legs = self._legs(glass.strain)
+        check_room(glass.box, legs, context.engine.potential.largest_cutoff)
+        length = legs[-1].travelled_at(legs[-1].end)
+        for leg in legs:
+            start = stepper.start(leg.glass(record.last[0] if record.steps else glass))
+            record.begin(leg, start)
+            for item in self._items(stepper, leg, start, last=leg is legs[-1]):
+                if isinstance(item, Instability):
+                    record.add_event(item)
+                    if len(record.events) == self.max_events or item.strain_c > leg.strain(leg.end):
+                        return
+                else:
+                    record.add_step(item)
+                    if len(record.steps) % 50 == 0:
+                        row = record.steps[-1]
+                        context.progress(
+                            f"strain {row['strain']:.4f}, {row['travelled']:.4f} of {length:g} travelled, "
+                            f"{len(record.events)} instabilities"
+                        )
+
+    def _items(self, stepper: Stepper, leg: Leg, start: ShearState, *, last: bool) -> Iterator[ShearStep | Instability]:
+        overtime = _LARGEST_OVERTIME if last and self.to_next_event else 0.0
+        return follow(self.detector, stepper, start, leg.grid(self.increment, self.frames, overtime))
 
 
-def _start_row(start: ShearState) -> dict[str, Any]:
-    return _state_row(start) | {"increment": 0.0, "q": 0.0, "force_evaluations": 0}
+REMAINS = ("failed/shear.gsd", "failed/shear_steps.parquet", "failed/shear_events.parquet")
+"""What a run that fails leaves behind: its last state at rest, and its tables so far."""
 
 
-def _step_row(step: ShearStep) -> dict[str, Any]:
-    return _state_row(step.after) | {"increment": step.increment, "q": step.q, "force_evaluations": step.force_evaluations}
+@dataclass
+class _Record:
+    """What a run has come by, in the frame of the sample."""
 
+    stage: ShearStage
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[tuple[Glass, Observables]] = field(default_factory=list)
+    frames_travelled: list[float] = field(default_factory=list)
 
-def _state_row(state: ShearState) -> dict[str, Any]:
-    observables = state.observables
-    return {
-        "strain": state.strain,
-        "stress_xy": observables.stress_xy,
-        "energy": observables.energy,
-        "max_force": observables.max_force,
-    }
+    def begin(self, leg: Leg, start: ShearState) -> None:
+        self._leg, self._state = leg, start
+        self._since = leg.travelled
+        if not self.steps:
+            nothing = {
+                "increment": 0.0,
+                "q": 0.0,
+                "force_evaluations": 0,
+                "hessian_products": 0,
+                "left_basin": False,
+                "fallbacks": 0,
+            }
+            self.steps.append(self._row(start, nothing))
+
+    @property
+    def last(self) -> tuple[Glass, Observables]:
+        """The last state at rest."""
+        return self._leg.glass(self._state.glass), self._leg.observables(self._state.observables)
+
+    def add_step(self, step: ShearStep) -> None:
+        self._state = step.after
+        names = ("increment", "q", "force_evaluations", "hessian_products", "left_basin", "fallbacks")
+        self.steps.append(self._row(step.after, {name: getattr(step, name) for name in names}))
+        strain = self.steps[-1]["strain"]
+        if strain in self.stage.frames and self._leg.passes(strain):
+            self.frames.append(self.last)
+            self.frames_travelled.append(self.steps[-1]["travelled"])
+
+    def add_event(self, event: Instability) -> None:
+        self.events.append(self._leg.event_row(event, self._since, self.stage.detector))
+        self._since = self.events[-1]["travelled"]
+
+    def _row(self, state: ShearState, measures: dict[str, Any]) -> dict[str, Any]:
+        seen = state.observables
+        row = {"strain": state.strain, "stress_xy": seen.stress_xy, "energy": seen.energy, "max_force": seen.max_force}
+        row = self._leg.row(row | measures)
+        return row | {"travelled": self._leg.travelled_at(row["strain"])}
+
+    def write_tables(self, context: StageContext, steps: str, events: str) -> None:
+        context.write_table(steps, pl.DataFrame(self.steps, schema=_STEP_COLUMNS, orient="row"))
+        context.write_table(events, pl.DataFrame(self.events, schema=PATH_EVENT_COLUMNS, orient="row"))
+
+    def write_frames(self, context: StageContext, name: str) -> None:
+        gsdio.write_glasses(
+            context.path(name),
+            self.frames,
+            context.provenance,
+            axes=axes_of(self.stage.plane),
+            travelled=self.frames_travelled,
+        )
+
+    def write_remains(self, context: StageContext) -> None:
+        state, steps, events = REMAINS
+        context.path(state).parent.mkdir(exist_ok=True)
+        self.frames, self.frames_travelled = [self.last], [self.steps[-1]["travelled"]]
+        self.write_frames(context, state)
+        self.write_tables(context, steps, events)

@@ -4,21 +4,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.minimize.surface import max_norm, without_drift
+from qlm_quasistatic.predictor import Branch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qlm_hoomd.engines.base import Engine, Observables
+    from qlm_hoomd.engines.base import AfterEvent, Engine, Observables
     from qlm_hoomd.glass import Glass
+    from qlm_hoomd.minimize.report import MinimizeReport
 
 # A largest non-affine velocity above this many box lengths is no elastic branch, and nothing to extrapolate.
 _LARGEST_ELASTIC_Q = 100.0
+# A guess is believed if what was wrong with it is at most this part of the way. Before an instability the way
+# grows faster than any polynomial, and the minimum that a wrong guess finds may be another one.
+_LARGEST_CORRECTION = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,18 +35,25 @@ class ShearState:
     Args:
         glass: the state, at a minimum.
         observables: energy per particle, stress, pressure, largest force.
-        velocity: ((N, 3) ndarray) dr'/dgamma, the non-affine displacement per strain of the step that led here [length];
-            None at the start and after an instability.
+        branch: the states that led here on the same elastic branch; None if nothing is known of them.
     """
 
     glass: Glass
     observables: Observables
-    velocity: NDArray[np.float64] | None = None
+    branch: Branch | None = None
 
     @property
     def strain(self) -> float:
         """Accumulated strain."""
         return self.glass.strain
+
+    @property
+    def velocity(self) -> NDArray[np.float64] | None:
+        """((N, 3) ndarray) dr'/dgamma, the non-affine displacement per strain at this state [length].
+
+        As good as the states before it tell; None at the start and after an instability.
+        """
+        return None if self.branch is None else self.branch.velocity()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +65,18 @@ class ShearStep:
         after: state at the higher strain.
         q: Q = max|dr'| / (L dgamma), of order one where the response is elastic (the paper, App. F).
         force_evaluations: force evaluations that the relaxation took.
+        hessian_products: products of the Hessian with a vector that it took.
+        left_basin: whether the basin of ``before`` was found lost, and the state fell.
+        fallbacks: how many safeguards fired: guesses given up, minimisations refused.
     """
 
     before: ShearState
     after: ShearState
     q: float
     force_evaluations: int
+    hessian_products: int = 0
+    left_basin: bool = False
+    fallbacks: int = 0
 
     @property
     def increment(self) -> float:
@@ -70,11 +90,32 @@ class Stepper:
     Args:
         engine: relaxes the sheared glass.
         tolerance: largest force of a state at rest [energy / length].
+        after_event: how a state falls whose basin is lost: along the overdamped path, or by FIRE.
+
+    Raises:
+        InputError: if ``after_event`` is none of these.
     """
 
-    def __init__(self, engine: Engine, tolerance: float = 1e-10) -> None:
+    def __init__(self, engine: Engine, tolerance: float = 1e-10, after_event: AfterEvent = "descent") -> None:
+        check_after_event(after_event)
         self._engine = engine
         self._tolerance = tolerance
+        self._after_event = after_event
+
+    @property
+    def engine(self) -> Engine:
+        """What relaxes the sheared glass."""
+        return self._engine
+
+    @property
+    def tolerance(self) -> float:
+        """Largest force of a state at rest [energy / length]."""
+        return self._tolerance
+
+    @property
+    def after_event(self) -> AfterEvent:
+        """How a state falls whose basin is lost."""
+        return self._after_event
 
     def start(self, glass: Glass) -> ShearState:
         """The state to start from.
@@ -92,26 +133,80 @@ class Stepper:
         return ShearState(glass, observables)
 
     def step(self, state: ShearState, strain: float) -> ShearStep:
-        """Shear ``state`` affinely to the accumulated ``strain`` and relax it.
+        """Shear ``state`` affinely to the accumulated ``strain`` and relax it; where its basin is lost, it falls.
 
-        The non-affine velocity of the last step gives the first guess. Where the minimum is not found from there, the engine
+        The states before give the first guess. Where the minimum is not found from there, or found far from it, the engine
         starts again from the affinely sheared state, so the guess never decides where an instability leads.
 
         Raises:
             InputError: if the strain is that of the state already.
             ConvergenceError: if the relaxation fails.
         """
-        increment = strain - state.strain
-        if increment == 0.0:
+        return self._step(state, strain, self._after_event)
+
+    def elastic_step(self, state: ShearState, strain: float) -> ShearStep:
+        """The same for a step that is to stay in its basin.
+
+        Raises:
+            InputError: if the strain is that of the state already.
+            BasinLost: if there is no minimum in the basin of ``state`` any more; nothing has fallen.
+            ConvergenceError: if the relaxation fails.
+        """
+        return self._step(state, strain, None)
+
+    def _step(self, state: ShearState, strain: float, after_event: AfterEvent | None) -> ShearStep:
+        if strain == state.strain:
             raise InputError(f"strain increment = 0 at strain {strain:g}; expected a step.")
         affine = state.glass.at_strain(strain)
-        guess_nc = None if state.velocity is None else affine.positions + increment * state.velocity
-        glass, report = self._engine.relax(affine, tolerance=self._tolerance, guess=guess_nc)
-        displacement_nc = glass.nonaffine_displacement(state.glass)
+        expected_nc = None if state.branch is None else state.branch.displacement(strain)
+        if expected_nc is None:
+            glass, report = self._engine.relax(affine, tolerance=self._tolerance, after_event=after_event)
+            return self.arrived(state, glass, report)
+        glass, report = self._engine.relax(
+            affine, tolerance=self._tolerance, guess=affine.positions + expected_nc, after_event=after_event
+        )
+        step = self.arrived(state, glass, report)
+        found_nc = without_drift(glass.nonaffine_displacement(state.glass))
+        if report.left_basin or max_norm(found_nc - without_drift(expected_nc)) <= _LARGEST_CORRECTION * max_norm(found_nc):
+            return step
+        glass, again = self._engine.relax(affine, tolerance=self._tolerance, after_event=after_event)
+        return self.arrived(
+            state,
+            glass,
+            replace(
+                again,
+                force_evaluations=report.force_evaluations + again.force_evaluations,
+                hessian_products=report.hessian_products + again.hessian_products,
+                fallbacks=report.fallbacks + again.fallbacks + 1,
+            ),
+        )
+
+    def arrived(self, before: ShearState, glass: Glass, report: MinimizeReport) -> ShearStep:
+        """The step from ``before`` to a state at rest that was found in whatever way.
+
+        Args:
+            before: state at the lower strain.
+            glass: state at rest at the higher strain.
+            report: what it took to get there; where it left the basin, a new branch begins.
+
+        Raises:
+            InputError: if the strain is that of ``before``.
+        """
+        increment = glass.strain - before.strain
+        if increment == 0.0:
+            raise InputError(f"strain increment = 0 at strain {glass.strain:g}; expected a step.")
         # Uniform translations cost nothing and mean nothing.
-        displacement_nc -= displacement_nc.mean(axis=0)
-        largest = float(np.sqrt(np.einsum("nc,nc->n", displacement_nc, displacement_nc).max()))
-        q = largest / (glass.box.length * abs(increment))
-        velocity_nc = displacement_nc / increment if q < _LARGEST_ELASTIC_Q else None
-        after = ShearState(glass, self._engine.measure(glass), velocity_nc)
-        return ShearStep(state, after, q, report.force_evaluations)
+        displacement_nc = without_drift(glass.nonaffine_displacement(before.glass))
+        q = max_norm(displacement_nc) / (glass.box.length * abs(increment))
+        branch = None
+        if not report.left_basin and q < _LARGEST_ELASTIC_Q:
+            branch = (before.branch or Branch((before.strain,))).extended(glass.strain, displacement_nc)
+        return ShearStep(
+            before=before,
+            after=ShearState(glass, self._engine.measure(glass), branch),
+            q=q,
+            force_evaluations=report.force_evaluations,
+            hessian_products=report.hessian_products,
+            left_basin=report.left_basin,
+            fallbacks=report.fallbacks,
+        )

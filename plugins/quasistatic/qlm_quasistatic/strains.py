@@ -15,6 +15,8 @@ class StrainGrid:
         increment: the coarse strain increment.
         largest: strain at which the run ends.
         stops: strains to be hit exactly.
+
+    Strains of either sign, where a run begins too; strain rises along the grid.
     """
 
     increment: float
@@ -28,7 +30,7 @@ class StrainGrid:
         there is at least a thousandth of the grid's increment. With a finer ``increment`` it is one such increment on.
         Stops and the end of the run cut a step short. Beyond the end, where detectors try a step, there is nothing to stop at.
         """
-        on_grid = self._multiple(int(strain / self.increment + 1e-3) + 1)
+        on_grid = self._multiple(math.floor(strain / self.increment + 1e-3) + 1)
         target = on_grid if increment is None else strain + increment
         limits = [*sorted((*self.stops, self.largest)), math.inf]
         # A step that would end just short of a stop goes there at once, else one of length zero would follow.

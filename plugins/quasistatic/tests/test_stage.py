@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import gsd.hoomd
 import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
-from qlm_quasistatic.stage import ShearStage
+from qlm_quasistatic.stage import REMAINS, ShearStage
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.ensemble.runner import run_realisation
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
-from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.protocol import Preparation, build_protocol
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing import StageConformance
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qlm_hoomd.glass import Glass
-    from qlm_hoomd.model import GlassModel
 
 PROVENANCE = {"protocol_hash": "a" * 16}
 STEP_COLUMNS = ["strain", "increment", "stress_xy", "energy", "q", "max_force", "force_evaluations"]
 EVENT_COLUMNS = ["strain_before", "strain_after", "strain_c", "gamma_min", "q", "stress_drop", "energy_drop", "detector"]
+# What came later stands behind them.
+MORE_STEP_COLUMNS = ["hessian_products", "left_basin", "fallbacks", "travelled"]
 RUN = ShearStage.model_validate({"strain_max": 0.12, "increment": 2e-4, "frames": [0.0123456, 0.12, 0.02]})
 
 
@@ -84,8 +86,8 @@ def test_products_are_there_and_nothing_else(sheared: StageContext) -> None:
 
 def test_steps_table(sheared: StageContext, small_glass: Glass) -> None:
     steps = pl.read_parquet(sheared.path("steps.parquet"))
-    assert steps.columns == STEP_COLUMNS
-    assert steps["force_evaluations"].dtype == pl.Int64
+    assert steps.columns == STEP_COLUMNS + MORE_STEP_COLUMNS
+    assert steps["force_evaluations"].dtype == steps["hessian_products"].dtype == pl.Int64
     assert steps.null_count().sum_horizontal().item() == 0
     first = steps.row(0, named=True)
     seen = sheared.engine.measure(small_glass)
@@ -98,6 +100,9 @@ def test_steps_table(sheared: StageContext, small_glass: Glass) -> None:
     assert set(RUN.frames) <= set(strain.tolist())
     assert steps["max_force"].max() < 2e-10
     assert steps["q"][1:].min() > 0.0
+    np.testing.assert_array_equal(steps["travelled"], strain)
+    assert steps["left_basin"].to_numpy()[steps["q"].to_numpy() > 1e4].all()
+    assert not steps["left_basin"].to_numpy()[steps["q"].to_numpy() < 20.0].any()
 
 
 def test_elastic_work_is_energy(sheared: StageContext) -> None:
@@ -113,7 +118,8 @@ def test_elastic_work_is_energy(sheared: StageContext) -> None:
 def test_events_table(sheared: StageContext) -> None:
     events = pl.read_parquet(sheared.path("events.parquet"))
     steps = pl.read_parquet(sheared.path("steps.parquet"))
-    assert events.columns == EVENT_COLUMNS
+    assert set(EVENT_COLUMNS) < set(events.columns)
+    np.testing.assert_array_equal(events["travelled"], events["strain_c"])
     assert events.height > 0
     assert set(events["detector"]) == {"threshold"}
     before, after, middle = (events[name].to_numpy() for name in ("strain_before", "strain_after", "strain_c"))
@@ -165,22 +171,93 @@ def test_without_a_detector_there_are_steps_and_no_events(tmp_path: Path, model:
     assert pl.read_parquet(context.path("steps.parquet"))["strain"].to_list() == [count / 1000 for count in range(11)]
     events = pl.read_parquet(context.path("events.parquet"))
     assert events.height == 0
-    assert events.columns == EVENT_COLUMNS
+    assert set(EVENT_COLUMNS) < set(events.columns)
     assert events["detector"].dtype == pl.String
 
 
 def test_a_glass_that_is_not_at_rest_is_refused(tmp_path: Path, model: GlassModel, small_glass: Glass) -> None:
     context = _context(tmp_path, model, small_glass.sheared(0.01))
     with pytest.raises(InputError, match="Relax it first"):
-        RUN.run(replace(context))
-    assert not context.path("steps.parquet").exists()
+        RUN.run(context)
+    # Nothing to save: the state at fault is quenched.gsd.
+    assert [path.name for path in tmp_path.iterdir()] == ["quenched.gsd"]
+
+
+def test_positions_that_are_no_numbers_are_refused(tmp_path: Path, model: GlassModel, small_glass: Glass) -> None:
+    context = _context(tmp_path, model, small_glass)
+    with gsd.hoomd.open(str(context.path("quenched.gsd")), "r") as trajectory:
+        frame = trajectory[0]
+    frame.log["particles/qlm/position"][7, 1] = np.nan
+    with gsd.hoomd.open(str(context.path("quenched.gsd")), "w") as trajectory:
+        trajectory.append(frame)
+    with pytest.raises(InputError, match="1 of 150 positions are not finite"):
+        RUN.run(context)
+
+
+def test_a_glass_beyond_the_end_is_refused(tmp_path: Path, model: GlassModel, small_glass: Glass) -> None:
+    context = _context(tmp_path, model, small_glass.at_strain(0.12))
+    with pytest.raises(InputError, match=r"at strain 0\.12; expected less than strain_max = 0\.12"):
+        RUN.run(context)
+
+
+def test_a_run_that_fails_leaves_its_last_state_and_its_tables(tmp_path: Path, model: GlassModel) -> None:
+    """Real trouble in the middle: looking for an event that never comes, the box tilts until the cut-off has no room in it."""
+    engine, rng = CPUEngineSettings().build(model), np.random.default_rng(3)
+    start = random_start(model, 82, rng)
+    # Squeezed to the size at which twice the cut-off fits in up to a tilt of 0.2.
+    length = 2.0 * model.potential.largest_cutoff * np.sqrt(1.0 + 0.2**2)
+    squeezed = Glass(start.positions * (length / start.box.length), start.typeid, Box(length))
+    liquid, _ = engine.run(squeezed, duration=0.2, temperature=model.T0, rng=rng)
+    context = _context(tmp_path, model, engine.descend(liquid)[0])
+    settings = {"strain_max": 0.1, "increment": 0.01, "to_next_event": True, "frames": [0.05]}
+    stage = ShearStage.model_validate(settings | {"detector": {"kind": "threshold", "q_c": 1e9}})
+    with pytest.raises(InputError, match="expected at least twice the cut-off") as caught:
+        stage.run(context)
+    assert "failed/shear.gsd" in caught.value.__notes__[0]
+    assert sorted(path.name for path in (tmp_path / "failed").iterdir()) == sorted(Path(name).name for name in REMAINS)
+    assert not any(context.path(product).exists() for product in stage.products())
+    frame = gsdio.read_glass(context.path(REMAINS[0]))
+    steps = pl.read_parquet(context.path(REMAINS[1]))
+    assert steps.height > 10
+    assert frame.glass.strain == steps["strain"][-1] > 0.15
+    assert frame.log["energy"] == steps["energy"][-1]
+    assert engine.measure(frame.glass).max_force < 2e-10
+    assert pl.read_parquet(context.path(REMAINS[2])).height == 0
+    # Overcome, there is nothing left of it.
+    stage.model_copy(update={"to_next_event": False}).run(context)
+    assert not any(context.path(name).exists() for name in REMAINS)
+    # A path that goes as far by itself is refused before it begins.
+    far = ShearStage.model_validate({"path": [0.0, 0.1, -0.3], "increment": 0.01})
+    with pytest.raises(InputError, match=r"from strain -0\.3 to 0\.1 the tilt of the box reaches 0\.3"):
+        far.run(context)
+
+
+def test_a_failure_is_recorded_beside_the_state(tmp_path: Path) -> None:
+    """The last stage fails on a glass that somebody has put in place of the quenched one."""
+    workspace = Workspace.create(build_protocol(TestShearStage.protocol), tmp_path)
+    job = workspace.realisations[0]
+    assert run_realisation(tmp_path, job.id).failure is None
+    context = json.loads((job.directory / "signac_statepoint.json").read_text())
+    assert context["n_particles"] == 100
+    frame = gsdio.read_glass(job.directory / "quenched.gsd")
+    seen = CPUEngineSettings().build(GlassModel()).measure(frame.glass)
+    gsdio.write_glasses(job.directory / "quenched.gsd", [(frame.glass.sheared(1e-3), seen)], PROVENANCE)
+    for product in ("steps.parquet", "events.parquet", "sheared.gsd"):
+        (job.directory / product).unlink()
+    failure = run_realisation(tmp_path, job.id).failure
+    assert failure is not None
+    assert failure.error == "InputError"
+    assert json.loads((job.directory / "failed" / "shear.json").read_text())["message"] == failure.message
+    assert "Relax it first" in failure.message
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"increment": 0.06}, "increment = 0.06 is larger than strain_max = 0.05"),
-        ({"frames": [0.01, 0.06]}, r"frames \[0.06\] lie beyond strain_max = 0.05"),
+        ({"frames": [0.01, 0.06]}, r"frames \[0.06\] lie off strain_max = 0.05"),
+        ({"frames": [0.0]}, r"frames \[0.0\] lie off strain_max = 0.05"),
+        ({"detector": None, "max_events": 1}, "need a detector"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str, model: GlassModel) -> None:
@@ -194,7 +271,11 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
         {"increment": 0.0},
         {"increment": -1e-4},
         {"strain_max": 0.0},
-        {"frames": [0.0]},
+        {"strain_max": None},
+        {"frames": [float("nan")]},
+        {"plane": "xx"},
+        {"plane": "-xy"},
+        {"after_event": "newton"},
         {"max_events": 0},
         {"tolerance": 1.0},
         {"tolerance": 1e-14},

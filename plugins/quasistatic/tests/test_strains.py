@@ -19,15 +19,26 @@ def _walk(grid: StrainGrid, strain: float = 0.0, increment: float | None = None)
     return strains
 
 
-@given(increments, st.floats(1e-3, 0.05), st.lists(st.floats(0.001, 1.0), max_size=4))
-def test_stops_are_hit_exactly_and_no_step_is_empty(increment: float, largest: float, fractions: list[float]) -> None:
-    stops = tuple(fraction * largest for fraction in fractions)
-    strains = _walk(StrainGrid(increment, largest, stops))
+starts = st.one_of(st.sampled_from([0.0, -0.1, -0.05, 1.0, 2.0, -3.0]), st.floats(-4.0, 4.0))
+
+
+@given(increments, starts, st.floats(1e-3, 0.05), st.lists(st.integers(1, 999), max_size=4))
+def test_stops_are_hit_exactly_and_no_step_is_empty(
+    increment: float, start: float, length: float, thousandths: list[int]
+) -> None:
+    """From any strain, negative, odd or many turns of the box away."""
+    stops = tuple(start + 1e-3 * thousandth * length for thousandth in thousandths)
+    largest = start + length
+    strains = _walk(StrainGrid(increment, largest, stops), start)
     assert set(stops) <= set(strains)
     assert strains[-1] == largest
     steps = np.diff(strains)
-    assert steps.min() > 0.0
+    assert steps.min() > 1e-10
     assert steps.max() <= increment * 1.0011
+    # Every point of the grid on the way is visited, but for those next to a stop.
+    inside = [strain for strain in strains[1:-1] if strain not in stops]
+    multiples = np.array(inside) / increment
+    np.testing.assert_allclose(multiples, np.rint(multiples), atol=1e-6)
 
 
 @given(st.floats(1e-6, 1e-4), st.lists(st.floats(0.001, 1.0), max_size=3), st.floats(0.0, 0.9))
@@ -54,6 +65,15 @@ def test_a_run_returns_to_the_grid() -> None:
     # What is a grid point but for rounding counts as one.
     assert grid.next_strain(np.nextafter(0.0013, 0.0)) == 0.0014
     assert grid.next_strain(np.nextafter(0.0013, 1.0)) == 0.0014
+
+
+@given(st.sampled_from([1e-4, 1e-3, 2e-5, 0.01]), st.integers(-400, 400))
+def test_grids_of_both_directions_are_the_same_points(increment: float, count: int) -> None:
+    inverse = round(1 / increment)
+    grid, here = StrainGrid(increment, 1e6), count / inverse
+    assert grid.next_strain(here) == (count + 1) / inverse
+    # The step back, seen in the mirror: from -here on to the next larger strain.
+    assert -grid.next_strain(-here) == (count - 1) / inverse
 
 
 def test_beyond_the_end_steps_go_on() -> None:
