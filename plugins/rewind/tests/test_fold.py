@@ -16,6 +16,7 @@ from qlm_quasistatic.strains import StrainGrid
 from qlm_rewind import FoldDetector, ThresholdDetector
 from qlm_rewind.saddle_node import SoftMode, locate
 
+from qlm_hoomd.anharmonic import AnharmonicModes
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import BasinLost, ConvergenceError
 from qlm_hoomd.hessian import Hessian
@@ -124,6 +125,21 @@ def test_lambda_squared_is_two_kappa_c_times_the_distance(event: Instability, st
     assert ratio(1e-7) == pytest.approx(1.0, abs=0.02)
     # The next order of the normal form is the square root of the distance; half the root takes half of it away.
     assert 2.0 * ratio(2.5e-6) - ratio(1e-5) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_state_alone_predicts_its_distance_to_the_fold(event: Instability, stepper: Stepper, model: GlassModel) -> None:
+    """From lambda, kappa, relaxed chi and d lambda / d gamma of the softest mode: what is left errs by the next order only."""
+    fold = fold_of(event)
+    for distance in (1e-6, 1e-5):
+        hessian = Hessian(model.potential, order=4).compute(near_fold(fold, distance, stepper))
+        (mode,) = AnharmonicModes().compute(hessian, LowestModes(1).compute(hessian).vectors)
+        predicted, leading = mode.relaxed_strain_forward, mode.cubic_strain
+        assert predicted is not None
+        assert leading is not None
+        # The leading order errs by the square root of the distance, 3 to 27 % at 1e-5 on these events; the next one by its square.
+        correction = abs(leading / distance - 1.0)
+        assert abs(predicted / distance - 1.0) < correction**2
+        assert predicted == pytest.approx(distance, rel=0.005 if distance < 1e-5 else 0.05)
 
 
 @pytest.mark.parametrize(("increment", "longest"), [(3e-5, 2e-4), (5e-4, 2e-3), (1e-4, 1e-4)])
