@@ -30,7 +30,8 @@ from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, newton
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.model import GlassModel
-from qlm_hoomd.modes import LowestModes, mode_rows
+from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.modes_stage import mode_rows
 from qlm_hoomd.protocol import load_protocol
 from qlm_hoomd.provenance import versions
 from qlm_hoomd.registry import POTENTIALS

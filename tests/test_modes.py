@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.optimize
 
+from qlm_hoomd import eigensolvers
+from qlm_hoomd import modes as modes_module
 from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, mode_rows, participation_ratio
+from qlm_hoomd.mechanics import Bonds, bonds_of
+from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, Solver, participation_ratio
+from qlm_hoomd.modes_stage import mode_rows
 from qlm_hoomd.preparation import random_start
 
 if TYPE_CHECKING:
@@ -69,7 +75,78 @@ def test_any_number_of_modes(k: int, solver: Any, hessian: Hessian, spectrum: np
 
 def test_the_solver_is_chosen_by_size_and_number(model: GlassModel, quenched: Glass, hessian: Hessian) -> None:
     assert LowestModes(4).compute(hessian).solver_used == "dense"
-    assert LowestModes(4).compute(Hessian(model.potential).compute(quenched)).solver_used == "filter"
+    larger = Hessian(model.potential).compute(quenched)
+    assert LowestModes(4).compute(larger).solver_used == "filter"
+    assert LowestModes(126).compute(larger).solver_used == "dense"
+
+
+@pytest.mark.parametrize("n_particles", [500, 1000])
+def test_filter_agrees_with_numpy_to_ten_digits(n_particles: int, model: GlassModel, quenched: Glass) -> None:
+    glass = quenched
+    if n_particles != quenched.n_particles:
+        rng = np.random.default_rng(3)
+        glass = CPUEngineSettings().build(model).descend(random_start(model, n_particles, rng))[0]
+    hessian = Hessian(model.potential).compute(glass)
+    modes = LowestModes(40, "filter", check_completeness=True).compute(hessian)
+    expected = np.linalg.eigvalsh(hessian.matrix.toarray())[3:43]
+    np.testing.assert_allclose(modes.eigenvalues, expected, rtol=1e-10)
+    vectors_md = modes.vectors.reshape(40, -1)
+    np.testing.assert_allclose(vectors_md @ vectors_md.T, np.eye(40), atol=1e-10)
+    assert modes.residuals.max() < 1e-8 * hessian.bonds.largest_eigenvalue()
+    assert modes.completeness == "inertia"
+
+
+def test_a_branch_is_followed_from_the_modes_before(model: GlassModel, quenched: Glass) -> None:
+    """Three states extrapolate to the fourth; the same modes come out as from a cold start, or else a cold start is made."""
+    engine = CPUEngineSettings().build(model)
+    states = [quenched]
+    for _ in range(4):
+        states.append(engine.relax(states[-1].sheared(1e-5))[0])
+    hessians = [Hessian(model.potential).compute(state) for state in states]
+    before = [LowestModes(30).compute(hessian) for hessian in hessians[:4]]
+    warm = LowestModes(20).compute(hessians[4], start=before)
+    cold = LowestModes(20).compute(hessians[4])
+    assert (warm.solver_used, cold.solver_used) == ("warm start", "filter")
+    assert warm.completeness == "random block"
+    np.testing.assert_allclose(warm.eigenvalues, cold.eigenvalues, rtol=1e-10)
+    np.testing.assert_allclose(np.abs((warm.vectors * cold.vectors).sum(axis=(1, 2))), 1.0, atol=1e-6)
+    # One state is not near enough, nor are fewer modes than asked for.
+    assert LowestModes(20).compute(hessians[4], start=before[:1]).solver_used == "filter"
+    assert LowestModes(40).compute(hessians[4], start=before).solver_used == "filter"
+
+
+def test_completeness_is_recorded(hessian: Hessian) -> None:
+    found = {
+        (solver, check): LowestModes(12, solver, check_completeness=check).compute(hessian).completeness
+        for solver in get_args(Solver)
+        for check in (False, True)
+    }
+    assert {key: value for key, value in found.items() if value != "inertia"} == {
+        ("auto", False): "all",
+        ("auto", True): "all",
+        ("dense", False): "all",
+        ("dense", True): "all",
+        ("filter", False): "random block",
+        ("factor", False): "none",
+    }
+
+
+@pytest.mark.parametrize("largest", [4000, 0])
+def test_a_missing_mode_is_not_passed_over(largest: int, hessian: Hessian, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solver that skips one mode is caught by either proof."""
+    found = eigensolvers.by_lapack(hessian.bonds, 21)
+    monkeypatch.setattr(eigensolvers, "by_factor", lambda _bonds, _k: (np.delete(found[0], 4, axis=0), found[1]))
+    monkeypatch.setattr(modes_module, "_LARGEST_INERTIA", largest)
+    assert LowestModes(20, "factor").compute(hessian).completeness == "none"
+    with pytest.raises(ConvergenceError, match="missed"):
+        LowestModes(20, "factor", check_completeness=True).compute(hessian)
+
+
+def test_reading_before_computing_says_so() -> None:
+    with pytest.raises(InputError, match=r"LowestModes\.vectors read before compute"):
+        LowestModes(3).vectors  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        LowestModes(3).colour  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_eigenvectors_are_those_of_numpy(hessian: Hessian) -> None:
@@ -87,27 +164,28 @@ def test_same_glass_same_bytes(solver: Any, model: GlassModel, glass: Glass) -> 
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_translations_are_deflated_however_soft_a_true_mode_is(solver: Any, model: GlassModel, hessian: Hessian) -> None:
-    """A true mode is pushed down onto the zero modes: H - (lambda_0 - 1e-9) psi psi^T. It must be found all the same."""
+@pytest.mark.parametrize("softest", [1e-6, -1e-6])
+def test_next_to_an_instability(solver: Any, softest: float, model: GlassModel, hessian: Hessian) -> None:
+    """Pre-stress is turned up until one mode is all but unstable; it must not be taken for a translation, nor they for it."""
     bonds = hessian.bonds
-    softest = LowestModes(1, "dense").compute(hessian)
-    psi_nc, shift = softest.vectors[0], softest.eigenvalues[0] - 1e-9
-    matrix, product = bonds.hessian(), type(bonds).product
-    outer_dd = shift * np.outer(psi_nc.ravel(), psi_nc.ravel())
 
-    class Pushed(type(bonds)):  # type: ignore[misc]
-        def hessian(self) -> Any:
-            return type(matrix)(matrix.toarray() - outer_dd, blocksize=(3, 3))
+    def stressed(factor: float) -> Bonds:
+        return replace(bonds, phi_kp=np.concatenate([bonds.phi_kp[:1], factor * bonds.phi_kp[1:2], bonds.phi_kp[2:]]))
 
-        def product(self, vectors_nc: np.ndarray) -> np.ndarray:
-            return product(self, vectors_nc) - shift * np.vdot(psi_nc, vectors_nc) * psi_nc
+    def lowest(factor: float) -> float:
+        matrix_dd = stressed(factor).hessian().toarray()
+        matrix_dd += 1e3 * np.tile(np.eye(3), (150, 150)) / 150.0
+        return float(scipy.linalg.eigvalsh(matrix_dd, subset_by_index=[0, 0])[0])
 
-    pushed = Hessian(model.potential)
-    pushed._bonds = Pushed(**{name: getattr(bonds, name) for name in bonds.__dataclass_fields__})
-    modes = LowestModes(4, solver).compute(pushed)
-    assert modes.eigenvalues[0] == pytest.approx(1e-9, abs=1e-10)
-    assert abs(np.vdot(modes.vectors[0], psi_nc)) == pytest.approx(1.0, abs=1e-6)
-    np.testing.assert_allclose(modes.eigenvalues[1:], LowestModes(4, "dense").compute(hessian).eigenvalues[1:], rtol=1e-7)
+    near = Hessian(model.potential)
+    near._bonds = stressed(scipy.optimize.brentq(lambda factor: lowest(factor) - softest, 1.0, 1.5, xtol=1e-15, rtol=1e-14))
+    modes = LowestModes(6, solver, check_completeness=True).compute(near)
+    expected = np.linalg.eigvalsh(near.matrix.toarray())
+    expected = np.delete(expected, np.argsort(np.abs(expected))[:3])[:6]
+    np.testing.assert_allclose(modes.eigenvalues[0], softest, rtol=1e-4)
+    np.testing.assert_allclose(modes.eigenvalues, expected, rtol=1e-10, atol=1e-11)
+    assert np.sign(modes.frequencies[0]) == np.sign(softest)
+    assert np.abs(modes.vectors.sum(axis=1)).max() < 1e-9
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -156,7 +234,7 @@ def test_wrong_settings_are_refused(hessian: Hessian) -> None:
         LowestModes(3, "lanczos")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="k = 448; expected at most 3N - 3 = 447"):
         LowestModes(448).compute(hessian)
-    assert repr(LowestModes(7, "factor")) == "LowestModes(k=7, solver='factor')"
+    assert repr(LowestModes(7, "factor")) == "LowestModes(k=7, solver='factor', check_completeness=False)"
 
 
 def test_plot_draws_every_mode(hessian: Hessian) -> None:

@@ -15,7 +15,8 @@ from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.modes import LowestModes, ModesStage
+from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.modes_stage import ModesStage
 from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import StageContext, replacing
 
@@ -132,6 +133,24 @@ def test_modes_stage_gives_the_same_bytes_again(context: StageContext, model: Gl
         runs.append([context.path(name).read_bytes() for name in stage.products()])
         assert len(gsdio.read_glasses(context.path("modes.gsd"))) == 3
     assert runs[0] == runs[1]
+
+
+def test_modes_stage_lists_nonlinear_modes(context: StageContext) -> None:
+    stage = ModesStage(count=4, strains=(0.0, 0.02), nonlinear=("pseudo_harmonic", "cubic"), random_starts=2)
+    assert stage.products() == ("qlms.parquet", "moduli.parquet", "modes.parquet")
+    stage.run(context)
+    qlms = pl.read_parquet(context.path("qlms.parquet"))
+    assert set(qlms["kind"]) == {"PseudoHarmonic", "Cubic"}
+    assert sorted(set(qlms["strain"])) == [0.0, 0.02]
+    assert (qlms["residual"] <= 1e-8).all()
+    softest = pl.read_parquet(context.path("modes.parquet")).group_by("strain").agg(pl.col("frequency").min())
+    lowest = qlms.group_by("strain").agg(pl.col("frequency").min().alias("found")).join(softest, on="strain")
+    # No direction is softer than the softest eigenvector.
+    assert (lowest["found"] >= lowest["frequency"] * (1.0 - 1e-9)).all()
+    before = context.path("qlms.parquet").read_bytes()
+    stage.run(context)
+    assert context.path("qlms.parquet").read_bytes() == before
+    context.path("qlms.parquet").unlink()
 
 
 def test_modes_stage_misses_a_strain_loudly(context: StageContext) -> None:

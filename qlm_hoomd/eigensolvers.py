@@ -1,0 +1,625 @@
+"""The lowest eigenpairs of a Hessian: block Lanczos on a Chebyshev filter, shift-invert, LAPACK; and proofs that none was missed.
+
+A solver takes the interacting pairs of a glass and returns orthonormal vectors; what the eigenvalues and the residuals are is
+found from those in one place, :func:`rayleigh_ritz`.
+"""
+
+# Array names carry their axes: n particles, c Cartesian components, d = 3N degrees of freedom, m modes or basis vectors,
+# b vectors of one block, p pairs, k the six entries of a symmetric 3x3 matrix, r runs of the half list of pairs.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+import scipy.sparse.csgraph as spg
+import scipy.sparse.linalg as spl
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from qlm_hoomd.errors import ConvergenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from qlm_hoomd.mechanics import Bonds
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int32]
+
+# Vectors that go through one pass over the pairs. Eight doubles are one register of AVX-512, two of AVX2.
+LANES = 8
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+_index: Any = np.uint64
+# A Ritz vector of the filter counts as converged when it is off by this angle; its residual is then far below 1e-8 lambda_max.
+_ANGLE = 1e-10
+# What the filter makes of a zero mode. More: fewer vectors to keep orthogonal, more products; flat between 50 and 500.
+_GROWTH = 200.0
+# How many times more modes than asked for are expected below the cut.
+_ROOM = 2.0
+# Blocks that a fresh random start is given to show a mode that was missed (its share is then off by less than 1e-4).
+_BLOCKS_OF_PROOF = 3
+# How independent rows must be for the first round of their orthonormalisation to leave the second a small correction.
+_INDEPENDENT = 1e-5
+# Residual over the largest eigenvalue at which extrapolated modes are good enough.
+_NEAR_ENOUGH = 2e-9
+_SHIFT = 1e-3
+# Eigenvalues closer than this, relative to the largest one of the window, are taken for one degenerate level.
+_SAME_LEVEL = 1e-6
+
+
+def _codegen_add_run(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """The body of :func:`_add_run`: numba's own vectoriser gives up on loops of eight, which costs a factor of five."""
+    partner_type, *_ = array_types = signature.args[3:]
+    partner, block, x, out = (
+        context.make_array(kind)(context, builder, value).data for kind, value in zip(array_types, args[3:], strict=True)
+    )
+    assert partner_type.dtype == types.int32
+    word, lanes = ir.IntType(64), ir.VectorType(ir.DoubleType(), LANES)
+    flags = tuple(_FAST)
+
+    def at(pointer: Any, base: Any, component: int) -> Any:
+        return builder.bitcast(builder.gep(pointer, [builder.add(base, word(LANES * component))]), lanes.as_pointer())
+
+    def everywhere(number: Any) -> Any:
+        first = builder.insert_element(ir.Constant(lanes, ir.Undefined), number, ir.IntType(32)(0))
+        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+    own = builder.mul(args[0], word(3 * LANES))
+    mine = [builder.load(at(x, own, c), align=8) for c in range(3)]
+    sums: list[Any] = [cgutils.alloca_once_value(builder, builder.load(at(out, own, c), align=8)) for c in range(3)]  # type: ignore[no-untyped-call]
+    with cgutils.for_range_slice(builder, args[1], args[2], word(1), word) as (p, _):
+        j = builder.zext(builder.load(builder.gep(partner, [p])), word)
+        other, entry = builder.mul(j, word(3 * LANES)), builder.mul(p, word(6))
+        z = [builder.fsub(builder.load(at(x, other, c), align=8), mine[c], flags=flags) for c in range(3)]
+        k = [everywhere(builder.load(builder.gep(block, [builder.add(entry, word(i))]))) for i in range(6)]
+        for c, row in enumerate(((0, 1, 2), (1, 3, 4), (2, 4, 5))):
+            force = builder.fmul(k[row[0]], z[0], flags=flags)
+            for i in (1, 2):
+                force = builder.fadd(force, builder.fmul(k[row[i]], z[i], flags=flags), flags=flags)
+            builder.store(builder.fsub(builder.load(sums[c]), force, flags=flags), sums[c])
+            theirs = at(out, other, c)
+            builder.store(builder.fadd(builder.load(theirs, align=8), force, flags=flags), theirs, align=8)
+    for c in range(3):
+        builder.store(builder.load(sums[c]), at(out, own, c), align=8)
+    return context.get_dummy_value()
+
+
+@intrinsic
+def _add_run(_context: Any, _i: Any, _start: Any, _end: Any, j_p: Any, k_pk: Any, x_ncb: Any, out_ncb: Any) -> Any:
+    """Add k . (x_j - x_i) to out_j, and take it from out_i, for the pairs start to end of particle i (context, i, start, end, ...)."""
+    return types.void(types.uint64, types.uint64, types.uint64, j_p, k_pk, x_ncb, out_ncb), _codegen_add_run
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _recurrence(
+    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, k_pk: Floats, centre: float, x_ncb: Floats, out_ncb: Floats
+) -> None:  # fmt: skip
+    """out = (K - centre) x - out for a block of vectors, K given by the 3x3 matrices of its pairs."""
+    flat_x, flat_out = x_ncb.ravel(), out_ncb.ravel()
+    for entry in range(len(flat_out)):
+        flat_out[entry] = -centre * flat_x[entry] - flat_out[entry]
+    for r in range(len(owner_r)):
+        _add_run(_index(owner_r[r]), _index(first_r[r]), _index(first_r[r + 1]), j_p, k_pk, x_ncb, out_ncb)  # type: ignore[call-arg]
+
+
+class BlockHessian:
+    """The Hessian of the particles that have neighbours, ready to be multiplied with blocks of vectors.
+
+    Particles are sorted along the list of pairs, so that those close in space are close in memory. Each connected cluster has
+    its three translations as exact zero modes; clusters of one particle (rattlers) have nothing else and are left out.
+
+    Args:
+        bonds: the interacting pairs.
+    """
+
+    def __init__(self, bonds: Bonds) -> None:
+        n_all = bonds.n_particles
+        graph = sp.coo_array((np.ones(bonds.n_pairs, np.int8), (bonds.i_p, bonds.j_p)), shape=(n_all, n_all))
+        _, self.cluster_n = spg.connected_components(graph, directed=False)
+        size_n = np.bincount(self.cluster_n)[self.cluster_n]
+        spatial = bonds.owner_r[size_n[bonds.owner_r] > 1]
+        self.order = spatial[np.argsort(self.cluster_n[spatial], kind="stable")]
+        self.n_particles = len(self.order)
+        place_n = np.zeros(n_all, np.int32)
+        place_n[self.order] = np.arange(self.n_particles, dtype=np.int32)
+        labels = self.cluster_n[self.order]
+        self._first_of_cluster = np.flatnonzero(np.diff(labels, prepend=-1))
+        self._n_of_cluster = np.diff(self._first_of_cluster, append=self.n_particles)
+        self.bonds = bonds
+        self.size = 3 * self.n_particles
+        self.freedom = self.size - 3 * len(self._first_of_cluster)
+        self._owner_r = place_n[bonds.owner_r]
+        self._j_p = place_n[bonds.j_p]
+        self._k_pk = np.empty((bonds.n_pairs, 6))
+        for entry, (row, column) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))):
+            self._k_pk[:, entry] = 4.0 * bonds.phi_kp[2] * bonds.r_pc[:, row] * bonds.r_pc[:, column]
+            if row == column:
+                self._k_pk[:, entry] += 2.0 * bonds.phi_kp[1]
+        # No eigenvalue is larger than this in magnitude (Gershgorin's circles for 3x3 blocks).
+        norm_p = np.sqrt((self._k_pk**2) @ [1.0, 2.0, 2.0, 1.0, 2.0, 1.0])
+        ends = np.bincount(bonds.i_p, norm_p, n_all) + np.bincount(bonds.j_p, norm_p, n_all)
+        self.bound = 2.0 * float(ends.max())
+        self.n_products = 0
+
+    def _apply(self, scale: float, centre: float, x_ncb: Floats, out_ncb: Floats, k_pk: Floats) -> None:
+        _recurrence(self._owner_r, self.bonds.first_r, self._j_p, k_pk, scale * centre, x_ncb, out_ncb)
+        self.n_products += LANES
+
+    def deflate(self, x_ncb: Floats) -> None:
+        """Take the translations of every cluster out, in place."""
+        mean = np.add.reduceat(x_ncb, self._first_of_cluster, axis=0) / self._n_of_cluster[:, None, None]
+        x_ncb -= np.repeat(mean, self._n_of_cluster, axis=0) if len(mean) > 1 else mean
+
+    def _blocks(self, vector_md: Floats) -> Iterable[tuple[slice, Floats]]:
+        for start in range(0, len(vector_md), LANES):
+            rows = slice(start, min(start + LANES, len(vector_md)))
+            block = np.zeros((self.n_particles, 3, LANES))
+            block.reshape(self.size, LANES)[:, : rows.stop - start] = vector_md[rows].T
+            yield rows, block
+
+    def product(self, vector_md: Floats) -> Floats:
+        """((M, 3N) ndarray) Hessian times each of the vectors."""
+        out_md = np.empty_like(vector_md)
+        for rows, block in self._blocks(vector_md):
+            out_ncb = np.zeros_like(block)
+            self._apply(1.0, 0.0, block, out_ncb, self._k_pk)
+            out_md[rows] = out_ncb.reshape(self.size, LANES)[:, : rows.stop - rows.start].T
+        return out_md
+
+    def filtered(self, vector_md: Floats, polynomial: Chebyshev) -> Floats:
+        """((M, 3N) ndarray) the polynomial of the Hessian times each of the vectors, translations taken out."""
+        out_md = np.empty_like(vector_md)
+        scaled_pk = self._k_pk * (2.0 / polynomial.half)
+        for rows, block in self._blocks(vector_md):
+            last, new = block, np.zeros_like(block)
+            self._apply(2.0 / polynomial.half, polynomial.centre, last, new, scaled_pk)
+            new *= 0.5
+            for _ in range(polynomial.degree - 1):
+                self._apply(2.0 / polynomial.half, polynomial.centre, new, last, scaled_pk)
+                last, new = new, last
+            self.deflate(new)
+            out_md[rows] = new.reshape(self.size, LANES)[:, : rows.stop - rows.start].T
+        return out_md
+
+    def random(self, count: int, rng: np.random.Generator) -> Floats:
+        """((count, 3N) ndarray) normal random vectors without translations."""
+        block = np.ascontiguousarray(rng.normal(size=(count, self.n_particles, 3)).transpose(1, 2, 0))
+        self.deflate(block)
+        return np.ascontiguousarray(block.reshape(self.size, count).T)
+
+    def moments(self, polynomial: Chebyshev, rng: np.random.Generator) -> Floats:
+        """((2 degree,) ndarray) estimated traces of T_0, T_1, ... of the Hessian, from one block of random vectors."""
+        scale, scaled_pk = 2.0 / polynomial.half, self._k_pk * (2.0 / polynomial.half)
+        last = np.ascontiguousarray(self.random(LANES, rng).T).reshape(self.n_particles, 3, LANES)
+        new = np.zeros_like(last)
+        self._apply(scale, polynomial.centre, last, new, scaled_pk)
+        new *= 0.5
+        trace_m = np.empty(2 * polynomial.degree)
+        trace_m[:2] = np.vdot(last, last), np.vdot(new, last)
+        for m in range(1, polynomial.degree):
+            # T_2m = 2 T_m^2 - T_0 and T_2m+1 = 2 T_m+1 T_m - T_1: two moments for one product.
+            trace_m[2 * m] = 2.0 * np.vdot(new, new) - trace_m[0]
+            self._apply(scale, polynomial.centre, new, last, scaled_pk)
+            last, new = new, last
+            trace_m[2 * m + 1] = 2.0 * np.vdot(new, last) - trace_m[1]
+        return trace_m / LANES
+
+    def rigid_clusters(self, most: int) -> Floats:
+        """((M, N, 3) ndarray) translations of clusters against each other: exact zero modes, at most so many of them."""
+        size_q = np.bincount(self.cluster_n)
+        by_size_q = np.argsort(-size_q, kind="stable")
+        count = min(most, 3 * (len(size_q) - 1))
+        out_mnc = np.zeros((count, len(self.cluster_n), 3))
+        for m in range(count):
+            # Each against all larger ones, so that the translation of a rattler is a rattler's.
+            rank, component = 1 + m // 3, m % 3
+            before_n = np.isin(self.cluster_n, by_size_q[:rank])
+            out_mnc[m, self.cluster_n == by_size_q[rank], component] = 1.0 / size_q[by_size_q[rank]]
+            out_mnc[m, before_n, component] = -1.0 / before_n.sum()
+            out_mnc[m] /= np.linalg.norm(out_mnc[m])
+        return out_mnc
+
+    def ordered(self, vector_mnc: Floats) -> Floats:
+        """((M, 3N) ndarray) vectors of all particles as this operator wants them, translations taken out."""
+        block = np.ascontiguousarray(vector_mnc[:, self.order].transpose(1, 2, 0))
+        self.deflate(block)
+        return np.ascontiguousarray(block.reshape(self.size, -1).T)
+
+    def embedded(self, vector_md: Floats) -> Floats:
+        """((M, N, 3) ndarray) the vectors for all particles in their own order, rattlers at rest."""
+        out_mnc = np.zeros((len(vector_md), self.bonds.n_particles, 3))
+        out_mnc[:, self.order] = vector_md.reshape(len(vector_md), -1, 3)
+        return out_mnc
+
+
+@dataclass(frozen=True)
+class Chebyshev:
+    """T_degree((H - centre) / half): of order one within centre -+ half, growing fast outside."""
+
+    degree: int
+    centre: float
+    half: float
+
+    @classmethod
+    def above(cls, low: float, cut: float, top: float) -> Chebyshev:
+        """The one that is bounded between ``cut`` and ``top`` and makes ``low`` stand out by a fixed factor."""
+        centre, half = 0.5 * (top + cut), 0.5 * (top - cut)
+        # Even, so that low eigenvalues become large positive ones.
+        return cls(2 * max(1, round(0.5 * np.arccosh(_GROWTH) / np.arccosh((centre - low) / half))), centre, half)
+
+
+def _orthonormal(basis_md: Floats, block_md: Floats) -> tuple[Floats, Floats]:
+    """The block's rows made orthonormal to the basis and to each other, and R with block = R . rows + (part in the basis)."""
+    factor_bb = np.eye(len(block_md))
+    # Once is not enough where the block lies nearly in the span of the basis; twice is.
+    for _ in range(2):
+        block_md = block_md - (block_md @ basis_md.T) @ basis_md
+        block_md, lower_bb = _orthonormal_rows(block_md)
+        factor_bb = factor_bb @ lower_bb
+    return block_md, factor_bb
+
+
+def _orthonormal_rows(block_md: Floats) -> tuple[Floats, Floats]:
+    """Orthonormal rows Q and L with block = L . Q; after Cholesky where that is accurate, which is much quicker."""
+    lower_bb, failed = scipy.linalg.lapack.dpotrf(block_md @ block_md.T, lower=True, clean=True)
+    diagonal_b = np.abs(np.diagonal(lower_bb))
+    if failed == 0 and diagonal_b.min() > _INDEPENDENT * diagonal_b.max():
+        return scipy.linalg.inv(lower_bb) @ block_md, lower_bb
+    columns, upper_bb = scipy.linalg.qr(block_md.T, mode="economic", overwrite_a=True, check_finite=False)
+    return np.ascontiguousarray(columns.T), np.asarray(upper_bb.T, dtype=np.float64)
+
+
+def _window(hessian: BlockHessian, k: int, top: float, rng: np.random.Generator) -> tuple[float, float]:
+    """A bound of the spectrum from below, 0 at a minimum, and a cut with somewhat more than ``k`` modes below it.
+
+    Both come from the density of states by the kernel polynomial method, with Jackson's kernel. Source: Weisse, Wellein,
+    Alvermann, Fehske, Rev. Mod. Phys. 78, 275 (2006).
+    """
+    share = min(0.5, (_ROOM * k + 4.0) / hessian.freedom)
+    # Debye's count of modes says what resolution is needed; the density itself is measured.
+    degree = max(8, round(3.0 * np.pi / share ** (1.0 / 3.0)))
+    low = 0.0
+    while True:
+        centre, half = 0.5 * (top + low), 0.5 * (top - low)
+        trace_m = hessian.moments(Chebyshev(degree, centre, half), rng)
+        # No polynomial exceeds 1 within the bounds: where a trace does, there are eigenvalues below, the state is a saddle.
+        if (np.abs(trace_m) <= 1.001 * trace_m[0]).all():
+            break
+        if low <= -hessian.bound:
+            raise ConvergenceError("the largest eigenvalue was not found; use the solver 'dense'.")
+        low = max(min(4.0 * low, -1e-3 * top), -hessian.bound)
+    count = len(trace_m)
+    m = np.arange(1, count)
+    step = np.pi / (count + 1)
+    jackson_m = ((count - m + 1) * np.cos(step * m) + np.sin(step * m) / np.tan(step)) / (count + 1)
+    theta_g = np.linspace(np.pi, 0.0, 2000)
+    below_g = trace_m[0] * (1.0 - theta_g / np.pi) - (2.0 / np.pi) * np.sin(np.outer(theta_g, m)) @ (
+        jackson_m * trace_m[1:] / m
+    )
+    return low, float(centre + half * np.cos(theta_g[int(np.argmax(below_g >= share * hessian.freedom))]))
+
+
+class _Krylov:
+    """Orthonormal vectors that grow by blocks, and the filter's matrix within them."""
+
+    def __init__(self, hessian: BlockHessian, polynomial: Chebyshev, k: int) -> None:
+        self._hessian, self._polynomial = hessian, polynomial
+        self._basis_md = np.empty((3 * k + 20 * LANES, hessian.size))
+        self._matrix_mm = np.zeros((0, 0))
+        # Where each sequence of blocks ends, and what of the filter's image of that block lies outside the basis.
+        self._ends: list[tuple[int, Floats]] = []
+        self._next_bd: Floats | None = None
+
+    @property
+    def basis_md(self) -> Floats:
+        return self._basis_md[: len(self._matrix_mm)]
+
+    def start(self, block_bd: Floats) -> None:
+        """Begin a new sequence with a block of vectors."""
+        self._next_bd = _orthonormal(self.basis_md, block_bd)[0]
+        self._ends.append((0, np.empty((0, 0))))
+
+    def extend(self) -> None:
+        """Add the next block of the sequence."""
+        assert self._next_bd is not None
+        old = len(self._matrix_mm)
+        new = old + LANES
+        if new > self._hessian.freedom:
+            raise ConvergenceError("the block Lanczos solver ran out of dimensions; use the solver 'dense'.")
+        if new > len(self._basis_md):
+            self._basis_md = np.concatenate([self._basis_md, np.empty_like(self._basis_md)])
+        self._basis_md[old:new] = self._next_bd
+        image_bd = self._hessian.filtered(self._next_bd, self._polynomial)
+        matrix_mm = np.zeros((new, new))
+        matrix_mm[:old, :old] = self._matrix_mm
+        matrix_mm[:, old:] = self._basis_md[:new] @ image_bd.T
+        matrix_mm[old:, :old] = matrix_mm[:old, old:].T
+        self._matrix_mm = matrix_mm
+        self._next_bd, rest_bb = _orthonormal(self.basis_md, image_bd)
+        self._ends[-1] = new, rest_bb
+
+    def largest(self, k: int) -> tuple[Floats, Floats, Floats]:
+        """The filter's k largest Ritz values (descending), their coordinates ((M, k) ndarray) and angles of error."""
+        size = len(self._matrix_mm)
+        value_m, rotation_mm = scipy.linalg.eigh(self._matrix_mm, subset_by_index=[size - k, size - 1], check_finite=False)
+        value_m, rotation_mm = value_m[::-1], rotation_mm[:, ::-1]
+        square_m = sum(((rest.T @ rotation_mm[end - LANES : end]) ** 2).sum(axis=0) for end, rest in self._ends)
+        return value_m, rotation_mm, np.sqrt(square_m) / np.abs(value_m)
+
+
+def by_filter(bonds: Bonds, k: int) -> tuple[Floats, float]:
+    """Block Lanczos on a Chebyshev polynomial of the Hessian. Memory and time for one product grow as N.
+
+    The polynomial is large below a cut, which the measured density of states places above the window, and of order one over the
+    rest of the spectrum. When the window has converged, a fresh random block, made orthogonal to all that was found, starts a
+    second sequence: a mode that the first one missed, such as the ninth of a degenerate level, would show up in it.
+
+    Returns:
+        orthonormal vectors ((k, N, 3) ndarray), and a bound of the largest eigenvalue, or a scale of it [energy / length^2].
+
+    Raises:
+        ConvergenceError: if the window was not found, or is too large a part of the spectrum.
+    """
+    hessian = BlockHessian(bonds)
+    zero_mnc = hessian.rigid_clusters(k)
+    if hessian.freedom == 0:
+        return zero_mnc, 1.0
+    # Where nothing is stiff, what is soft on the scale of the bonds must not count as the top.
+    top = max(1.05 * bonds.largest_eigenvalue(), 1e-3 * hessian.bound)
+    # Exact zero modes are part of the window, unless a saddle fills it with negative ones.
+    wanted = max(1, k - len(zero_mnc))
+    vector_md, eigenvalue_m = _found_by_filter(hessian, wanted, top)
+    if wanted < k and eigenvalue_m[-1] < 0.0:
+        vector_md, eigenvalue_m = _found_by_filter(hessian, k, top)
+    vector_mnc = np.concatenate([hessian.embedded(vector_md), zero_mnc])
+    order = np.argsort(np.concatenate([eigenvalue_m, np.zeros(len(zero_mnc))]), kind="stable")
+    return vector_mnc[order[:k]], top
+
+
+def by_warm_start(bonds: Bonds, k: int, former: Sequence[Floats]) -> tuple[Floats, float] | None:
+    """The window from those of nearby states, such as the last two or three along a strain branch.
+
+    They are extrapolated; if the residuals are then small enough, a fresh random block must find no further mode. Where they are not,
+    what is missing lies close above the window, and taking it out costs as much as a cold start (tried).
+
+    Args:
+        bonds: the interacting pairs.
+        k: number of modes.
+        former: k or more modes ((M, N, 3) ndarray) of each state, the nearest last.
+
+    Returns:
+        as :func:`by_filter`; None if the start is too far away, or if a mode outside its span came down into the window.
+    """
+    hessian = BlockHessian(bonds)
+    if min(len(vector_mnc) for vector_mnc in former) < k or hessian.n_particles < bonds.n_particles or hessian.freedom < 8 * k:
+        return None
+    top = 1.05 * bonds.largest_eigenvalue()
+    basis_md = _extrapolated(hessian, [hessian.ordered(vector_mnc[:k]) for vector_mnc in former])
+    product_md = hessian.product(basis_md)
+    value_m, rotation_mm = scipy.linalg.eigh(basis_md @ product_md.T)
+    vector_md = rotation_mm.T @ basis_md
+    residual_m = np.linalg.norm(rotation_mm.T @ product_md - value_m[:, None] * vector_md, axis=1)
+    if residual_m.max() > _NEAR_ENOUGH * top or not _nothing_below(hessian, vector_md, value_m, top):
+        return None
+    return hessian.embedded(vector_md), top
+
+
+def _extrapolated(hessian: BlockHessian, former: Sequence[Floats]) -> Floats:
+    """Orthonormal vectors ((k, 3N) ndarray) near the window: that of the last state, and its way there continued.
+
+    The windows X_i are written X_0 + D_i with D_i orthogonal to X_0, which is smooth along a branch whatever modes turn into each
+    other; the weights of the D_i are those that make the residual of X_0 + sum c_i D_i, to first order in D, smallest.
+    """
+    last_md = former[-1]
+    ways = [np.linalg.pinv(vector_md @ last_md.T) @ vector_md - last_md for vector_md in former[:-1]]
+    if ways:
+        # Two or three weights are known well enough from some of the modes.
+        some = np.unique(np.linspace(0, len(last_md) - 1, LANES).astype(int))
+        image_sd = hessian.product(last_md[some])
+        small_sm = image_sd @ last_md.T
+        right_sd = image_sd - small_sm @ last_md
+        columns = []
+        for way_md in ways:
+            image_sd = hessian.product(way_md[some])
+            columns.append((image_sd - (image_sd @ last_md.T) @ last_md - small_sm @ way_md).ravel())
+        weights, *_ = np.linalg.lstsq(np.stack(columns, axis=1), -right_sd.ravel(), rcond=None)
+        last_md = last_md + sum(weight * way_md for weight, way_md in zip(weights, ways, strict=True))
+    return _orthonormal(np.empty((0, hessian.size)), last_md)[0]
+
+
+def _nothing_below(hessian: BlockHessian, vector_md: Floats, value_m: Floats, top: float) -> bool:
+    """Whether a fresh random block, made orthogonal to eigenvectors, finds no eigenvalue below the largest of theirs."""
+    low, last = min(0.0, float(value_m[0])), float(value_m[-1])
+    # As far above the window as the cut would be for twice as many modes.
+    polynomial = Chebyshev.above(low, low + _ROOM ** (2.0 / 3.0) * (last - low) + _SAME_LEVEL * top, top)
+    found_md = vector_md
+    new_md = _orthonormal(found_md, hessian.random(LANES, np.random.default_rng(20190219)))[0]
+    for _ in range(_BLOCKS_OF_PROOF):
+        new_md = _orthonormal(found_md, hessian.filtered(new_md, polynomial))[0]
+        found_md = np.concatenate([found_md, new_md])
+    _, others_m = _rotated(hessian, found_md[len(vector_md) :])
+    return bool(others_m[0] > last - _SAME_LEVEL * abs(last))
+
+
+def _found_by_filter(hessian: BlockHessian, k: int, top: float) -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(20190218)
+    low, cut = _window(hessian, k, top, rng)
+    for _ in range(8):
+        krylov = _Krylov(hessian, Chebyshev.above(low, cut, top), k)
+        rotation_mm = _grown(krylov, hessian.random(LANES, rng), k)
+        if rotation_mm is not None:
+            rotation_mm = _grown(krylov, hessian.random(LANES, rng), k)
+        if rotation_mm is not None:
+            vector_md, eigenvalue_m = _rotated(hessian, rotation_mm.T @ krylov.basis_md)
+            # Only below the cut does the filter keep the order of the eigenvalues; all k must be there.
+            if eigenvalue_m[-1] < cut:
+                return vector_md, eigenvalue_m
+        cut = min(cut + 0.5 * (cut - low), low + 0.9 * (top - low))
+    raise ConvergenceError(f"the Chebyshev filter found no window that holds {k} modes.")
+
+
+def _grown(krylov: _Krylov, start_bd: Floats, k: int) -> Floats | None:
+    """Grow a sequence until the window has converged; coordinates of its vectors, or None if the cut lies within the window."""
+    krylov.start(start_bd)
+    for blocks in range(1, 60 + k):
+        krylov.extend()
+        # Looking is not free when the basis is large.
+        size = len(krylov.basis_md)
+        if blocks >= _BLOCKS_OF_PROOF and size >= k + LANES and blocks % (1 + size // 150) == 0:
+            value_m, rotation_mm, angle_m = krylov.largest(k)
+            if angle_m.max() < _ANGLE:
+                return rotation_mm
+            # What the filter leaves at the size of all the rest lies beyond the cut.
+            if value_m[-1] < 1.5 and size > 3 * k + 10 * LANES:
+                return None
+    return None
+
+
+def _rotated(hessian: BlockHessian, basis_md: Floats) -> tuple[Floats, Floats]:
+    """Eigenpairs of the Hessian within the span of orthonormal vectors."""
+    small_mm = basis_md @ hessian.product(basis_md).T
+    eigenvalue_m, rotation_mm = scipy.linalg.eigh(0.5 * (small_mm + small_mm.T))
+    return rotation_mm.T @ basis_md, eigenvalue_m
+
+
+def by_lapack(bonds: Bonds, k: int) -> tuple[Floats, float]:
+    """The window from LAPACK on the full matrix, which finds every eigenvalue; returns as :func:`by_filter`."""
+    matrix_dd = bonds.hessian().toarray()
+    size = len(matrix_dd)
+    # Lift the translations out of the way instead of guessing which of three small eigenvalues they are.
+    lift = np.abs(matrix_dd).sum(axis=1).max()
+    for component in range(3):
+        translation_d = np.zeros(size)
+        translation_d[component::3] = 1.0 / np.sqrt(size / 3)
+        matrix_dd += lift * np.outer(translation_d, translation_d)
+    _, vector_dm = scipy.linalg.eigh(matrix_dd, subset_by_index=[0, k - 1])
+    return np.ascontiguousarray(vector_dm.T).reshape(k, -1, 3), float(lift)
+
+
+def by_factor(bonds: Bonds, k: int) -> tuple[Floats, float]:
+    """The window from scipy's shift-invert Lanczos with SuperLU; returns as :func:`by_filter`.
+
+    Raises:
+        ConvergenceError: if Lanczos does not converge.
+    """
+    matrix = bonds.hessian().tocsc()
+    size = matrix.shape[0]
+    start_d = _without_translations(np.random.default_rng(20190218).normal(size=size))
+    shift = _SHIFT
+    factor = _factored(matrix, -shift)
+    if (factor.U.diagonal() < 0.0).any():
+        # By Sylvester's law there are eigenvalues below -shift, a saddle; shift-invert finds the lowest from below alone.
+        lowest = spl.eigsh(matrix, k=1, which="SA", v0=start_d, tol=1e-2, return_eigenvectors=False)[0]
+        shift -= 1.1 * float(lowest)
+        factor = _factored(matrix, -shift)
+    inverse = spl.LinearOperator(
+        (size, size), matvec=lambda x: _without_translations(factor.solve(_without_translations(x.ravel()))), dtype=np.float64
+    )
+    try:
+        _, vector_dm = spl.eigsh(
+            matrix, k=k, sigma=-shift, OPinv=inverse, which="LM", v0=start_d, ncv=min(size - 1, max(2 * k + 1, k + 30))
+        )
+    except spl.ArpackError as error:
+        raise ConvergenceError(f"shift-invert Lanczos did not converge: {error}") from None
+    return np.ascontiguousarray(vector_dm.T).reshape(k, -1, 3), bonds.largest_eigenvalue()
+
+
+def _without_translations(vector_d: Floats) -> Floats:
+    folded_nc = vector_d.reshape(-1, 3)
+    return (folded_nc - folded_nc.mean(axis=0)).ravel()
+
+
+def _factored(matrix: sp.csc_array, shift: float) -> spl.SuperLU:
+    """Sparse LU factors of the matrix less ``shift``, pivots on the diagonal."""
+    return spl.splu(
+        matrix - shift * sp.eye_array(matrix.shape[0], format="csc"),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+
+
+def rayleigh_ritz(bonds: Bonds, guess_mnc: Floats) -> tuple[Floats, Floats, Floats]:
+    """Best eigenpairs within the span of nearly orthonormal guesses, with the Hessian's own product and not a solver's.
+
+    Returns:
+        eigenvalues ((M,) ndarray, ascending [energy / length^2]), vectors ((M, N, 3) ndarray, orthonormal, the largest component
+        positive), norms of the residuals H . v - lambda v ((M,) ndarray [energy / length^2]).
+    """
+    shape = guess_mnc.shape
+    basis_md = (guess_mnc - guess_mnc.mean(axis=1, keepdims=True)).reshape(shape[0], -1)
+    product_md = np.stack([bonds.product(row_d.reshape(-1, 3)).ravel() for row_d in basis_md])
+    small_mm = basis_md @ product_md.T
+    eigenvalue_m, rotation_mm = scipy.linalg.eigh(0.5 * (small_mm + small_mm.T), basis_md @ basis_md.T)
+    vector_md = rotation_mm.T @ basis_md
+    # The sign of an eigenvector is free; the largest component is made positive, so that files compare.
+    sign_m = np.sign(vector_md[np.arange(len(vector_md)), np.abs(vector_md).argmax(axis=1)])
+    vector_md *= sign_m[:, None]
+    residual_md = (rotation_mm * sign_m).T @ product_md - eigenvalue_m[:, None] * vector_md
+    return eigenvalue_m, vector_md.reshape(shape), np.linalg.norm(residual_md, axis=1)
+
+
+def missed_by_inertia(bonds: Bonds, eigenvalue_m: Floats, residual: float) -> int:
+    """How many eigenvalues lie below the window's end that are not in ``eigenvalue_m``, by Sylvester's law of inertia.
+
+    H - s = L D L^T has as many negative pivots as H has eigenvalues below s. SuperLU is held to pivots on the diagonal; where it
+    leaves it, or where the error of its factors could carry an eigenvalue across s, the count is refused. A level that the
+    end of the window cuts through is left out: any of its vectors are as good as any others.
+
+    Args:
+        bonds: the interacting pairs.
+        eigenvalue_m: ((M,) ndarray) the eigenvalues found, ascending, translations left out [energy / length^2].
+        residual: the largest residual of these.
+
+    Raises:
+        ConvergenceError: if the factors do not allow to count.
+    """
+    last = eigenvalue_m[-1]
+    width = max(_SAME_LEVEL * abs(last), 2.0 * residual)
+    lower_m = eigenvalue_m[eigenvalue_m < last - width]
+    # With all in one level, nothing may lie below that level.
+    shift = 0.5 * (lower_m[-1] + eigenvalue_m[len(lower_m)]) if len(lower_m) else eigenvalue_m[0] - width
+    matrix = bonds.hessian().tocsc()
+    factor = _factored(matrix, float(shift))
+    room = min(float(np.abs(eigenvalue_m - shift).min()), abs(float(shift)))
+    if not np.array_equal(factor.perm_r, factor.perm_c) or not _factor_error(matrix, float(shift), factor) < room:
+        raise ConvergenceError(
+            f"the sparse factor at {shift:.6g} is too inaccurate to count eigenvalues; use another k or 'filter'."
+        )
+    translations = 3 if shift > 0.0 else 0
+    return int((factor.U.diagonal() < 0.0).sum()) - translations - len(lower_m)
+
+
+def _factor_error(matrix: sp.csc_array, shift: float, factor: spl.SuperLU) -> float:
+    """Frobenius norm of P (H - s) P^T - L U, which bounds how far an eigenvalue moves; estimated with random vectors."""
+    x_db = np.random.default_rng(20190220).normal(size=(matrix.shape[0], LANES))
+    # Row i of the matrix is row perm[i] of the factors.
+    placed_db = np.empty_like(x_db)
+    placed_db[factor.perm_r] = x_db
+    image_db = matrix @ x_db - shift * x_db
+    difference_db = (factor.L @ (factor.U @ placed_db))[factor.perm_r] - image_db
+    return float(np.linalg.norm(difference_db) / np.sqrt(LANES))
+
+
+def missed_by_random_block(bonds: Bonds, vector_mnc: Floats, eigenvalue_m: Floats) -> bool:
+    """Whether a fresh random block, made orthogonal to the eigenvectors found, shows an eigenvalue below the largest of theirs.
+
+    A mode that was missed hides only if all of the block's eight random vectors are orthogonal to it to one part in a thousand or so:
+    less likely than 1e-20.
+    """
+    hessian = BlockHessian(bonds)
+    if hessian.freedom < len(vector_mnc) + _BLOCKS_OF_PROOF * LANES:
+        return False
+    # The translations of clusters against each other are not in the operator's space.
+    vector_md = hessian.ordered(vector_mnc)
+    kept = np.linalg.norm(vector_md, axis=1) > 0.5
+    return not _nothing_below(hessian, vector_md[kept], eigenvalue_m, 1.05 * bonds.largest_eigenvalue())
