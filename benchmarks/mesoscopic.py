@@ -66,7 +66,6 @@ class PlainLoop:
             stress_n[index] = -unloading
 
 
-
 def _seconds(job: Callable[[], int], turns: int) -> float:
     """Processor seconds per failure: the smallest over the turns."""
     least = math.inf
@@ -104,7 +103,9 @@ def _compare(n_blocks: int, turns: int) -> bool:
     modes_s = _seconds(lambda: _ours(modes, n_failures), turns)
     plain_s = _seconds(plainly, turns)
     agree = _disagreement(n_blocks)
-    note(f"\nmesoscopic, N = {n_blocks}: a failure, processor time, the smallest of {turns} turns\n{'':32}{'ms':>10}{'blocks/s':>12}")
+    note(
+        f"\nmesoscopic, N = {n_blocks}: a failure, processor time, the smallest of {turns} turns\n{'':32}{'ms':>10}{'blocks/s':>12}"
+    )
     for name, seconds in (("threshold blocks", ours_s), ("modes", modes_s), ("numpy-plain, threshold blocks", plain_s)):
         note(f"{name:32}{1e3 * seconds:10.4f}{n_blocks / seconds:12.3g}")
     line = {
@@ -169,7 +170,9 @@ def main() -> int:
     parser.add_argument("sizes", nargs="*", type=int, metavar="N", help="numbers of blocks (default: 10000 100000 1000000)")
     parser.add_argument("--turns", type=int, default=5, help="how often each contestant gets its turn (default: %(default)s)")
     parser.add_argument("--growth", action="store_true", help=f"our time and memory for N = {_GROWTH_SIZES} instead")
-    parser.add_argument("--theta", type=float, metavar="A", help="theta of the steady state at amplitude A, and its time, instead")
+    parser.add_argument(
+        "--theta", type=float, metavar="A", help="theta of the steady state at amplitude A, and its time, instead"
+    )
     options = parser.parse_args()
     if options.turns < 1:
         parser.error(f"--turns {options.turns}; expected at least 1.")

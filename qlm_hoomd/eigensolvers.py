@@ -613,8 +613,8 @@ def _factor_error(matrix: sp.csc_array, shift: float, factor: spl.SuperLU) -> fl
 def missed_by_random_block(bonds: Bonds, vector_mnc: Floats, eigenvalue_m: Floats) -> bool:
     """Whether a fresh random block, made orthogonal to the eigenvectors found, shows an eigenvalue below the largest of theirs.
 
-    A mode that was missed hides only if all of the block's eight random vectors are orthogonal to it to one part in a thousand or so:
-    less likely than 1e-20.
+    A mode that was missed hides only if all of the block's eight random vectors are nearly orthogonal to it. That is unlikely, not
+    impossible: a probability and no count, unlike the inertia. In the tests modes that were taken out on purpose came back.
     """
     hessian = BlockHessian(bonds)
     if hessian.freedom < len(vector_mnc) + _BLOCKS_OF_PROOF * LANES:

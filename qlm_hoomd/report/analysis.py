@@ -164,7 +164,7 @@ class Spectrum:
         limited_by: what set it, in words.
         plane_waves: from the mean moduli; None where they are unknown.
         density: D_L of the filtered modes; None where there are none.
-        excess: D_G, all modes less the Debye level, without a filter; None without modes or moduli.
+        excess: D_G, all modes less the Debye level, without a filter, from the first phonon on; None without modes there or moduli.
         upper_scan, lower_scan: alpha when the upper or the lower end of the window is moved.
         threshold_scan: alpha with e_c lowered and raised by 20 %, None where too few modes are left.
     """
@@ -472,7 +472,12 @@ def _spectrum(
         scanned.append(alpha[0] if alpha else None)
     counted: dict[str, Any] = {"n_particles": n_particles, "n_realisations": len(local_rm), "omega_max": complete}
     density = density_of_states(local_m, **counted) if ((local_m > 0) & (local_m <= complete)).any() else None
-    excess = excess_density(modes["frequency"].to_numpy(), plane_waves, **counted) if plane_waves is not None else None
+    excess = None
+    if plane_waves is not None:
+        # Below the first band there are no plane waves to take away.
+        omega_m = modes["frequency"].to_numpy()
+        omega_m = omega_m[(omega_m >= plane_waves.first_frequency) & (omega_m <= complete)]
+        excess = excess_density(omega_m, plane_waves, **counted) if omega_m.size else None
     spectrum = Spectrum(
         preparation=at.preparation,
         strain=at.strain,

@@ -241,6 +241,28 @@ def density(results: Results) -> Figure | None:
     return _panels(results, draw, only=[s.preparation for s in spectra], sharey=True, height=3.9)
 
 
+def joint(results: Results, name: str) -> Figure | None:
+    """P(lambda, kappa) of the table ``modes`` or ``qlms`` at the first strain of the analysis, all sizes together."""
+    # Numba comes with it, which no other part of a report needs.
+    from qlm_hoomd.anharmonic import JointDistribution
+
+    table = results.tables.get(name)
+    if table is None or "kappa_theory" not in table.columns:
+        return None
+    strain = results.settings.strains[0]
+    own = table.filter((pl.col("strain") - strain).abs() < 1e-6, pl.col("kappa_theory").is_not_null(), pl.col("frequency") > 0)
+    if own.is_empty():
+        return None
+
+    def draw(ax: Axes, preparation: str) -> None:
+        part = own.filter(pl.col("preparation") == preparation)
+        JointDistribution().compute(part).plot(ax)
+        ax.set_title(f"{preparation}, $\\gamma={strain:g}$: {ax.get_title()}", fontsize=7.5)
+        ax.legend(loc="lower left", fontsize=6.5)
+
+    return _panels(results, draw, only=own["preparation"].unique().to_list(), titles=False, height=3.3)
+
+
 def windows(results: Results) -> Figure | None:
     """Alpha against the ends of its window (App. H), for the spectrum that the report quotes."""
     analysis = results.analysis

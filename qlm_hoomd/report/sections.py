@@ -213,9 +213,16 @@ def spectrum(results: Results) -> Section | None:
         "density": Markup(
             "Density of quasi-localised modes, normalised to one over all 3<i>N</i> modes, with counting errors; number of "
             "realisations in brackets. The fit window is shaded; dash-dotted: the first phonon. Dashed: the Debye level, the "
-            "density of the plane waves in a large system. Crosses: <i>D</i><sub>G</sub>, all modes less the Debye level, without "
-            "any filter; it means something above the first few bands of phonons only."
+            "density of the plane waves in a large system. Crosses: <i>D</i><sub>G</sub>, from the first phonon on, all modes less "
+            "the Debye level, without any filter; trust it where a bin holds several bands."
         ),
+        "joint": Markup(
+            "Harmonic modes of all sizes in the plane of the theory's variables, λ and κ in units in which χ = 1, oriented along "
+            "forward shear. χ is that of the frozen mode; with the rest of the glass following it is smaller and often negative, "
+            "which is why modes inside the parabola Φ = 0, passive by the theory, do fail. On the outer parabola the theory "
+            "reinserts a mode that has failed."
+        ),
+        "joint_qlms": Markup("The same for the nonlinear modes, which are free of hybridisation with phonons."),
         "windows": Markup(
             "<i>α</i> when one end of the fit window is moved (App. H of the paper), with its standard error. Neighbouring "
             "points share modes. Where a curve is flat the result does not hang on the window."
@@ -225,6 +232,8 @@ def spectrum(results: Results) -> Section | None:
         "omega_min": figures.minima(results, "omega_min"),
         "participation": figures.participation(results),
         "density": figures.density(results),
+        "joint": figures.joint(results, "modes"),
+        "joint_qlms": figures.joint(results, "qlms"),
         "windows": figures.windows(results),
     }
     shown = tuple(SectionFigure(name, figure, captions[name]) for name, figure in drawn.items() if figure is not None)
