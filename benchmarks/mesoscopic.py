@@ -13,7 +13,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from _common import introduce, note
@@ -42,28 +42,31 @@ class PlainLoop:
     def __init__(self, stress_n: NDArray[np.float64], amplitude: float, seed: int) -> None:
         self.stress_n = stress_n.copy()
         self._amplitude, self._rng = amplitude, np.random.default_rng(seed)
-        self._unstable: list[int] = []
+        self._waiting: list[tuple[int, float]] = []
 
     def fail(self, n_failures: int) -> None:
-        """So many failures, in the generations that qlm_mesoscopic has."""
+        """So many failures, each in its turn."""
         stress_n, n_blocks = self.stress_n, self.stress_n.size
         lower = 2.0 * self._amplitude / n_blocks
         for _ in range(n_failures):
-            if not self._unstable:
-                self._unstable = list(np.flatnonzero(np.abs(stress_n) > 1.0)[::-1])
-            if not self._unstable:
+            if not self._waiting:
                 first = int(np.argmax(stress_n))
                 stress_n += 1.0 - stress_n[first]
-                self._unstable = [first]
-            index = self._unstable.pop()
-            released = stress_n[index]
-            unloading = math.copysign(1.0, released) / n_blocks
+                self._fall([first])
+            index, released = self._waiting.pop(0)
+            kept = stress_n[index] - math.copysign(1.0, released) / n_blocks
             if self._amplitude:
                 kick_n = lower / self._rng.random(n_blocks) * self._rng.choice([-1.0, 1.0], n_blocks)
                 kick_n = np.clip(kick_n, -2.0, 2.0)
                 stress_n += kick_n - kick_n.mean()
-            stress_n += released / (n_blocks - 1) - unloading
-            stress_n[index] = -unloading
+            stress_n += released / (n_blocks - 1) - math.copysign(1.0, released) / n_blocks
+            stress_n[index] = kept
+            self._fall(np.flatnonzero(np.abs(stress_n) > 1.0))
+
+    def _fall(self, unstable: Iterable[int]) -> None:
+        for index in unstable:
+            self._waiting.append((int(index), float(self.stress_n[index])))
+            self.stress_n[index] = 0.0
 
 
 def _seconds(job: Callable[[], int], turns: int) -> float:
