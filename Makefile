@@ -7,8 +7,8 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 QLM := $(VENV)/bin/qlm
-EDITABLE_PLUGINS := -e plugins/quasistatic -e plugins/rewind
-REQUIREMENTS := pyproject.toml plugins/quasistatic/pyproject.toml plugins/rewind/pyproject.toml $(wildcard constraints/*.txt)
+EDITABLE_PLUGINS := -e plugins/quasistatic -e plugins/rewind -e plugins/mesoscopic
+REQUIREMENTS := pyproject.toml plugins/quasistatic/pyproject.toml plugins/rewind/pyproject.toml plugins/mesoscopic/pyproject.toml $(wildcard constraints/*.txt)
 
 # Realisations and test processes run side by side: a thread pool in each of them would only get in the way.
 export OMP_NUM_THREADS ?= 1

@@ -1,0 +1,26 @@
+"""The mesoscopic model of interacting quasi-localised modes (Ji et al., PRE 99, 023003).
+
+* :mod:`~qlm_mesoscopic.block`: one block in closed form; :mod:`~qlm_mesoscopic.noise`: the kicks of a failure;
+* :mod:`~qlm_mesoscopic.meanfield`: N blocks without space; :mod:`~qlm_mesoscopic.lattice`: blocks coupled by the elastic propagator;
+* :mod:`~qlm_mesoscopic.observables`: densities and exponents; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.theory`: what
+  they should be;
+* :mod:`~qlm_mesoscopic.thermal`: activated jumps.
+"""
+
+from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.errors import InsufficientStatistics, ModelError, RunawayAvalanche
+from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, ModeSnapshot, Run, ThresholdBlocks
+
+__all__ = [
+    "InsufficientStatistics",
+    "MeanField",
+    "ModeBlocks",
+    "ModeSnapshot",
+    "ModelError",
+    "Replacement",
+    "Run",
+    "RunawayAvalanche",
+    "ThresholdBlocks",
+    "UniformInvariants",
+]
+__version__ = "0.1.0"

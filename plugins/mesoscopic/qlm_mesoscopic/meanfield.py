@@ -1,0 +1,597 @@
+"""N blocks without space: every failure kicks all others, and stress is raised just to the next instability.
+
+Two kinds of blocks follow the same rules of motion:
+
+* :class:`ThresholdBlocks`: a block is nothing but its stress; it yields at +1 and -1, goes to 0, and hands its stress to the others in
+  equal parts. This is the model of Lin and Wyart (PRX 6, 011005), for which theta is known;
+* :class:`ModeBlocks`: a block is a mode in the (lambda, kappa) plane (:mod:`qlm_mesoscopic.block`); it fails where lambda vanishes, keeps
+  its phi and stress, and sits in its other minimum afterwards; a mode whose lambda has climbed to lambda_min is replaced.
+
+A block falls the moment it is beyond its limit: it has lost its minimum, and no later kick brings it back. What it does to the others,
+its kicks and its stress, reaches them in the order of the falls, one failure after the other, until none is left: that is an
+avalanche. Between avalanches the stress of all blocks rises by the smallest distance to an instability, exactly, so that none is
+stepped over.
+
+Time is counted in activity, the number of failures per block, and the drift v is the stress that all blocks got in common (loading,
+redistribution, unloading) per unit of it. For mu = 1 the theory has P(x) ~ x^theta, theta = arctan(pi A / v) / pi, with that v.
+"""
+
+# Array names carry their axes: n blocks, f blocks that fail, a avalanches, s snapshots.
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qlm_mesoscopic import block
+from qlm_mesoscopic.block import Replacement
+from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
+from qlm_mesoscopic.noise import LevyKicks
+
+Floats: TypeAlias = NDArray[np.float64]
+Control: TypeAlias = Literal["strain", "stress"]
+
+_MOST_SWAPS_IN_A_ROW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdBlocks:
+    """Blocks that are nothing but a stress between the yield stresses -1 and +1 (Lin and Wyart)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeBlocks:
+    """Blocks that are soft modes, with their swaps.
+
+    Args:
+        replacement: lambda_min, P_0 and how a new mode comes in.
+        kick: ``constant``: every failure counts the same; ``jump``: kicks and plastic strain are those of ``constant`` times the
+            displacement 3 sqrt(phi) of the failing mode.
+
+    Raises:
+        ModelError: if ``kick`` is neither.
+    """
+
+    replacement: Replacement = field(default_factory=Replacement)
+    kick: Literal["constant", "jump"] = "constant"
+
+    def __post_init__(self) -> None:
+        if self.kick not in {"constant", "jump"}:
+            raise ModelError(f"kick = {self.kick!r}; expected 'constant' or 'jump'.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSnapshot:
+    """The modes of all blocks at one moment; arrays of shape (N,).
+
+    Args:
+        phi_n: conserved quantities.
+        sigma_n: stresses of the modes.
+        branch_n: -1 or +1.
+    """
+
+    phi_n: Floats
+    sigma_n: Floats
+    branch_n: Floats
+
+    @property
+    def kappa_n(self) -> Floats:
+        """Cubic coefficients."""
+        return block.kappa(self.sigma_n, self.phi_n, self.branch_n)
+
+    @property
+    def lam_n(self) -> Floats:
+        """Quadratic coefficients, exact however close to instability."""
+        x_n = self.distance_n()
+        near = np.isfinite(x_n) & (x_n >= 0.0) & (self.phi_n > 0.0)
+        lam_n = block.curvature(self.kappa_n, self.phi_n)
+        lam_n[near] = block.curvature_at(x_n[near], self.phi_n[near])
+        return lam_n
+
+    def distance_n(self, direction: int | None = None) -> Floats:
+        """Distances to instability under rising (+1) or falling (-1) stress, or in the direction in which the block fails (None)."""
+        if direction is not None:
+            return block.distance(self.sigma_n, self.phi_n, self.branch_n, direction)
+        return np.where(self.phi_n < 0.0, np.inf, block.limit(self.phi_n) + self.branch_n * self.sigma_n)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What happened between two moments.
+
+    Args:
+        n_blocks: number of blocks N.
+        amplitude: A of the noise per failure of strength 1.
+        mu: exponent of the noise.
+        failures: number of failures.
+        backward: those of them against the load.
+        swaps: modes replaced.
+        drift: v, stress that all blocks got in common per unit of activity; NaN without failures.
+        noise: mean of strength^mu over the failures, so that A * noise is the amplitude per failure; NaN without failures.
+        load_a: stress added before each avalanche, the x_min of the model.
+        stress_a: applied stress at which each avalanche began.
+        strain_a: strain at which each avalanche began.
+        size_a: failures of each avalanche.
+        snapshots: what ``observe`` returned, in order of time.
+    """
+
+    n_blocks: int
+    amplitude: float
+    mu: float
+    failures: int
+    backward: int
+    swaps: int
+    drift: float
+    noise: float
+    load_a: Floats
+    stress_a: Floats
+    strain_a: Floats
+    size_a: NDArray[np.int64]
+    snapshots: tuple[Any, ...]
+
+    @property
+    def activity(self) -> float:
+        """Failures per block."""
+        return self.failures / self.n_blocks
+
+    @property
+    def noise_over_drift(self) -> float:
+        """A / v, with the A of the failures that there were: what theta depends on."""
+        return self.amplitude * self.noise / self.drift
+
+
+class MeanField:
+    """N blocks that interact by mechanical noise alone.
+
+    It begins with blocks spread between their limits, fewer and fewer towards these (a triangle): a density that does not vanish there
+    would begin with one avalanche of all. :meth:`quench` begins from unstable blocks instead.
+
+    Args:
+        n_blocks: N, even.
+        amplitude: A of the noise, at least 0.
+        mu: exponent of the noise, from 1 to 2.
+        blocks: :class:`ThresholdBlocks` (default) or :class:`ModeBlocks`.
+        control: ``strain``: a failure lowers the applied stress by modulus / N; ``stress``: it leaves it alone. Default: strain for
+            threshold blocks, which would flow without end at their yield stress, and stress for modes, which have no yield stress.
+        modulus: shear modulus, stress per strain; positive.
+        upper_cutoff: largest kick.
+        largest_avalanche: an avalanche with more failures per block than this is a runaway.
+        seed: the same seed gives the same bytes.
+
+    Attributes:
+        stress: applied stress.
+        plastic_strain: failures with the load minus failures against it, times their strength, per block.
+        drift: stress that all blocks got in common, by loading, redistribution and unloading.
+        failures: how many there were since the quench, or since the beginning.
+
+    Raises:
+        ModelError: for values outside these ranges.
+    """
+
+    def __init__(
+        self,
+        n_blocks: int,
+        amplitude: float,
+        mu: float = 1.0,
+        *,
+        blocks: ThresholdBlocks | ModeBlocks | None = None,
+        control: Control | None = None,
+        modulus: float = 1.0,
+        upper_cutoff: float = 2.0,
+        largest_avalanche: float = 10.0,
+        seed: int = 0,
+    ) -> None:
+        self._kicks = LevyKicks(n_blocks, amplitude, mu, upper_cutoff)
+        rules = ThresholdBlocks() if blocks is None else blocks
+        if control is None:
+            control = "strain" if isinstance(rules, ThresholdBlocks) else "stress"
+        if control not in {"strain", "stress"}:
+            raise ModelError(f"control = {control!r}; expected 'strain' or 'stress'.")
+        for name, value in (("modulus", modulus), ("largest_avalanche", largest_avalanche)):
+            if not (math.isfinite(value) and value > 0.0):
+                raise ModelError(f"{name} = {value}; expected a positive number.")
+        if not (isinstance(seed, (int, np.integer)) and seed >= 0):
+            raise ModelError(f"seed = {seed!r}; expected an integer, at least 0.")
+        self.n_blocks = n_blocks
+        self.modulus = float(modulus)
+        self.control: Control = control
+        self.largest_avalanche = float(largest_avalanche)
+        self._rng = np.random.Generator(np.random.SFC64(seed))
+        self._state: _Thresholds | _Modes = (
+            _Thresholds(n_blocks) if isinstance(rules, ThresholdBlocks) else _Modes(n_blocks, rules, self._rng)
+        )
+        self._state.spread_within(self._rng)
+        # The stress of block n is stress_n[n] + offset: what all blocks get in common costs one addition.
+        self._offset = 0.0
+        self._log = _Log()
+        self._forget()
+        if isinstance(self._state, _Thresholds):
+            self.stress = float(np.mean(self._state.stress_n))
+
+    def __repr__(self) -> str:
+        return f"MeanField({self._kicks!r}, {type(self._state).__name__}, stress={self.stress:.6g}, plastic={self.plastic_strain:.6g})"
+
+    @property
+    def amplitude(self) -> float:
+        """A of the noise."""
+        return self._kicks.amplitude
+
+    @property
+    def mu(self) -> float:
+        """Exponent of the noise."""
+        return self._kicks.mu
+
+    @property
+    def strain(self) -> float:
+        """Elastic and plastic strain, stress / modulus + plastic strain."""
+        return self.stress / self.modulus + self.plastic_strain
+
+    def stresses(self) -> Floats:
+        """Stresses of the blocks, shape (N,), a copy."""
+        return self._state.stress_n + self._offset
+
+    def distances(self, direction: int = 1) -> Floats:
+        """Distances x to instability under rising (+1) or falling (-1) stress, shape (N,); inf where that does not destabilise.
+
+        Raises:
+            ModelError: if the direction is neither -1 nor +1.
+        """
+        if isinstance(self._state, _Modes):
+            return self.snapshot().distance_n(direction)
+        if direction not in {-1, 1}:
+            raise ModelError(f"direction = {direction!r}; expected +1 (rising stress) or -1 (falling stress).")
+        return 1.0 - direction * self.stresses()
+
+    def snapshot(self) -> ModeSnapshot:
+        """The modes at this moment.
+
+        Raises:
+            ModelError: for threshold blocks, which have none.
+        """
+        if not isinstance(self._state, _Modes):
+            raise ModelError("threshold blocks have no modes; expected MeanField(..., blocks=ModeBlocks()).")
+        return ModeSnapshot(self._state.phi_n.copy(), self.stresses(), self._state.branch_n.copy())
+
+    def quench(self, spread: float = 1.0) -> Run:
+        """Begin anew with random stresses, many of them beyond their limits, and let avalanches run at zero applied stress.
+
+        Args:
+            spread: standard deviation of the Gaussian stresses, positive; their mean is 0.
+
+        Returns:
+            One avalanche. Strain, stress, drift and failures count from its end.
+
+        Raises:
+            ModelError: if the spread is not positive.
+            RunawayAvalanche: if it does not come to rest.
+        """
+        if not (math.isfinite(spread) and spread > 0.0):
+            raise ModelError(f"spread = {spread}; expected a positive number.")
+        self._offset = 0.0
+        self._state.spread_randomly(self._rng, spread)
+        self._forget()
+        control, self.control = self.control, "stress"
+        try:
+            log = self._begin()
+            self._avalanche(self._state.unstable(self._rng, 0.0), 0.0)
+            run = self._end(log)
+        finally:
+            self.control = control
+        self._forget()
+        return run
+
+    def load(self, strain: float) -> Run:
+        """Load quasi-statically by this much strain; the avalanche in which it is reached runs to its end.
+
+        Args:
+            strain: strain to add, positive.
+
+        Returns:
+            The avalanches, and the drift on the way.
+
+        Raises:
+            ModelError: if the strain is not positive.
+            RunawayAvalanche: if an avalanche does not stop: under stress control this is yielding.
+        """
+        if not (math.isfinite(strain) and strain > 0.0):
+            raise ModelError(f"strain = {strain}; expected a positive number.")
+        target = self.strain + strain
+        log = self._begin()
+        while self.strain < target:
+            self._load_once((target - self.strain) * self.modulus)
+        return self._end(log)
+
+    def steady_state(
+        self,
+        activity: float,
+        *,
+        skip: float = 2.0,
+        every: float = 0.05,
+        observe: Callable[[MeanField], Any] | None = None,
+    ) -> Run:
+        """Load until each block has failed so often on average, and look at the blocks at even intervals of activity.
+
+        Snapshots are taken at those moments even in the middle of an avalanche: in the steady state that is where most of the time is.
+
+        Args:
+            activity: failures per block to record, positive.
+            skip: failures per block before that, at least 0.
+            every: activity between snapshots, positive.
+            observe: makes a snapshot; by default :meth:`distances` for threshold blocks and :meth:`snapshot` for modes.
+
+        Returns:
+            The run after the skipped part.
+
+        Raises:
+            ModelError: for values outside these ranges.
+            RunawayAvalanche: if an avalanche does not stop.
+        """
+        if not (math.isfinite(activity) and activity > 0.0 and math.isfinite(skip) and skip >= 0.0):
+            raise ModelError(f"activity = {activity}, skip = {skip}; expected a positive and a non-negative number.")
+        if not (math.isfinite(every) and every > 0.0):
+            raise ModelError(f"every = {every}; expected a positive activity between snapshots.")
+        self._begin()
+        end = math.ceil(skip * self.n_blocks)
+        while self._log.failures < end:
+            self._load_once()
+        log = self._begin()
+        default = MeanField.snapshot if isinstance(self._state, _Modes) else MeanField.distances
+        log.observe = default if observe is None else observe
+        log.every = log.next_snapshot = every * self.n_blocks
+        log.until = math.ceil(activity * self.n_blocks)
+        while log.failures < log.until:
+            self._load_once()
+        return self._end(log)
+
+    def _forget(self) -> None:
+        """Let strain, stress, drift and failures count from here."""
+        self.stress = 0.0
+        self.plastic_strain = 0.0
+        self.drift = 0.0
+        self.failures = 0
+
+    def _begin(self) -> _Log:
+        self._log = _Log(drift=self.drift, swaps=self._state.swaps)
+        return self._log
+
+    def _end(self, log: _Log) -> Run:
+        activity = log.failures / self.n_blocks
+        return Run(
+            n_blocks=self.n_blocks,
+            amplitude=self.amplitude,
+            mu=self.mu,
+            failures=log.failures,
+            backward=log.backward,
+            swaps=self._state.swaps - log.swaps,
+            drift=(self.drift - log.drift) / activity if activity else math.nan,
+            noise=log.noise / log.failures if log.failures else math.nan,
+            load_a=np.array(log.loads),
+            stress_a=np.array(log.stresses),
+            strain_a=np.array(log.strains),
+            size_a=np.array(log.sizes, dtype=np.int64),
+            snapshots=tuple(log.snapshots),
+        )
+
+    def _shift(self, stress: float) -> None:
+        """Give all blocks this stress in common."""
+        self._offset += stress
+        self.drift += stress
+        # Stresses relative to a large offset would lose digits.
+        if abs(self._offset) > 1.0:
+            self._state.shift(self._offset)
+            self._offset = 0.0
+
+    def _load_once(self, most: float = math.inf) -> None:
+        """Raise the stress to the next failure, and let the avalanche run; or by ``most``, if no failure is that close."""
+        loaded = 0.0
+        while True:
+            gap, index = self._state.next_up(self._offset)
+            step = min(max(gap, 0.0), most - loaded)
+            self._shift(step)
+            self.stress += step
+            loaded += step
+            if step < gap:
+                return
+            if self._state.fails(index, 1):
+                break
+            self._state.swap(self._rng, np.array([index]), np.array([1.0]), self._offset)
+        self._avalanche(np.array([index]), loaded)
+
+    def _avalanche(self, unstable_f: NDArray[np.intp], loaded: float) -> None:
+        log, first = self._log, self._log.failures
+        log.loads.append(loaded)
+        log.stresses.append(self.stress)
+        log.strains.append(self.strain)
+        most = first + self.largest_avalanche * self.n_blocks
+        waiting = self._fallen(unstable_f)
+        while waiting:
+            self._strike(*waiting.popleft())
+            waiting.extend(self._fallen(self._state.unstable(self._rng, self._offset)))
+            if log.failures >= log.next_snapshot and log.observe is not None and log.failures <= log.until:
+                log.snapshots.append(log.observe(self))
+                log.next_snapshot += log.every
+            if log.failures > most:
+                # The run as it was before: the avalanche has no size.
+                for values in (log.loads, log.stresses, log.strains):
+                    values.pop()
+                raise RunawayAvalanche(
+                    f"an avalanche did not stop within {self.largest_avalanche:g} failures per block, at amplitude A = "
+                    f"{self.amplitude:g} and stress {self.stress:g}; expected noise that the drift of the load can carry away. Lower "
+                    "the amplitude, or under stress control stay below the yield stress.",
+                    log.failures - first,
+                    self.stress,
+                    self._end(log),
+                )
+        log.sizes.append(log.failures - first)
+
+    def _fallen(self, unstable_f: NDArray[np.intp]) -> deque[tuple[int, int, float, float]]:
+        """Let blocks fall; for each its index, the direction of its failure, its strength, and the stress that it gives away."""
+        return deque((int(index), *self._state.fall(int(index), self._offset)) for index in unstable_f)
+
+    def _strike(self, index: int, direction: int, strength: float, released: float) -> None:
+        """What the failure of a block does to all others."""
+        n = self.n_blocks
+        plastic = direction * strength / n
+        unloading = self.modulus * plastic if self.control == "strain" else 0.0
+        self.stress -= unloading
+        self.plastic_strain += plastic
+        # Kicks go to the others: the source is left out, and what is released is shared among N - 1.
+        self._kicks.add(self._rng, self._state.stress_n, index, strength)
+        shared = released / (n - 1)
+        self._state.exempt(index, shared, unloading)
+        self._shift(shared - unloading)
+        self.failures += 1
+        self._log.failures += 1
+        self._log.backward += direction < 0
+        self._log.noise += strength**self.mu
+
+
+@dataclass(slots=True)
+class _Log:
+    """What a run collects."""
+
+    drift: float = 0.0
+    swaps: int = 0
+    failures: int = 0
+    backward: int = 0
+    noise: float = 0.0
+    next_snapshot: float = 0.0
+    every: float = math.inf
+    until: float = math.inf
+    observe: Callable[[MeanField], Any] | None = None
+    loads: list[float] = field(default_factory=list)
+    stresses: list[float] = field(default_factory=list)
+    strains: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    snapshots: list[Any] = field(default_factory=list)
+
+
+class _Thresholds:
+    """State of threshold blocks; stresses are relative to an offset that the owner keeps."""
+
+    swaps = 0
+
+    def __init__(self, n_blocks: int) -> None:
+        self.stress_n = np.zeros(n_blocks)
+
+    def spread_within(self, rng: np.random.Generator) -> None:
+        self.stress_n[:] = rng.triangular(-1.0, 0.0, 1.0, self.stress_n.size)
+
+    def spread_randomly(self, rng: np.random.Generator, spread: float) -> None:
+        self.stress_n[:] = spread * rng.standard_normal(self.stress_n.size)
+        self.stress_n -= np.mean(self.stress_n)
+
+    def shift(self, stress: float) -> None:
+        self.stress_n += stress
+
+    def next_up(self, offset: float) -> tuple[float, int]:
+        index = int(self.stress_n.argmax())
+        return 1.0 - offset - float(self.stress_n[index]), index
+
+    def fails(self, index: int, direction: int) -> bool:
+        return True
+
+    def swap(self, rng: np.random.Generator, index_f: NDArray[np.intp], direction_f: Floats, offset: float) -> None:
+        raise AssertionError("threshold blocks have no modes to swap")
+
+    def unstable(self, rng: np.random.Generator, offset: float) -> NDArray[np.intp]:
+        if self.stress_n.max() + offset <= 1.0 and self.stress_n.min() + offset >= -1.0:
+            return np.empty(0, dtype=np.intp)
+        return np.flatnonzero(np.abs(self.stress_n + offset) > 1.0)
+
+    def fall(self, index: int, offset: float) -> tuple[int, float, float]:
+        """Direction and strength of a failure, and the stress that it hands to the others."""
+        released = float(self.stress_n[index]) + offset
+        self.stress_n[index] = -offset
+        return (1 if released > 0.0 else -1), 1.0, released
+
+    def exempt(self, index: int, shared: float, unloading: float) -> None:
+        """Take back in advance what the source of a failure does not get; the unloading of the system is for everybody."""
+        self.stress_n[index] -= shared
+
+
+class _Modes:
+    """State of modes; stresses are relative to an offset that the owner keeps."""
+
+    def __init__(self, n_blocks: int, rules: ModeBlocks, rng: np.random.Generator) -> None:
+        self._rules = rules
+        self.swaps = 0
+        self.stress_n = np.zeros(n_blocks)
+        self.phi_n = rules.replacement.p0.sample(rng, n_blocks)
+        self.branch_n = np.where(rng.random(n_blocks) < 0.5, -1.0, 1.0)
+        self._low_n, self._high_n = rules.replacement.bounds(self.phi_n, self.branch_n)
+        self._room_n = np.empty(n_blocks)
+
+    def spread_within(self, rng: np.random.Generator) -> None:
+        self.stress_n[:] = rng.triangular(self._low_n, 0.5 * (self._low_n + self._high_n), self._high_n)
+
+    def spread_randomly(self, rng: np.random.Generator, spread: float) -> None:
+        self.phi_n[:] = self._rules.replacement.p0.sample(rng, self.phi_n.size)
+        self.stress_n[:] = spread * rng.standard_normal(self.stress_n.size)
+        self.stress_n -= np.mean(self.stress_n)
+        self.branch_n[:] = np.where(rng.random(self.branch_n.size) < 0.5, -1.0, 1.0)
+        self._low_n, self._high_n = self._rules.replacement.bounds(self.phi_n, self.branch_n)
+
+    def shift(self, stress: float) -> None:
+        self.stress_n += stress
+
+    def next_up(self, offset: float) -> tuple[float, int]:
+        np.subtract(self._high_n, self.stress_n, out=self._room_n)
+        index = int(self._room_n.argmin())
+        return float(self._room_n[index]) - offset, index
+
+    def fails(self, index: int, direction: int) -> bool:
+        return bool(self.phi_n[index] >= 0.0 and self.branch_n[index] == -direction)
+
+    def swap(self, rng: np.random.Generator, index_f: NDArray[np.intp], direction_f: Floats, offset: float) -> None:
+        """Replace modes that left in these directions."""
+        replacement = self._rules.replacement
+        bound_f = np.where(direction_f > 0.0, self._high_n[index_f], self._low_n[index_f])
+        beyond_f = np.maximum(direction_f * (self.stress_n[index_f] + offset - bound_f), 0.0)
+        phi_f, sigma_f, branch_f = replacement.enter(rng, direction_f, beyond_f)
+        self.phi_n[index_f], self.branch_n[index_f] = phi_f, branch_f
+        self.stress_n[index_f] = sigma_f - offset
+        self._low_n[index_f], self._high_n[index_f] = replacement.bounds(phi_f, branch_f)
+        self.swaps += index_f.size
+
+    def unstable(self, rng: np.random.Generator, offset: float) -> NDArray[np.intp]:
+        """Blocks beyond their limit, after swapping the modes that are beyond lambda_min."""
+        for _ in range(_MOST_SWAPS_IN_A_ROW):
+            np.subtract(self._high_n, self.stress_n, out=self._room_n)
+            up_f = np.flatnonzero(self._room_n < offset) if self._room_n.min() < offset else np.empty(0, dtype=np.intp)
+            np.subtract(self._low_n, self.stress_n, out=self._room_n)
+            down_f = np.flatnonzero(self._room_n > offset) if self._room_n.max() > offset else np.empty(0, dtype=np.intp)
+            beyond_f = np.concatenate((up_f, down_f))
+            if not beyond_f.size:
+                return beyond_f
+            direction_f = np.repeat([1.0, -1.0], [up_f.size, down_f.size])
+            fails_f = (self.phi_n[beyond_f] >= 0.0) & (self.branch_n[beyond_f] == -direction_f)
+            if np.all(fails_f):
+                return beyond_f
+            self.swap(rng, beyond_f[~fails_f], direction_f[~fails_f], offset)
+        raise ModelError(
+            f"a block swapped its mode {_MOST_SWAPS_IN_A_ROW} times in a row; expected new modes with room between their limits. "
+            "Lower the upper cut-off of the kicks, or use overshoot='drop'."
+        )
+
+    def fall(self, index: int, offset: float) -> tuple[int, float, float]:
+        """Direction and strength of a failure; a mode keeps its stress, so it hands on none."""
+        direction = -int(self.branch_n[index])
+        self.branch_n[index] = direction
+        # Mirror: what was the failure of one branch above is that of the other below, and so for the swaps.
+        self._low_n[index], self._high_n[index] = -self._high_n[index], -self._low_n[index]
+        return direction, (3.0 * math.sqrt(self.phi_n[index]) if self._rules.kick == "jump" else 1.0), 0.0
+
+    def exempt(self, index: int, shared: float, unloading: float) -> None:
+        """Take back in advance what the source of a failure does not get.
+
+        A failure keeps the stress of its own mode: the unloading is for the others. Were it for all, a mode of vanishing phi, which
+        fails at +0 and -0, would drive itself forth and back without end.
+        """
+        self.stress_n[index] += unloading - shared

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("qlm_hoomd")
+import polars as pl
+from qlm_mesoscopic.section import _pool, mesoscopic
+
+from qlm_hoomd.ensemble.runner import run_realisation
+from qlm_hoomd.ensemble.workspace import Workspace
+from qlm_hoomd.errors import ProtocolError
+from qlm_hoomd.protocol import build_protocol, load_protocol
+from qlm_hoomd.report.results import Results
+from qlm_hoomd.testing import ReportSectionConformance, StageConformance
+
+SMALL: dict[str, Any] = {
+    "kind": "mesoscopic",
+    "amplitudes": [0.05, 0.15],
+    "activity": 1.0,
+    "skip": 0.5,
+    "loading_amplitude": 0.15,
+    "loading_strain": 0.5,
+    "mode_amplitudes": [0.1],
+    "mode_activity": 0.2,
+}
+
+
+def protocol(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "small",
+        "seed": 3,
+        "ensemble": {"n_particles": [1000], "preparations": ["rapid", "slow"], "realisations": 1},
+        "stages": [SMALL | changes],
+    }
+
+
+class TestStage(StageConformance):
+    protocol = protocol()
+
+
+class TestSection(ReportSectionConformance):
+    name = "mesoscopic"
+    stages = (SMALL,)
+
+    @pytest.fixture(autouse=True)
+    def _finished(self, finished: Path) -> None:
+        type(self).directory = finished
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    workspace = Workspace.create(build_protocol(protocol()), directory)
+    for realisation in workspace.realisations:
+        assert run_realisation(directory, realisation.directory.name).failure is None
+    return directory
+
+
+def test_the_section_of_a_run_has_all_figures(finished: Path) -> None:
+    section = mesoscopic(Results.load(finished))
+    assert section is not None
+    drawn = [figure.name.removeprefix("mesoscopic_") for figure in section.figures]
+    assert drawn == ["flow", "theta", "loading", "alpha", "plane", "spectrum"]
+    assert "0.05" in section.tables
+    # Master equation, sampled steady states and the formula stand in one figure.
+    legend = section.figures[1].figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.texts][1:] == ["master equation", "sampled"]
+
+
+def test_products_hold_what_their_columns_say(finished: Path) -> None:
+    paths = sorted((finished / "workspace").glob("*/mesoscopic_*.parquet"))
+    assert len(paths) == 8
+    tables = {path.stem: pl.read_parquet(path) for path in paths}
+    assert tables["mesoscopic_steady"]["amplitude"].to_list() == [0.05, 0.15]
+    ratio = tables["mesoscopic_steady"].select(pl.col("amplitude") / pl.col("drift")).to_series()
+    assert ratio.to_list() == pytest.approx(tables["mesoscopic_steady"]["noise_over_drift"].to_list())
+    loading = tables["mesoscopic_loading"]
+    assert loading["strain"][-1] >= 0.5
+    assert loading["activity"].is_sorted()
+    modes = tables["mesoscopic_modes"]
+    assert modes.select((pl.col("kappa") ** 2 - 2 * pl.col("lam") - pl.col("phi")).abs().max()).item() < 1e-6
+    assert modes["lam"].min() >= 0
+    assert modes["lam"].max() <= 1 + 1e-9
+
+
+def test_slow_and_rapid_start_from_different_stresses(finished: Path) -> None:
+    stress = {}
+    for path in (finished / "workspace").glob("*/mesoscopic_loading.parquet"):
+        point = (path.parent / "signac_statepoint.json").read_text()
+        stress["slow" if '"slow"' in point else "rapid"] = pl.read_parquet(path)["stress"].max()
+    assert stress["slow"] > stress["rapid"]
+
+
+def test_pooling_weighs_with_the_errors() -> None:
+    rows = pl.DataFrame(
+        {
+            "amplitude": [0.1, 0.1, 0.2],
+            "noise_over_drift": [0.1, 0.1, 0.2],
+            "theta": [0.0, 1.0, None],
+            "theta_error": [0.1, 1e6, None],
+        }
+    )
+    pooled = _pool(rows, "theta")
+    assert pooled["amplitude"].to_list() == [0.1]
+    assert pooled["theta"][0] == pytest.approx(0.0, abs=1e-9)
+    assert pooled["systems"][0] == 2
+    assert _pool(pl.DataFrame(), "theta").is_empty()
+
+
+def test_the_shipped_protocol_is_valid_and_small_enough() -> None:
+    shipped = load_protocol(Path(__file__).parents[3] / "protocols" / "mesoscopic.yaml")
+    assert [stage.kind for stage in shipped.stages] == ["mesoscopic"]
+    assert sum(1 for _ in shipped.statepoints()) <= 10
+
+
+def test_the_section_is_left_out_of_other_runs(tmp_path: Path) -> None:
+    other = protocol() | {"stages": [{"kind": "prepare"}]}
+    Workspace.create(build_protocol(other), tmp_path)
+    assert mesoscopic(Results.load(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"amplitudes": [0.1, 0.4]}, "avalanches run away"),
+        ({"amplitudes": [0.2, 0.1]}, "ascending order"),
+        ({"amplitudes": [-0.1]}, "greater than 0"),
+        ({"mu": 0.5}, "greater than or equal to 1"),
+        ({"mu": 2.5}, "less than or equal to 2"),
+        ({"phi": [0.6, -1.0]}, "expected finite low < high"),
+        ({"phi": [-3.0, 0.6]}, "Raise lambda_min or cut P_0"),
+        ({"mode_window": [0.1, 0.01]}, "the lower end first"),
+        ({"spread_rapid": 0.0}, "greater than 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        build_protocol(protocol(**changes))
+
+
+def test_odd_sizes_are_refused() -> None:
+    wrong = protocol()
+    wrong["ensemble"] = wrong["ensemble"] | {"n_particles": [1001]}
+    with pytest.raises(ProtocolError, match="N even"):
+        build_protocol(wrong)
