@@ -122,6 +122,8 @@ window.addEventListener("error", (event) => seen.errors.push(event.message));
 const picture = () => { waiting = false; render(performance.now()); return canvas.toDataURL(); };
 const press = (key) => canvas.dispatchEvent(new KeyboardEvent("keydown", {key, cancelable: true}));
 setTimeout(() => {
+  // On a busy machine the page may not have drawn yet; the label that it then writes moves the canvas.
+  picture();
   const first = picture();
   seen.painted = new Set(context.getImageData(0, 0, canvas.width, canvas.height).data).size > 50;
   seen.labels = [byId("label").textContent];
