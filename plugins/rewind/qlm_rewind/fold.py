@@ -21,7 +21,7 @@ from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.modes import LowestModes
-from qlm_rewind.branch import Branch
+from qlm_rewind.branch import Branch, Node
 from qlm_rewind.saddle_node import SoftMode, locate
 
 if TYPE_CHECKING:
@@ -139,9 +139,8 @@ class FoldDetector(Detector):
                     # The quadrature over the last stretch is too coarse: a state in between refines it.
                     increment = min(increment, 0.5 * (fold.strain_c - branch.last.strain))
             target = grid.next_strain(branch.last.strain, increment)
-            step = _attempt(stepper, branch, target, fold)
-            if step is not None:
-                node = branch.node(step.after)
+            step, node = _attempt(stepper, branch, target, fold)
+            if step is not None and node is not None:
                 balance = branch.balance(node, fold)
                 if balance.holds(self.balance):
                     branch.extend(node)
@@ -264,8 +263,8 @@ class _Search:
         return fold
 
 
-def _attempt(stepper: Stepper, branch: Branch, strain: float, fold: Fold | None) -> ShearStep | None:
-    """The elastic step to ``strain`` from the best guess at hand; None if its basin is lost."""
+def _attempt(stepper: Stepper, branch: Branch, strain: float, fold: Fold | None) -> tuple[ShearStep, Node] | tuple[None, None]:
+    """The elastic step to ``strain`` from the best guess at hand, and the response there; None if its basin is lost."""
     state = branch.last.state
     affine = state.glass.at_strain(strain)
 
@@ -280,8 +279,14 @@ def _attempt(stepper: Stepper, branch: Branch, strain: float, fold: Fold | None)
         glass, report = stepper.engine.relax(affine, tolerance=stepper.tolerance, guess=guess_nc, after_event=None)
     except BasinLost as error:
         _log.debug("strain %.8f: %s", strain, error)
-        return None
-    return stepper.arrived(state, glass, report)
+        return None, None
+    step = stepper.arrived(state, glass, report)
+    try:
+        return step, branch.node(step.after)
+    except ConvergenceError as error:
+        # A guess beyond the fold can end on the saddle, where all forces vanish as well.
+        _log.debug("strain %.8f: %s", strain, error)
+        return None, None
 
 
 def _between(stepper: Stepper, branch: Branch, fold: Fold, strain: float, before: ShearState | None = None) -> ShearStep | None:
