@@ -8,7 +8,7 @@ plane xy is epsilon_xy = epsilon_yx = gamma / 2. Stress is dU/depsilon / V, posi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +62,10 @@ class ElasticModuli:
         """Whether the energy grows under a small shear of every direction (Krishnan, Ramola, Karmakar, arXiv:2104.09181)."""
         return self.softest_shear_modulus > 0.0
 
+    def row(self) -> dict[str, float]:
+        """All moduli and the Poisson ratio, by name."""
+        return asdict(self) | {"poisson_ratio": self.poisson_ratio}
+
     def sound_speeds(self, density: float) -> tuple[float, float]:
         """Transverse and longitudinal speed sqrt(G / rho), sqrt((K + 4 G / 3) / rho) [length / t_c], for unit mass."""
         shear = max(self.shear_modulus_mean, 0.0)
@@ -114,6 +118,22 @@ def residual_shear_stress(bonds: Bonds) -> float:
     stress_cc = bonds.virial / bonds.volume
     deviator_cc = stress_cc - np.trace(stress_cc) / 3.0 * np.eye(3)
     return float(np.sqrt(0.5 * (deviator_cc**2).sum()))
+
+
+def stress_row(bonds: Bonds) -> dict[str, float]:
+    """Pressure, energy per particle, shear stress and residual shear stress, by name."""
+    return {
+        "pressure": bonds.pressure,
+        "energy": bonds.energy / bonds.n_particles,
+        "stress_xy": bonds.stress_xy,
+        "residual_shear_stress": residual_shear_stress(bonds),
+    }
+
+
+STATE_COLUMNS = (
+    *(modulus.name for modulus in fields(ElasticModuli)), "poisson_ratio", "pressure", "energy", "stress_xy", "residual_shear_stress",
+)  # fmt: skip
+"""Columns that the tables have for the state of a glass: those of :meth:`ElasticModuli.row` and of :func:`stress_row`."""
 
 
 def _affine_curvatures(bonds: Bonds) -> NDArray[np.float64]:

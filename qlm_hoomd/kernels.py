@@ -418,15 +418,17 @@ def upper_triangle(
 
 @_njit
 def diagonal_of_triangle(
-    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, shift: float, diagonal_sk: Floats, inverse_sk: Floats
 ) -> bool:  # fmt: skip
-    """The diagonal blocks of the Hessian and their inverses, each as (xx, xy, xz, yy, yz, zz).
+    """The diagonal blocks of H + shift and their inverses, each as (xx, xy, xz, yy, yz, zz).
 
-    A rattler, whose block is empty, gets the identity. Returns whether another block is not positive definite, which the
-    Hessian then is not either.
+    A rattler, whose block is empty without a shift, gets the identity. Returns whether another block is not positive definite,
+    which the matrix then is not either.
     """
     n_particles = len(first_s) - 1
-    diagonal_sk[:] = 0.0
+    for s in range(n_particles):
+        for k in range(6):
+            diagonal_sk[s, k] = shift if k in (0, 3, 5) else 0.0
     for s in range(n_particles):
         for p in range(_index(first_s[s]), _index(first_s[s + 1])):
             t = _index(t_p[p])
@@ -454,7 +456,7 @@ def diagonal_of_triangle(
             inverse_sk[s, 5] = minor * inverse
         else:
             # Barely touched is as good as not touched.
-            negative |= not abs(a) + abs(d) + abs(f) < 1e-3
+            negative |= shift > 0.0 or not abs(a) + abs(d) + abs(f) < 1e-3
             for k in range(6):
                 diagonal_sk[s, k] = inverse_sk[s, k] = 1.0 if k in (0, 3, 5) else 0.0
     return negative
@@ -674,40 +676,6 @@ def fire_mix(velocities_nc: Floats, force_nc: Floats, alpha: float) -> None:
 
 
 @_njit
-def shifted_diagonal_of_triangle(
-    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, shift: float, diagonal_sk: Floats, inverse_sk: Floats
-) -> bool:  # fmt: skip
-    """The diagonal blocks of H + shift and their inverses, each as (xx, xy, xz, yy, yz, zz); False where one is not positive."""
-    n_particles = len(first_s) - 1
-    for s in range(n_particles):
-        for k in range(6):
-            diagonal_sk[s, k] = shift if k in (0, 3, 5) else 0.0
-    for s in range(n_particles):
-        for p in range(_index(first_s[s]), _index(first_s[s + 1])):
-            t = _index(t_p[p])
-            r0, r1, r2, along, across = bond_pk[p, 0], bond_pk[p, 1], bond_pk[p, 2], bond_pk[p, 3], bond_pk[p, 4]
-            a0, a1, a2 = along * r0, along * r1, along * r2
-            for k, value in enumerate((a0 * r0 + across, a0 * r1, a0 * r2, a1 * r1 + across, a1 * r2, a2 * r2 + across)):
-                diagonal_sk[s, k] += value
-                diagonal_sk[t, k] += value
-    for s in range(n_particles):
-        a, b, c = diagonal_sk[s, 0], diagonal_sk[s, 1], diagonal_sk[s, 2]
-        d, e, f = diagonal_sk[s, 3], diagonal_sk[s, 4], diagonal_sk[s, 5]
-        m00, m01, m02 = d * f - e * e, c * e - b * f, b * e - c * d
-        determinant = a * m00 + b * m01 + c * m02
-        minor = a * d - b * b
-        if not (a > 0.0 and minor > 0.0 and determinant > 0.0):
-            return False
-        inverse_sk[s, 0] = m00 / determinant
-        inverse_sk[s, 1] = m01 / determinant
-        inverse_sk[s, 2] = m02 / determinant
-        inverse_sk[s, 3] = (a * f - c * c) / determinant
-        inverse_sk[s, 4] = (b * c - a * e) / determinant
-        inverse_sk[s, 5] = minor / determinant
-    return True
-
-
-@_njit
 def lifted_gauss_seidel_gradient(
     first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, mode_sc: Floats,
     lift: float, right_sc: Floats, target: float, max_iterations: int,
@@ -769,36 +737,6 @@ def lifted_gauss_seidel_gradient(
         beta = new / rz
         rz = new
     return solution_sc, max_iterations, False
-
-
-@_njit
-def third_contraction(
-    owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d2_p: Floats, d3_p: Floats, z_nc: Floats, out_nc: Floats,
-) -> None:  # fmt: skip
-    """out = U''' : z z, from each pair (4 phi'' b + 8 phi''' a^2) r + 8 phi'' a z_ij with a = r.z_ij, b = z_ij^2."""
-    out_nc[:] = 0.0
-    for r in range(len(owner_r)):
-        i = _index(owner_r[r])
-        v0, v1, v2 = z_nc[i, 0], z_nc[i, 1], z_nc[i, 2]
-        s0 = s1 = s2 = 0.0
-        for p in range(_index(first_r[r]), _index(first_r[r + 1])):
-            j = _index(j_p[p])
-            z0, z1, z2 = z_nc[j, 0] - v0, z_nc[j, 1] - v1, z_nc[j, 2] - v2
-            a = r_pc[p, 0] * z0 + r_pc[p, 1] * z1 + r_pc[p, 2] * z2
-            radial = 4.0 * d2_p[p] * (z0 * z0 + z1 * z1 + z2 * z2) + 8.0 * d3_p[p] * a * a
-            along = 8.0 * d2_p[p] * a
-            g0 = radial * r_pc[p, 0] + along * z0
-            g1 = radial * r_pc[p, 1] + along * z1
-            g2 = radial * r_pc[p, 2] + along * z2
-            s0 += g0
-            s1 += g1
-            s2 += g2
-            out_nc[j, 0] += g0
-            out_nc[j, 1] += g1
-            out_nc[j, 2] += g2
-        out_nc[i, 0] -= s0
-        out_nc[i, 1] -= s1
-        out_nc[i, 2] -= s2
 
 
 @_njit

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
-from qlm_hoomd import kernels
+from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.neighbors import NeighborCandidates
 
 if TYPE_CHECKING:
@@ -179,13 +179,13 @@ class Bonds:
     def third_contraction(self, mode_nc: NDArray[np.float64]) -> NDArray[np.float64]:
         """((N, 3) ndarray) U''' : z z, the gradient of kappa / 3; its product with z is kappa. Needs order 3."""
         out_nc = np.empty((self.n_particles, 3))
-        kernels.third_contraction(
+        mode_kernels.cubic_contraction(
             self.owner_r,
             self.first_r,
             self.j_p,
             self.r_pc,
-            self.phi_kp[2],
-            self.phi_kp[3],
+            12.0 * self.phi_kp[2],
+            8.0 * self.phi_kp[3],
             np.ascontiguousarray(mode_nc),
             out_nc,
         )

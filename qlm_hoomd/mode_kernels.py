@@ -14,22 +14,11 @@ that z . D = F.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from qlm_hoomd import kernels
-from qlm_hoomd.kernels import Floats, Ints
-
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
-# Unsigned indices in the loops over pairs: a signed one is asked each time whether it counts from the end.
-_index: Any = np.uint64
-
-
-def _njit(function: Any) -> Any:
-    return numba.njit(cache=True, fastmath=_FAST, error_model="numpy")(function)
+from qlm_hoomd.kernels import Floats, Ints, _index, _njit, inner_product
 
 
 @_njit
@@ -166,16 +155,6 @@ def apply_blocks(blocks_ncc: Floats, vector_nc: Floats, out_nc: Floats) -> None:
 
 
 @_njit
-def dot(u_nc: Floats, v_nc: Floats) -> float:
-    """Scalar product. BLAS would wake its threads for it, which on a busy machine costs more than all of the rest."""
-    total = 0.0
-    for n in range(len(u_nc)):
-        for c in range(3):
-            total += u_nc[n, c] * v_nc[n, c]
-    return total
-
-
-@_njit
 def _add(scale: float, v_nc: Floats, out_nc: Floats) -> None:
     for n in range(len(v_nc)):
         for c in range(3):
@@ -208,34 +187,34 @@ def projected_conjugate_gradient(
     """
     y_nc = np.zeros_like(right_nc)
     residual_nc = right_nc.copy()
-    target = dot(right_nc, right_nc)
+    target = inner_product(right_nc, right_nc)
     if target == 0.0:
         return y_nc, 0, False, 0.0
     square = target
     mz_nc = np.empty_like(right_nc)
     apply_blocks(inverse_ncc, z_nc, mz_nc)
-    zmz = dot(z_nc, mz_nc)
+    zmz = inner_product(z_nc, mz_nc)
     step_nc = np.empty_like(right_nc)
     product_nc = np.empty_like(right_nc)
     apply_blocks(inverse_ncc, residual_nc, step_nc)
-    _add(-dot(z_nc, step_nc) / zmz, mz_nc, step_nc)
+    _add(-inner_product(z_nc, step_nc) / zmz, mz_nc, step_nc)
     direction_nc = step_nc.copy()
-    rs = dot(residual_nc, step_nc)
+    rs = inner_product(residual_nc, step_nc)
     for iteration in range(max_products):
         kernels.hessian_product(owner_r, first_r, j_p, r_pc, d1_p, d2_p, direction_nc, product_nc)
-        _add(-dot(z_nc, product_nc), z_nc, product_nc)
-        curvature = dot(direction_nc, product_nc)
-        if not curvature > 1e-12 * dot(direction_nc, direction_nc):
+        _add(-inner_product(z_nc, product_nc), z_nc, product_nc)
+        curvature = inner_product(direction_nc, product_nc)
+        if not curvature > 1e-12 * inner_product(direction_nc, direction_nc):
             return y_nc, iteration + 1, True, np.sqrt(square / target)
         alpha = rs / curvature
         _add(alpha, direction_nc, y_nc)
         _add(-alpha, product_nc, residual_nc)
-        square = dot(residual_nc, residual_nc)
+        square = inner_product(residual_nc, residual_nc)
         if square <= tolerance * tolerance * target:
             return y_nc, iteration + 1, False, np.sqrt(square / target)
         apply_blocks(inverse_ncc, residual_nc, step_nc)
-        _add(-dot(z_nc, step_nc) / zmz, mz_nc, step_nc)
-        new = dot(residual_nc, step_nc)
+        _add(-inner_product(z_nc, step_nc) / zmz, mz_nc, step_nc)
+        new = inner_product(residual_nc, step_nc)
         for n in range(len(step_nc)):
             for c in range(3):
                 direction_nc[n, c] = step_nc[n, c] + new / rs * direction_nc[n, c]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
-from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
+from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
-    from qlm_hoomd.mechanics import Bonds
     from qlm_hoomd.model import GlassModel
 
 _log = logging.getLogger(__name__)
@@ -48,16 +47,7 @@ _MODE_COLUMNS = {
 }
 _MODULI_COLUMNS = {
     "strain": pl.Float64,
-    "shear_modulus": pl.Float64,
-    "shear_modulus_mean": pl.Float64,
-    "born_shear_modulus": pl.Float64,
-    "bulk_modulus": pl.Float64,
-    "softest_shear_modulus": pl.Float64,
-    "poisson_ratio": pl.Float64,
-    "pressure": pl.Float64,
-    "energy": pl.Float64,
-    "stress_xy": pl.Float64,
-    "residual_shear_stress": pl.Float64,
+    **dict.fromkeys(STATE_COLUMNS, pl.Float64),
     "strain_since_event": pl.Float64,
     "solver": pl.String,
     "completeness": pl.String,
@@ -160,7 +150,10 @@ class ModesStage(Stage):
             qlms += [self._nonlinear(kind, context, hessian, modes, glass) for kind in self.nonlinear]
             label = {"solver": modes.solver_used, "completeness": modes.completeness}
             moduli.append(
-                _moduli_row(hessian.bonds, glass.strain) | label | {"strain_since_event": _since_event(events, frame)}
+                {"strain": glass.strain, "strain_since_event": _since_event(events, frame)}
+                | label
+                | stress_row(hessian.bonds)
+                | elastic_moduli(hessian.bonds).row()
             )
             if self.keep_vectors:
                 pictures += [
@@ -211,20 +204,3 @@ def _since_event(events: list[float] | None, frame: gsdio.Frame) -> float | None
         return 0.0
     travelled = frame.log.get("travelled", frame.glass.strain)
     return None if events is None else travelled - max((event for event in events if event <= travelled), default=0.0)
-
-
-def _moduli_row(bonds: Bonds, strain: float) -> dict[str, Any]:
-    moduli = elastic_moduli(bonds)
-    return {
-        "strain": strain,
-        "shear_modulus": moduli.shear_modulus,
-        "shear_modulus_mean": moduli.shear_modulus_mean,
-        "born_shear_modulus": moduli.born_shear_modulus,
-        "bulk_modulus": moduli.bulk_modulus,
-        "softest_shear_modulus": moduli.softest_shear_modulus,
-        "poisson_ratio": moduli.poisson_ratio,
-        "pressure": bonds.pressure,
-        "energy": bonds.energy / bonds.n_particles,
-        "stress_xy": bonds.stress_xy,
-        "residual_shear_stress": residual_shear_stress(bonds),
-    }

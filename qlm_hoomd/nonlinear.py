@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from qlm_hoomd import mode_kernels
+from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
 from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.modes import LowestModes, participation_ratio
@@ -455,7 +455,7 @@ class _Search:
         return clean_nc
 
     def descend(self, start: str, field_nc: NDArray[np.float64]) -> _Minimum:
-        bonds, form, dot = self._bonds, self._form, mode_kernels.dot
+        bonds, form, dot = self._bonds, self._form, kernels.inner_product
         z_nc = self.clean(field_nc)
         z_nc /= math.sqrt(dot(z_nc, z_nc))
         product_nc = bonds.product(z_nc)

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +22,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
-from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
+from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
 from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
@@ -216,16 +216,7 @@ _FRAME_COLUMNS = {
     "rattlers_removed": pl.Boolean,
     "negative_modes": pl.Int32,
     "zero_modes": pl.Int32,
-    "shear_modulus": pl.Float64,
-    "shear_modulus_mean": pl.Float64,
-    "born_shear_modulus": pl.Float64,
-    "bulk_modulus": pl.Float64,
-    "softest_shear_modulus": pl.Float64,
-    "poisson_ratio": pl.Float64,
-    "pressure": pl.Float64,
-    "energy": pl.Float64,
-    "stress_xy": pl.Float64,
-    "residual_shear_stress": pl.Float64,
+    **dict.fromkeys(STATE_COLUMNS, pl.Float64),
 }
 
 
@@ -361,17 +352,11 @@ def _at_rest(glass: Glass, potential: PairPotential, *, as_is: bool, force_toler
 
 
 def _moduli(bonds: Bonds) -> tuple[dict[str, Any], tuple[str, ...]]:
-    row: dict[str, Any] = {
-        "pressure": bonds.pressure,
-        "energy": bonds.energy / bonds.n_particles,
-        "stress_xy": bonds.stress_xy,
-        "residual_shear_stress": residual_shear_stress(bonds),
-    }
+    row: dict[str, Any] = stress_row(bonds)
     try:
-        moduli = elastic_moduli(bonds)
+        return row | elastic_moduli(bonds).row(), ()
     except ConvergenceError as error:
         return row, (f"no elastic moduli: {error}",)
-    return row | asdict(moduli) | {"poisson_ratio": moduli.poisson_ratio}, ()
 
 
 # ---- a file ----
