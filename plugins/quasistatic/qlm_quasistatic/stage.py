@@ -38,6 +38,13 @@ _STEP_COLUMNS = {
     "fallbacks": pl.Int64,
     "travelled": pl.Float64,
 }
+_TRIAL_COLUMNS = {
+    "strain_before": pl.Float64,
+    "strain_after": pl.Float64,
+    "q": pl.Float64,
+    "left_basin": pl.Boolean,
+    "travelled": pl.Float64,
+}
 # How far beyond its end a run looks for the next instability; far beyond any distance between two of them.
 _LARGEST_OVERTIME = 0.5
 # Positions are at rest to 1e-10 or so: over a shorter step that is no small displacement per strain.
@@ -76,6 +83,11 @@ class ShearStage(Stage):
     )
     max_events: Annotated[int, Field(gt=0)] | None = Field(
         None, description="end the run after so many instabilities; null: shear to the end"
+    )
+    trials: Literal["never", "first", "always"] = Field(
+        "first",
+        description="write every step that is tried, rewound or not, to trials.parquet: in the first realisation of each size and "
+        "preparation, never or always",
     )
     tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(1e-10, description="largest force at rest [energy/length]")
 
@@ -116,7 +128,10 @@ class ShearStage(Stage):
         return ("quenched.gsd",)
 
     def products(self) -> tuple[str, ...]:
-        """Tables of steps and instabilities, and the frames if any are asked for."""
+        """Tables of steps and instabilities, and the frames if any are asked for.
+
+        ``trials.parquet``, which not every realisation has, is written before them.
+        """
         return ("sheared.gsd", "steps.parquet", "events.parquet") if self.frames else ("steps.parquet", "events.parquet")
 
     def run(self, context: StageContext) -> None:
@@ -137,6 +152,8 @@ class ShearStage(Stage):
         # The event table last: with it the stage is done.
         if self.frames:
             record.write_frames(context, "sheared.gsd")
+        if self.trials == "always" or (self.trials == "first" and context.statepoint["realisation"] == 0):
+            context.write_table("trials.parquet", pl.DataFrame(record.trials, schema=_TRIAL_COLUMNS, orient="row"))
         record.write_tables(context, "steps.parquet", "events.parquet")
 
     def _legs(self, start: float) -> tuple[Leg, ...]:
@@ -147,7 +164,7 @@ class ShearStage(Stage):
         return (Leg(start, self.strain_max),)
 
     def _shear(self, context: StageContext, record: _Record) -> None:
-        stepper = Stepper(context.engine, self.tolerance, self.after_event)
+        stepper = Stepper(context.engine, self.tolerance, self.after_event, on_trial=record.add_trial)
         glass = gsdio.read_glass(context.path("quenched.gsd")).glass.turned(axes_of(self.plane))
         if self.path is not None and glass.strain != self.path[0]:
             raise InputError(f"the glass is at strain {glass.strain:g}; expected {self.path[0]:g}, where the path begins.")
@@ -191,6 +208,7 @@ class _Record:
     events: list[dict[str, Any]] = field(default_factory=list)
     frames: list[tuple[Glass, Observables]] = field(default_factory=list)
     frames_travelled: list[float] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self, leg: Leg, start: ShearState) -> None:
         self._leg, self._state = leg, start
@@ -219,6 +237,16 @@ class _Record:
         if strain in self.stage.frames and self._leg.passes(strain):
             self.frames.append(self.last)
             self.frames_travelled.append(self.steps[-1]["travelled"])
+
+    def add_trial(self, before: ShearState, strain: float, step: ShearStep | None) -> None:
+        row = {
+            "strain_before": before.strain,
+            "strain_after": strain,
+            # Where the basin is lost and nothing fell, there is no displacement to speak of.
+            "q": None if step is None else step.q,
+            "left_basin": step is None or step.left_basin,
+        }
+        self.trials.append(self._leg.row(row) | {"travelled": self._leg.travelled_at(self._leg.strain(strain))})
 
     def add_event(self, event: Instability) -> None:
         self.events.append(self._leg.event_row(event, self._since, self.stage.detector))

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qlm_hoomd.engines.base import check_after_event
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.errors import BasinLost, InputError
 from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_quasistatic.predictor import Branch
 
@@ -84,6 +85,10 @@ class ShearStep:
         return self.after.strain - self.before.strain
 
 
+OnTrial = Callable[[ShearState, float, ShearStep | None], None]
+"""Is told of every step that is tried: the state before it, the strain it went to, and the step; None if its basin was lost."""
+
+
 class Stepper:
     """Makes strain steps with an engine.
 
@@ -91,16 +96,25 @@ class Stepper:
         engine: relaxes the sheared glass.
         tolerance: largest force of a state at rest [energy / length].
         after_event: how a state falls whose basin is lost: along the overdamped path, or by FIRE.
+        on_trial: is told of every step, of those too that a detector will rewind.
 
     Raises:
         InputError: if ``after_event`` is none of these.
     """
 
-    def __init__(self, engine: Engine, tolerance: float = 1e-10, after_event: AfterEvent = "descent") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tolerance: float = 1e-10,
+        after_event: AfterEvent = "descent",
+        *,
+        on_trial: OnTrial | None = None,
+    ) -> None:
         check_after_event(after_event)
         self._engine = engine
         self._tolerance = tolerance
         self._after_event = after_event
+        self._on_trial = on_trial
 
     @property
     def engine(self) -> Engine:
@@ -142,7 +156,7 @@ class Stepper:
             InputError: if the strain is that of the state already.
             ConvergenceError: if the relaxation fails.
         """
-        return self._step(state, strain, self._after_event)
+        return self._told(self._step(state, strain, self._after_event))
 
     def elastic_step(self, state: ShearState, strain: float) -> ShearStep:
         """The same for a step that is to stay in its basin.
@@ -152,7 +166,21 @@ class Stepper:
             BasinLost: if there is no minimum in the basin of ``state`` any more; nothing has fallen.
             ConvergenceError: if the relaxation fails.
         """
-        return self._step(state, strain, None)
+        try:
+            return self._told(self._step(state, strain, None))
+        except BasinLost:
+            self.lost(state, strain)
+            raise
+
+    def lost(self, state: ShearState, strain: float) -> None:
+        """Take notice of a step from ``state`` to ``strain``, made in whatever way, that found no minimum in its basin."""
+        if self._on_trial is not None:
+            self._on_trial(state, strain, None)
+
+    def _told(self, step: ShearStep) -> ShearStep:
+        if self._on_trial is not None:
+            self._on_trial(step.before, step.after.strain, step)
+        return step
 
     def _step(self, state: ShearState, strain: float, after_event: AfterEvent | None) -> ShearStep:
         if strain == state.strain:
@@ -161,16 +189,16 @@ class Stepper:
         expected_nc = None if state.branch is None else state.branch.displacement(strain)
         if expected_nc is None:
             glass, report = self._engine.relax(affine, tolerance=self._tolerance, after_event=after_event)
-            return self.arrived(state, glass, report)
+            return self._arrived(state, glass, report)
         glass, report = self._engine.relax(
             affine, tolerance=self._tolerance, guess=affine.positions + expected_nc, after_event=after_event
         )
-        step = self.arrived(state, glass, report)
+        step = self._arrived(state, glass, report)
         found_nc = without_drift(glass.nonaffine_displacement(state.glass))
         if report.left_basin or max_norm(found_nc - without_drift(expected_nc)) <= _LARGEST_CORRECTION * max_norm(found_nc):
             return step
         glass, again = self._engine.relax(affine, tolerance=self._tolerance, after_event=after_event)
-        return self.arrived(
+        return self._arrived(
             state,
             glass,
             replace(
@@ -192,6 +220,9 @@ class Stepper:
         Raises:
             InputError: if the strain is that of ``before``.
         """
+        return self._told(self._arrived(before, glass, report))
+
+    def _arrived(self, before: ShearState, glass: Glass, report: MinimizeReport) -> ShearStep:
         increment = glass.strain - before.strain
         if increment == 0.0:
             raise InputError(f"strain increment = 0 at strain {glass.strain:g}; expected a step.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def sheared(tmp_path_factory: pytest.TempPathFactory, model: GlassModel, small_g
 
 def test_products_are_there_and_nothing_else(sheared: StageContext) -> None:
     assert RUN.requires() == ("quenched.gsd",)
-    assert sorted(path.name for path in sheared.directory.iterdir()) == sorted((*RUN.requires(), *RUN.products()))
+    assert sorted(path.name for path in sheared.directory.iterdir()) == sorted(
+        (*RUN.requires(), *RUN.products(), "trials.parquet")
+    )
     for name in ("steps.parquet", "events.parquet"):
         metadata = pl.read_parquet_metadata(sheared.path(name))
         assert json.loads(metadata["qlm_hoomd"]) == PROVENANCE
@@ -287,3 +290,32 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ShearStage.model_validate({"strain_max": 0.05} | settings)
+
+
+@pytest.mark.parametrize("detector", ["threshold", {"kind": "fold", "overlaps": []}])
+def test_trials_hold_the_steps_that_stand_and_those_that_were_rewound(
+    detector: Any, tmp_path: Path, model: GlassModel, small_glass: Glass
+) -> None:
+    # The steps that stand begin where the last one ended; what was tried in between and given up is in the trials alone.
+    stage = ShearStage.model_validate({"strain_max": 0.06, "increment": 1e-3, "detector": detector})
+    context = _context(tmp_path / "first", model, small_glass)
+    stage.run(context)
+    trials, steps = (pl.read_parquet(context.path(f"{name}.parquet")) for name in ("trials", "steps"))
+    events = pl.read_parquet(context.path("events.parquet"))
+    assert events.height > 0
+    tried = set(zip(trials["strain_before"], trials["strain_after"], strict=True))
+    stand = set(zip(steps["strain"][:-1], steps["strain"][1:], strict=True))
+    assert stand <= tried
+    assert len(tried) > len(stand)
+    around = trials.filter((pl.col("strain_before") < events["strain_c"][0]) & (pl.col("strain_after") > events["strain_c"][0]))
+    assert around["left_basin"].any()
+    assert around.height >= (1 if isinstance(detector, dict) else 3)  # threshold comes back to it with each finer increment
+
+
+def test_trials_are_written_for_the_first_realisation_only(tmp_path: Path, model: GlassModel, small_glass: Glass) -> None:
+    stage = ShearStage.model_validate({"strain_max": 0.002, "increment": 1e-3})
+    second = _context(tmp_path / "second", model, small_glass)
+    second = replace(second, statepoint={**second.statepoint, "realisation": 1})
+    stage.run(second)
+    assert not second.path("trials.parquet").exists()
+    assert second.path("events.parquet").exists()

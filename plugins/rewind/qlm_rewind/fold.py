@@ -279,6 +279,7 @@ def _attempt(stepper: Stepper, branch: Branch, strain: float, fold: Fold | None)
         glass, report = stepper.engine.relax(affine, tolerance=stepper.tolerance, guess=guess_nc, after_event=None)
     except BasinLost as error:
         _log.debug("strain %.8f: %s", strain, error)
+        stepper.lost(state, strain)
         return None, None
     step = stepper.arrived(state, glass, report)
     try:
