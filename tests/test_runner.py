@@ -20,7 +20,7 @@ from qlm_hoomd.ensemble import local
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.runner import Outcome, run_protocol, run_realisation
-from qlm_hoomd.ensemble.workspace import Realisation, Workspace, locked
+from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace, locked
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.testing.tiny import installed
@@ -59,7 +59,7 @@ def products(workspace: Workspace) -> dict[str, bytes]:
         f"{realisation.id}/{path.name}": path.read_bytes()
         for realisation in workspace.realisations
         for path in sorted(realisation.directory.iterdir())
-        if path.is_file()
+        if path.is_file() and path.name != COSTS  # which differs from run to run
     }
 
 
@@ -89,7 +89,7 @@ def test_products_layout_and_provenance(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "workspace").iterdir())) == 6
     for realisation in workspace.realisations:
         names = {path.name for path in realisation.directory.iterdir()}
-        assert names == {"signac_statepoint.json", "walk.parquet", "tally.json"}
+        assert names == {"signac_statepoint.json", "walk.parquet", "tally.json", COSTS}
         assert json.loads((realisation.directory / "signac_statepoint.json").read_text()) == realisation.statepoint
         carried = json.loads(pl.read_parquet_metadata(realisation.directory / "walk.parquet")["qlm_hoomd"])
         assert carried["protocol_hash"] == protocol.hash
@@ -171,7 +171,7 @@ def test_failure_is_forgotten_when_a_later_run_succeeds(tmp_path: Path) -> None:
     obstacle.rmdir()
     assert states(run_protocol(protocol, tmp_path / "run", HereExecutor())) == ["done"]
     assert not (folder / "failed").exists()
-    assert {path.name for path in folder.iterdir()} == {"signac_statepoint.json", "walk.parquet", "tally.json"}
+    assert {path.name for path in folder.iterdir()} == {"signac_statepoint.json", "walk.parquet", "tally.json", COSTS}
 
 
 def test_any_lost_product_is_made_again_with_the_same_bytes(tmp_path: Path) -> None:

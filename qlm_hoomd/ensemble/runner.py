@@ -88,8 +88,10 @@ def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice) -> 
             try:
                 # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
                 context = _context(protocol, realisation, voice)
+                clock = time.process_time(), time.perf_counter()
                 stage.run(context)
                 _check_products(stage, context)
+                realisation.record_cost(stage, time.process_time() - clock[0], time.perf_counter() - clock[1])
             except Exception as error:  # noqa: BLE001  (a stage may be a stranger's: whatever it raises costs this realisation alone)
                 failure = Failure.of(stage, error)
                 realisation.record_failure(stage, failure)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from qlm_hoomd.stages import Stage
 
 State = Literal["done", "failed", "pending"]
+COSTS = "costs.json"
+"""In the folder of a realisation: the time that each of its stages took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,19 @@ class Realisation:
         record.unlink(missing_ok=True)
         with suppress(OSError):  # not there, or other stages have records in it
             record.parent.rmdir()
+
+    def costs(self) -> dict[str, dict[str, float]]:
+        """What each stage took, ``cpu_s`` and ``wall_s`` [s], by its kind; stages of which nothing is known are left out."""
+        try:
+            return dict(json.loads((self.directory / COSTS).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def record_cost(self, stage: Stage, cpu_s: float, wall_s: float) -> None:
+        """Write what ``stage`` took to :data:`COSTS`, which is no product: it differs from run to run."""
+        costs = self.costs() | {stage_kind(stage): {"cpu_s": round(cpu_s, 3), "wall_s": round(wall_s, 3)}}
+        with replacing(self.directory / COSTS) as temporary:
+            temporary.write_text(json.dumps(costs, indent=2) + "\n", encoding="utf-8")
 
     def _record(self, stage: Stage) -> Path:
         return self.directory / "failed" / f"{stage_kind(stage)}.json"
