@@ -46,7 +46,7 @@ def test_readme_links_lead_somewhere(link: str) -> None:
 
 def test_protocols_in_the_repository_are_valid() -> None:
     paths = sorted([*ROOT.glob("protocols/*.yaml"), ROOT / ".ci" / "smoke.yaml"])
-    assert {path.name for path in paths} >= {"quickstart.yaml", "rapid_quench.yaml", "slow_quench.yaml", "smoke.yaml"}
+    assert {path.name for path in paths} >= {"quickstart.yaml", "paper_rapid.yaml", "paper_slow.yaml", "smoke.yaml"}
     for path in paths:
         load_protocol(path)
 
