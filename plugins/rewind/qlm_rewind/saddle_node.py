@@ -16,6 +16,7 @@ fold, where its strain is largest (Lyapunov and Schmidt's reduction to the soft 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,9 +142,44 @@ def locate(
     Raises:
         ConvergenceError: if there is no fold ahead in this direction, or the iteration does not get there.
     """
+    start = glass.strain
+    # Loose linear solves do where kappa is of order one. Close to a cusp, where it nearly vanishes, their errors are larger than
+    # what decides, and the iteration wanders.
+    for linear in (_Linear(), _ACCURATE):
+        fold = _iterate(mechanics, glass, mode_nc, tolerance, accuracy, linear)
+        if fold is not None:
+            return fold
+    raise ConvergenceError(f"no fold after {_MAX_ITERATIONS} iterations from strain {start:.9f}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """Relative residuals of the linear systems of an iteration.
+
+    Args:
+        turn: of the correction of the mode, before the force is below the tolerance.
+        relax: of the relaxation, at most; it becomes smaller with the force.
+        drag: of the response to strain.
+        bend: of the response to the mode.
+        bend_from: part of the longest move below which the bend is left out.
+    """
+
+    turn: float = 0.03
+    relax: float = 0.1
+    drag: float = 0.01
+    bend: float = 0.1
+    bend_from: float = 0.1
+
+
+_ACCURATE = _Linear(1e-4, 1e-4, 1e-4, 1e-4, 0.0)
+
+
+def _iterate(
+    mechanics: Mechanics, glass: Glass, mode_nc: NDArray[np.float64], tolerance: float, accuracy: float, linear: _Linear
+) -> Fold | None:
+    """Newton's iteration; None if it does not end."""
     drag_nc: NDArray[np.float64] | None = None
     products = 0
-    start = glass.strain
     for _ in range(_MAX_ITERATIONS):
         soft = SoftMode(mechanics.bonds(glass.positions, glass.box, 3), mode_nc)
         largest = max_norm(soft.force_nc)
@@ -151,20 +187,22 @@ def locate(
             raise ConvergenceError(f"the iteration left the branch: max|F| = {largest:.3g} at strain {glass.strain:.9f}")
         settled = largest < tolerance
         # Newton's correction of the eigenvector at eigenvalue zero; it converges quadratically as the eigenvalue vanishes.
-        turned = soft.solve(-soft.residual_nc, 1e-3 if settled else 0.03, 1e-9)
+        turned = soft.solve(-soft.residual_nc, min(1e-3, linear.turn) if settled else linear.turn, 1e-9)
         soft.turn(soft.mode_nc + turned)
         if soft.kappa <= 0.0:
             raise ConvergenceError(f"no fold ahead in this direction at strain {glass.strain:.9f}: kappa = {soft.kappa:.3g}")
         if settled and soft.distance < accuracy:
             break
         # What the branch does on the complement: relax the force, follow the strain, bend with the mode.
-        relax_nc = soft.solve(soft.force_nc, max(min(0.1, math.sqrt(largest)), 1e-3), 0.1 * tolerance)
+        relax_nc = soft.solve(
+            soft.force_nc, max(min(linear.relax, math.sqrt(largest)), min(linear.relax, 1e-3)), 0.1 * tolerance
+        )
         if drag_nc is None:
-            drag_nc = soft.solve(-soft.xi_nc, 0.01)
+            drag_nc = soft.solve(-soft.xi_nc, linear.drag)
         move = -soft.eigenvalue / soft.kappa
         longest = _LONGEST_MOVE / max_norm(soft.mode_nc)
         move = min(max(move, -longest), longest)
-        bend_nc = soft.solve(-soft.third_nc, 0.1) if abs(move) > 0.1 * longest else np.zeros_like(drag_nc)
+        bend_nc = soft.solve(-soft.third_nc, linear.bend) if abs(move) > linear.bend_from * longest else np.zeros_like(drag_nc)
         rise = (
             float(np.vdot(soft.mode_nc, soft.force_nc))
             - move * (soft.eigenvalue + 0.5 * soft.kappa * move)
@@ -179,7 +217,7 @@ def locate(
         glass = glass.moved(glass.positions + displacement_nc)
         mode_nc = soft.mode_nc + move * bend_nc
     else:
-        raise ConvergenceError(f"no fold after {_MAX_ITERATIONS} iterations from strain {start:.9f}")
+        return None
     # Solved far enough to meet a second unstable direction if there is one.
     bend_nc = soft.solve(-soft.third_nc, 1e-4)
     products += soft.products

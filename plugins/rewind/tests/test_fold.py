@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from qlm_quasistatic.strains import StrainGrid
 from qlm_rewind import FoldDetector, ThresholdDetector
 from qlm_rewind.saddle_node import SoftMode, locate
 
+from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import AnharmonicModes
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import BasinLost, ConvergenceError
@@ -347,3 +349,21 @@ def test_systems_are_solved_on_the_complement_of_the_mode(event: Instability, mo
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FoldDetector(**settings)
+
+
+def test_fold_beside_a_cusp_is_located(model: GlassModel) -> None:
+    # kappa nearly vanishes here (0.01, where 1 is usual), and the quartic term decides with it: loose linear solves miss that.
+    glass = gsdio.read_glass(Path(__file__).parent / "data" / "near_a_cusp.gsd").glass
+    stepper = Stepper(CPUEngine(model.potential))
+    hessian = Hessian(model.potential, order=4).compute(glass)
+    softest_nc = LowestModes(1).compute(hessian).vectors[0]
+    (expansion,) = AnharmonicModes().compute(hessian, softest_nc[None])
+    fold = locate(Mechanics(model.potential, glass.typeid, 0.3), glass, softest_nc)
+    distance = fold.strain_c - glass.strain
+    assert abs(fold.kappa) < 0.05
+    assert max_norm(bonds_of(fold.glass, model.potential).forces) < 1e-10
+    # lambda + kappa s + chi s^2 / 2 = 0 with the relaxed chi, from the one state.
+    assert distance == pytest.approx(expansion.row()["relaxed_strain_forward"], rel=0.05)
+    run = run_of(FoldDetector(overlaps=()), stepper, stepper.start(glass), StrainGrid(1e-4, glass.strain + 1e-4))
+    assert run.events[0].strain_c == pytest.approx(fold.strain_c, abs=1e-11)
+    assert run.steps[-1].after.strain == pytest.approx(glass.strain + 1e-4)
