@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qlm_hoomd.statistics import bootstrap_interval, mean_and_standard_error, ordinary_least_squares, poisson_interval
+from qlm_hoomd.statistics.errors import log_mean_contrast
+
+if TYPE_CHECKING:
+    import random
 
 
 def mean(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -76,3 +82,54 @@ def test_paired_samples_stay_paired() -> None:
     assert (low, high) == (pytest.approx(0.5), pytest.approx(0.5))
     low, high, _ = bootstrap_interval([sample, 2 * sample], ratio, paired=False)
     assert high - low > 0.1
+
+
+# ---- slope on logarithms of means ----
+
+
+def groups(n: int, seed: int = 1) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.weibull(1.2, n) for _ in range(3)]
+
+
+def test_contrast_agrees_with_scipys_bca_and_with_linearisation() -> None:
+    samples, lever = groups(60), np.array([-0.7, 0.1, 0.6])
+
+    def statistic(*resampled: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(np.tensordot(lever, np.log([x.mean(axis=axis) for x in resampled]), axes=1))
+
+    found = log_mean_contrast(samples, lever)
+    assert found.value == pytest.approx(float(statistic(*samples)))
+    relative = [x.std(ddof=1) / x.mean() / np.sqrt(x.size) for x in samples]
+    assert found.standard_error == pytest.approx(np.linalg.norm(lever * relative))
+    low, high, method = bootstrap_interval(samples, statistic)
+    assert method == "BCa"
+    assert (found.bca_low, found.bca_high) == (pytest.approx(low, abs=0.015), pytest.approx(high, abs=0.015))
+    # Symmetric, and a little wider than the normal interval, for the standard error is uncertain too.
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+    assert 1.96 < (found.high - found.value) / found.standard_error < 2.2
+
+
+def test_contrast_knows_that_few_realisations_know_their_scatter_badly() -> None:
+    reach = [(c.high - c.value) / c.standard_error for c in (log_mean_contrast(groups(n), [-1, 0, 1]) for n in (200, 20, 5))]
+    assert reach[0] == pytest.approx(1.96, abs=0.1)
+    assert reach[0] < reach[1] < reach[2]
+    assert reach[2] > 2.5
+
+
+def test_contrast_without_end() -> None:
+    alone = log_mean_contrast([np.ones(1), np.array([1.0, 2.0])], [-1, 1])
+    assert alone.value == pytest.approx(np.log(1.5))
+    assert (alone.low, alone.high, alone.bca_low, alone.bca_high) == (-np.inf, np.inf, -np.inf, np.inf)
+    assert np.isnan(alone.standard_error)
+    sure = log_mean_contrast([np.ones(5), np.full(5, 2.0)], [-1, 1])
+    assert (sure.low, sure.value, sure.high, sure.standard_error) == (*[pytest.approx(np.log(2))] * 3, 0.0)
+
+
+@given(st.randoms(use_true_random=False))
+def test_contrast_does_not_know_the_order(random: random.Random) -> None:
+    samples = [x.tolist() for x in groups(25)]
+    first = log_mean_contrast([np.array(x) for x in samples], [-1, 0, 1], n_resamples=199)
+    for x in samples:
+        random.shuffle(x)
+    assert log_mean_contrast([np.array(x) for x in samples], [-1, 0, 1], n_resamples=199) == first

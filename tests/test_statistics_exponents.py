@@ -7,8 +7,9 @@ import json
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import (
@@ -96,6 +97,140 @@ def test_means_off_the_power_law_are_reported() -> None:
     result = theta_from_gamma_min(samples)
     assert result.p_value < 0.01
     assert any("scatter about the power law" in warning for warning in result.exponent.warnings)
+
+
+# ---- estimators side by side ----
+
+
+def test_three_estimators_of_one_exponent() -> None:
+    result = theta_from_gamma_min(minima(np.random.default_rng(12), 0.35, dict.fromkeys(SIZES, 2000)))
+    assert [e.estimator.split()[0] for e in result.estimators] == ["finite-size", "ordinary", "maximum"]
+    assert result.estimators[0] is result.exponent
+    for estimator in result.estimators:
+        assert estimator.value == pytest.approx(0.35, abs=0.1)
+        assert estimator.low < 0.35 < estimator.high
+    assert result.weibull_shape == pytest.approx(1.35, abs=0.04)
+    assert result.weibull_p > 0.01
+    assert result.disagreement is None
+    # Where the law holds, nothing is as precise as its likelihood.
+    assert result.likelihood is not None
+    assert result.likelihood.half_width < result.exponent.half_width
+    assert result.bca is not None
+    assert result.bca.value == result.exponent.value
+    assert result.bca.half_width == pytest.approx(result.exponent.half_width, rel=0.1)
+
+
+def test_likelihood_is_that_of_the_regression() -> None:
+    """Against a general optimiser on the likelihood as the textbook writes it, with right-censored minima."""
+    samples = minima(np.random.default_rng(13), 0.5, dict.fromkeys(SIZES, 60))
+    cut = {size: values > np.quantile(values, 0.99) for size, values in samples.items()}
+    result = theta_from_gamma_min(samples, censored=cut)
+    log_n = np.repeat(np.log(SIZES), 60)
+    log_x, seen = np.log(np.concatenate(list(samples.values()))), ~np.concatenate(list(cut.values()))
+
+    def minus(parameters: np.ndarray) -> float:
+        shape, slope, level = parameters
+        z = shape * (log_x - level + slope * log_n)
+        return float(-np.sum(np.where(seen, np.log(shape) - log_x + z, 0.0) - np.exp(z)))
+
+    best = optimize.minimize(
+        minus, [1.0, 0.6, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-8, "maxiter": 4000}
+    ).x
+    assert result.weibull_shape == pytest.approx(best[0], rel=1e-5)
+    assert result.likelihood is not None
+    assert 1 / (1 + result.likelihood.value) == pytest.approx(best[1], rel=1e-5)
+
+
+def test_minima_that_are_no_power_law_of_a_common_shape_set_the_estimators_apart() -> None:
+    samples = minima(np.random.default_rng(14), 0.5, dict.fromkeys(SIZES, 300))
+    samples[4000] = 4000 ** (-2 / 3) * np.exp(np.random.default_rng(15).standard_normal(300) - 0.5)
+    result = theta_from_gamma_min(samples)
+    assert result.disagreement is not None
+    assert "maximum likelihood" in result.disagreement
+    assert result.disagreement in result.exponent.warnings
+    assert result.likelihood is not None
+    assert any("do not follow a Weibull law" in warning for warning in result.likelihood.warnings)
+
+
+def test_sizes_off_the_line_set_weighted_and_unweighted_slope_apart() -> None:
+    samples = minima(np.random.default_rng(16), 0.5, {500: 2000, 1000: 2000, 2000: 2000, 4000: 200})
+    samples[4000] = samples[4000] * 2.0
+    result = theta_from_gamma_min(samples)
+    assert result.disagreement is not None
+    assert "ordinary least squares" in result.disagreement
+
+
+# ---- strain points ----
+
+
+def test_strain_points_of_a_realisation_are_averaged_and_count_once() -> None:
+    samples = minima(np.random.default_rng(17), 0.5, dict.fromkeys(SIZES, 40))
+    alone = theta_from_gamma_min(samples)
+    assert theta_from_gamma_min({size: x[:, None] for size, x in samples.items()}) == alone
+    # The same point thrice is no new information.
+    thrice = theta_from_gamma_min({size: np.stack([x, x, x], axis=1) for size, x in samples.items()})
+    assert thrice.n_points == 3
+    for one, other in zip(alone.estimators, thrice.estimators, strict=True):
+        assert (other.value, other.low, other.high) == tuple(pytest.approx(end) for end in (one.value, one.low, one.high))
+    assert thrice.weibull_p == pytest.approx(min(1.0, 3 * alone.weibull_p))
+    # Four independent points halve the error.
+    rng = np.random.default_rng(18)
+    four = theta_from_gamma_min({size: size ** (-2 / 3) * rng.weibull(1.5, (40, 4)) for size in SIZES})
+    assert four.exponent.half_width == pytest.approx(alone.exponent.half_width / 2, rel=0.35)
+    assert four.likelihood is not None
+    assert alone.likelihood is not None
+    assert four.likelihood.half_width == pytest.approx(alone.likelihood.half_width / 2, rel=0.35)
+
+
+def test_strain_points_must_match() -> None:
+    samples = minima(np.random.default_rng(19), 0.5, dict.fromkeys(SIZES, 30))
+    with pytest.raises(ValueError, match=r"2 at N = 500, 1 at N = 1000, .* expected the same strains at every size"):
+        theta_from_gamma_min(samples | {500: np.ones((30, 2))})
+    with pytest.raises(ValueError, match=r"N = 500: minima of shape \(2, 2, 2\); expected \(R,\) or \(R, S\)"):
+        theta_from_gamma_min(samples | {500: np.ones((2, 2, 2))})
+    with pytest.raises(ValueError, match=r"N = 500: censored has shape \(3,\); expected that of the minima, \(30,\)"):
+        theta_from_gamma_min(samples, censored={500: np.zeros(3, dtype=bool)})
+
+
+# ---- what must not matter ----
+
+
+def plain(result: FiniteSizeScaling) -> str:
+    return json.dumps(result.to_dict())
+
+
+@settings(max_examples=15)
+@given(st.permutations(range(24)), st.integers(1, 3))
+def test_order_of_the_realisations_does_not_change_a_byte(order: list[int], n_points: int) -> None:
+    rng = np.random.default_rng(20)
+    samples = {size: size**-0.7 * rng.weibull(1.4, (24, n_points)) for size in SIZES}
+    cut = {size: values > 3.5 * size**-0.7 for size, values in samples.items()}
+    first = _tried(samples, cut)
+    assert plain(_tried(samples, cut)) == plain(first)
+    other = {size: values[order] for size, values in samples.items()}
+    other_cut = {size: values[order] for size, values in cut.items()}
+    turned = dict(reversed(other.items()))
+    assert plain(_tried(turned, other_cut)) == plain(first)
+
+
+def _tried(samples: dict[int, np.ndarray], cut: dict[int, np.ndarray]) -> FiniteSizeScaling:
+    try:
+        return theta_from_gamma_min(samples, censored=cut)
+    except InsufficientStatistics as refusal:
+        return refusal.estimate
+
+
+@settings(max_examples=15)
+@given(st.floats(1e-6, 1e6))
+def test_the_unit_of_strain_does_not_matter(unit: float) -> None:
+    samples = minima(np.random.default_rng(21), 0.3, dict.fromkeys(SIZES, 25))
+    one, other = (theta_from_gamma_min({size: f * x for size, x in samples.items()}) for f in (1.0, unit))
+    for a, b in zip((*one.estimators, one.bca), (*other.estimators, other.bca), strict=True):
+        assert a is not None
+        assert b is not None
+        assert (b.value, b.low, b.high) == tuple(pytest.approx(end, rel=1e-6, abs=1e-6) for end in (a.value, a.low, a.high))
+    assert other.prefactor == pytest.approx(unit * one.prefactor)
+    assert other.weibull_shape == pytest.approx(one.weibull_shape)
 
 
 # ---- refusals ----

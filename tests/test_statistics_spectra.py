@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import (
+    ExcessFit,
+    Phonons,
     SpectrumFit,
+    alpha_from_excess,
     alpha_from_spectrum,
     default_participation_threshold,
     density_of_states,
     excess_density,
     phonons,
-    window_scan,
 )
 
 mpl.use("Agg")
@@ -85,35 +87,89 @@ def test_no_modes_no_estimate(modes: list[list[float]]) -> None:
     assert refusal.value.estimate is None
 
 
-# ---- windows ----
-
-
-def test_every_window_of_a_power_law_gives_its_exponent() -> None:
-    modes = power_law(np.random.default_rng(6), 4.0, 200_000)
-    scan = window_scan(modes, [(0.0, 2.0), (0.0, 1.0), (0.5, 2.0), (1.0, 1.5), (1.9, 2.0)])
-    assert (np.abs(np.array(scan.alpha) - 4.0) < 3.5 * np.array(scan.error)).all()
-    assert scan.error[1] == pytest.approx((1 + scan.alpha[1]) / np.sqrt(scan.n_modes[1]))
-
-
-@given(st.floats(-3.0, 8.0).filter(lambda alpha: abs(alpha + 1) > 1e-3), st.floats(0.05, 0.9))
-def test_quantiles_of_a_truncated_power_law_give_its_exponent_back(alpha: float, lower: float) -> None:
+@pytest.mark.parametrize("alpha", [-0.9, 0.0, 3.0, 8.0])
+@pytest.mark.parametrize("lower", [0.2, 0.7])
+def test_truncated_power_law_against_a_direct_maximisation(alpha: float, lower: float) -> None:
+    """The likelihood written down and maximised on a grid, without the depth, its logit or its inverse."""
+    rng = np.random.default_rng(11)
     p = 1 + alpha
-    u = (np.arange(4000) + 0.5) / 4000
-    scan = window_scan((lower**p + u * (1 - lower**p)) ** (1 / p), [(lower, 1.0)])
-    assert abs(scan.alpha[0] - alpha) < 0.05 * scan.error[0]
+    modes = (lower**p + rng.random(3000) * (1 - lower**p)) ** (1 / p)
+    fit = alpha_from_spectrum([modes[i::30] for i in range(30)], 1.0, omega_min=lower)
+    grid = np.linspace(fit.exponent.value - 1, fit.exponent.value + 1, 20_001)
+    grid = grid[np.abs(grid + 1) > 1e-6]
+    likelihood = np.log(modes).sum() * grid - modes.size * np.log((1 - lower ** (grid + 1)) / (grid + 1))
+    assert fit.exponent.value == pytest.approx(grid[np.argmax(likelihood)], abs=2e-4)
+    # Its curvature at the maximum is the information.
+    top = np.argmax(likelihood)
+    curvature = -(likelihood[top - 400] - 2 * likelihood[top] + likelihood[top + 400]) / (grid[400] - grid[0]) ** 2
+    assert fit.likelihood.half_width == pytest.approx(1.96 / np.sqrt(curvature), rel=0.01)
+    assert abs(fit.exponent.value - alpha) < 2 * fit.exponent.half_width
+    assert fit.exponent.window == (lower, 1.0)
 
 
-def test_error_of_a_window_is_honest() -> None:
-    rng = np.random.default_rng(7)
-    scans = [window_scan(power_law(rng, 4.0, 400, top=1.0), [(0.6, 1.0)]) for _ in range(300)]
-    pull = [(scan.alpha[0] - 4.0) / scan.error[0] for scan in scans]
-    assert np.std(pull) == pytest.approx(1.0, abs=0.15)
+def test_modes_at_an_end_of_the_window_have_no_exponent() -> None:
+    for modes, lower in (([1.0] * 5, 0.0), ([1.0] * 5, 0.5)):
+        with pytest.raises(InsufficientStatistics) as refusal:
+            alpha_from_spectrum([modes] * 30, 1.0, omega_min=lower)
+        assert refusal.value.estimate is None
+        assert "lie at one end" in refusal.value.reason
 
 
-def test_empty_windows_are_left_out() -> None:
-    scan = window_scan(np.linspace(0.5, 1.0, 20), [(0.0, 0.4), (0.0, 1.0)])
-    assert scan.upper == (1.0,)
-    assert window_scan([], [(0.0, 1.0)]).alpha == ()
+@pytest.mark.parametrize(("lower", "upper"), [(1.0, 1.0), (-0.1, 1.0), (0.0, 0.0), (0.0, np.inf)])
+def test_windows_that_are_none(lower: float, upper: float) -> None:
+    with pytest.raises(ValueError, match="expected 0 <= omega_min < omega_max"):
+        alpha_from_spectrum([[0.5]], upper, omega_min=lower)
+
+
+def test_the_order_of_realisations_does_not_matter() -> None:
+    rng = np.random.default_rng(12)
+    modes = [power_law(rng, 4.0, rng.poisson(4), top=1.0) for _ in range(40)]
+    for lower in (0.0, 0.3):
+        first = alpha_from_spectrum(modes, 1.0, omega_min=lower)
+        assert alpha_from_spectrum([np.flip(values) for values in reversed(modes)], 1.0, omega_min=lower).exponent.low == (
+            pytest.approx(first.exponent.low, rel=1e-12)
+        )
+
+
+def test_the_curve_holds_the_modes_of_the_window() -> None:
+    rng = np.random.default_rng(13)
+    modes = [power_law(rng, 3.5, 10, top=1.0) for _ in range(50)]
+    for lower in (0.0, 0.4):
+        fit = alpha_from_spectrum(modes, 0.9, omega_min=lower)
+        omega = np.linspace(lower, 0.9, 20_001)[1:]
+        assert np.trapezoid(fit.curve(omega), omega) * 50 == pytest.approx(fit.n_modes, rel=1e-3)
+        ax = fit.plot(n_particles=1000)
+        assert ax.get_ylabel() == r"$D_L(\omega)$"
+        drawn = ax.lines[0].get_xydata()[-3:]
+        assert drawn[:, 1] == pytest.approx(fit.curve(drawn[:, 0]) / 3000, rel=0.3)
+        assert fit.to_dict()["counts"] == list(fit.counts)
+        assert sum(fit.counts) == fit.n_modes
+
+
+def test_least_squares_is_the_line_through_the_logarithms() -> None:
+    rng = np.random.default_rng(14)
+    modes = power_law(rng, 4.0, 20_000, top=1.0)
+    fit = alpha_from_spectrum([modes[i::50] for i in range(50)], 1.0)
+    assert fit.least_squares is not None
+    counts, edges = np.array(fit.counts), np.array(fit.edges)
+    first = np.flatnonzero(counts < 5)[-1] + 1
+    x, y = np.log(edges[1:] * edges[:-1])[first:] / 2, np.log(counts / np.diff(edges))[first:]
+    assert fit.least_squares.value == pytest.approx(np.polyfit(x, y, 1)[0])
+    assert fit.least_squares.value == pytest.approx(4.0, abs=0.4)
+    assert fit.estimators == (fit.exponent, fit.least_squares, fit.likelihood)
+    assert fit.disagreement is None
+
+
+def test_estimators_that_disagree_say_so() -> None:
+    """A line through logarithms weighs every bin alike: modes at low frequency pull it, the likelihood hardly."""
+    rng = np.random.default_rng(15)
+    modes = np.concatenate([power_law(rng, 5.0, 20_000, top=1.0), rng.uniform(0.05, 0.4, 300)])
+    fit = alpha_from_spectrum([modes[i::50] for i in range(50)], 1.0)
+    assert fit.disagreement is not None
+    assert "least squares on the binned density" in fit.disagreement
+    assert fit.disagreement in fit.exponent.warnings
+    bunches = alpha_from_spectrum([np.repeat(power_law(rng, 4.0, 1, top=1.0), 25) for _ in range(200)], 1.0)
+    assert "depend on each other" in (bunches.disagreement or "")
 
 
 # ---- density ----
@@ -226,3 +282,64 @@ def test_modes_beyond_the_plane_waves_are_what_is_left() -> None:
             true = np.interp(centre, alone.centres, alone.density)
             assert abs(value - true) < 4 * (high - low)
     excess.plot()
+
+
+# ---- excess ----
+
+
+def debye_and_more(rng: np.random.Generator, waves: Phonons, n_particles: int, n: int, alpha: float) -> list[np.ndarray]:
+    """Plane waves in their bands, broadened, and other modes with 3 N 1e-3 omega^alpha."""
+    bands = waves.bands(2.4)
+    place = np.repeat([band.frequency for band in bands], [band.degeneracy for band in bands])
+    others = 3 * n_particles * 1e-3 * 2.0 ** (1 + alpha) / (1 + alpha)
+    return [
+        np.concatenate([place * (1 + 0.03 * rng.standard_normal(place.size)), power_law(rng, alpha, rng.poisson(others))])
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("alpha", [3.0, 4.0])
+def test_excess_over_the_debye_level_gives_alpha_back(alpha: float) -> None:
+    rng = np.random.default_rng(16)
+    waves = phonons(12.5, 87.0, 0.82, 64000)
+    modes = debye_and_more(rng, waves, 64000, 30, alpha)
+    fit = alpha_from_excess(modes, waves, 2.0, n_particles=64000)
+    assert min(fit.bands) >= 3
+    # The sum over the first bands is not yet that of a large solid: twice what counting the bands changes is on the interval.
+    assert fit.exponent.low < alpha < fit.exponent.high
+    assert fit.exponent.value == pytest.approx(alpha, abs=0.15)
+    assert fit.counted.value == pytest.approx(alpha, abs=0.1)
+    assert fit.amplitude == pytest.approx(1e-3, rel=0.15)
+
+    def of_scatter(found: ExcessFit) -> float:
+        return found.exponent.half_width - 2 * abs(found.exponent.value - found.counted.value)
+
+    # Plane waves are always there, and scatter less than Poisson.
+    assert 0 < of_scatter(fit) < 1.2 * fit.likelihood.half_width
+    unsure = alpha_from_excess(modes, waves, 2.0, n_particles=64000, debye_error=0.05)
+    # The error of the level is what moving the level by it does.
+    stiffer = replace(waves, debye_frequency=waves.debye_frequency * 1.01 ** (-1 / 3))
+    moved = alpha_from_excess(modes, stiffer, 2.0, n_particles=64000).exponent.value - fit.exponent.value
+    added = np.sqrt(of_scatter(unsure) ** 2 - of_scatter(fit) ** 2) / 2.045 / 5  # Student's t, 29; per 1 %
+    assert abs(moved) == pytest.approx(added, rel=0.15)
+    fit.plot()
+    assert fit.to_dict()["bands"] == list(fit.bands)
+
+
+def test_excess_is_refused_where_a_bin_holds_few_bands() -> None:
+    rng = np.random.default_rng(17)
+    waves = phonons(12.5, 87.0, 0.82, 4000)
+    modes = debye_and_more(rng, waves, 4000, 30, 4.0)
+    with pytest.raises(
+        InsufficientStatistics, match="phonon bands up to omega = 3 where a Debye level needs at least 3 bins of 3"
+    ) as refusal:
+        alpha_from_excess(modes, waves, 3.0, n_particles=4000)
+    assert refusal.value.estimate is None
+    with pytest.raises(InsufficientStatistics, match="0 phonon bands up to omega = 1"):
+        alpha_from_excess(modes, waves, 1.0, n_particles=4000)
+    large = phonons(12.5, 87.0, 0.82, 64000)
+    with pytest.raises(InsufficientStatistics, match="leaves no excess"):
+        alpha_from_excess([np.empty(0)] * 30, large, 2.0, n_particles=64000)
+    with pytest.raises(InsufficientStatistics, match="19 realisations") as refusal:
+        alpha_from_excess(debye_and_more(rng, large, 64000, 19, 4.0), large, 2.0, n_particles=64000)
+    assert isinstance(refusal.value.estimate, ExcessFit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qlm_hoomd.statistics.alternatives import Scaling, ScalingAlternatives, compare_scalings
 from qlm_hoomd.statistics.errors import (
     LineFit,
     bootstrap_interval,
@@ -19,43 +20,69 @@ from qlm_hoomd.statistics.exponents import (
     strain_to_next_event,
     theta_from_gamma_min,
 )
+from qlm_hoomd.statistics.minima import MinimaDistribution, MinimaHistogram, minima_exponent, predicted_alpha_prime
 from qlm_hoomd.statistics.spectra import (
-    CutoffScan,
     DensityOfStates,
+    ExcessFit,
     PhononBand,
     Phonons,
     SpectrumFit,
+    alpha_from_excess,
     alpha_from_spectrum,
     default_participation_threshold,
     density_of_states,
     excess_density,
     phonons,
+)
+from qlm_hoomd.statistics.windows import (
+    CutoffScan,
+    UpperEnd,
+    WindowChoice,
+    choose_window,
+    phonons_reach_in,
+    power_law_p_value,
+    upper_end,
     window_scan,
 )
 
 __all__ = [
     "CutoffScan",
     "DensityOfStates",
+    "ExcessFit",
     "Exponent",
     "FiniteSizeScaling",
     "LineFit",
+    "MinimaDistribution",
+    "MinimaHistogram",
     "NextEvents",
     "PhononBand",
     "Phonons",
+    "Scaling",
+    "ScalingAlternatives",
     "SpectrumFit",
+    "UpperEnd",
+    "WindowChoice",
+    "alpha_from_excess",
     "alpha_from_omega_min",
     "alpha_from_spectrum",
     "bootstrap_interval",
+    "choose_window",
+    "compare_scalings",
     "default_participation_threshold",
     "density_of_states",
     "excess_density",
     "finite_size_scaling",
     "mean_and_standard_error",
+    "minima_exponent",
     "ordinary_least_squares",
     "phonons",
+    "phonons_reach_in",
     "poisson_interval",
+    "power_law_p_value",
     "predicted_alpha",
+    "predicted_alpha_prime",
     "strain_to_next_event",
     "theta_from_gamma_min",
+    "upper_end",
     "window_scan",
 ]

@@ -2,7 +2,7 @@
 
 Realisations are independent, the points of one realisation are not: everything here resamples realisations.
 
-Array suffixes: ``_r`` realisations.
+Array suffixes: ``_r`` realisations, ``_g`` groups of realisations (system sizes), ``_b`` resamples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESAMPLES = 4999
 SEED = 20190218
 """Seed of every bootstrap, so that the same data always give the same interval."""
 
-_BATCH_VALUES = 4_000_000  # random numbers drawn at once: 32 MB
+_BATCH_VALUES = 500_000  # random numbers drawn at once: 4 MB, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,26 @@ class LineFit:
     intercept: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """sum_g lever_g ln mean_g over independent groups, with two intervals from the same resamples.
+
+    Args:
+        value: of the sample.
+        standard_error: by linearisation: each group's relative standard error, times its lever.
+        low, high: symmetric studentised bootstrap (Hall 1988): the value and t standard errors to either side, where t is the
+            quantile of |deviation| / standard error over the resamples. The one to quote.
+        bca_low, bca_high: bias-corrected and accelerated bootstrap (Efron 1987).
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    bca_low: float
+    bca_high: float
 
 
 def mean_and_standard_error(values_r: ArrayLike) -> tuple[float, float]:
@@ -134,3 +154,80 @@ def bootstrap_interval(
         if np.isfinite(interval.low) and np.isfinite(interval.high):
             return float(interval.low), float(interval.high), method
     return -np.inf, np.inf, "none"
+
+
+def log_mean_contrast(
+    samples_g: Sequence[Floats],
+    lever_g: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Contrast:
+    """A slope on logarithms of means, sum_g lever_g ln mean_g, and what resampling of realisations says of its error.
+
+    With few realisations the standard error is itself uncertain, and skewed minima err in their mean and in their scatter
+    together: BCa, which knows neither, covers in 0.89 to 0.94 of cases with 20 per group (0.86 to 0.92 with 8) where it says
+    0.95. Studentised resamples carry both: 0.94 to 0.96 for Weibull, recurrence and log-normal minima down to 8 per group
+    (``tests/physics/coverage_theta.py``).
+
+    Args:
+        samples_g: ((R,) arrays of positive numbers) one value per realisation, in any order.
+        lever_g: ((G,) array) one factor per group.
+        confidence: probability content of the intervals.
+        n_resamples: number of resamples.
+        seed: of the random stream.
+
+    Returns:
+        The contrast; infinite ends, and a standard error of NaN, where a group has fewer than two realisations.
+    """
+    lever_g = np.asarray(lever_g, dtype=np.float64)
+    samples_g = [np.sort(sample) for sample in samples_g]  # the order of the realisations means nothing, also in the last digit
+    mean_g = [float(np.mean(sample)) for sample in samples_g]
+    value = float(np.sum(lever_g * np.log(mean_g)))
+    # In units of the mean of their group the sample itself has the contrast 0.
+    relative_g = [sample / mean for sample, mean in zip(samples_g, mean_g, strict=True)]
+    if any(sample.size < 2 for sample in samples_g):
+        return Contrast(value, np.nan, -np.inf, np.inf, -np.inf, np.inf)
+    variance = sum(lever**2 * np.var(x, ddof=1) / x.size for lever, x in zip(lever_g, relative_g, strict=True))
+    error = float(np.sqrt(variance))
+    rng = np.random.default_rng(seed)
+    deviation_b, variance_b = np.zeros(n_resamples), np.zeros(n_resamples)
+    for lever, x in zip(lever_g, relative_g, strict=True):
+        batch = max(1, _BATCH_VALUES // x.size)
+        for first in range(0, n_resamples, batch):
+            some = slice(first, min(first + batch, n_resamples))
+            drawn_br = np.take(x, rng.integers(x.size, size=(some.stop - first, x.size)))
+            mean_b = np.mean(drawn_br, axis=1)
+            square_b = np.einsum("br,br->b", drawn_br, drawn_br)
+            deviation_b[some] += lever * np.log(mean_b)
+            variance_b[some] += lever**2 * np.maximum(square_b / mean_b**2 - x.size, 0.0) / (x.size * (x.size - 1))
+    scale = float(np.max(np.abs(lever_g)))
+    if error <= 1e-12 * scale:
+        return Contrast(value, 0.0, value, value, value, value)
+    with np.errstate(divide="ignore"):
+        t_b = np.where(np.abs(deviation_b) > 1e-12 * scale, np.abs(deviation_b) / np.sqrt(variance_b), 0.0)
+    reach = error * float(np.quantile(t_b, confidence, method="higher"))
+    bca_low, bca_high = _bca(deviation_b, _acceleration(relative_g, lever_g), confidence)
+    return Contrast(value, error, value - reach, value + reach, value + bca_low, value + bca_high)
+
+
+def _acceleration(relative_g: Sequence[Floats], lever_g: Floats) -> float:
+    # Jackknife values of several groups enter by their influence, each in proportion to its group (Efron & Tibshirani 1993, 14.3).
+    cubes = squares = 0.0
+    for lever, x in zip(lever_g, relative_g, strict=True):
+        left_out_r = np.log(np.maximum(x.size - x, np.finfo(float).tiny) / (x.size - 1))
+        influence_r = lever * (left_out_r.mean() - left_out_r) * (x.size - 1) / x.size
+        cubes += float(np.sum(influence_r**3))
+        squares += float(np.sum(influence_r**2))
+    return cubes / (6 * squares**1.5)
+
+
+def _bca(deviation_b: Floats, acceleration: float, confidence: float) -> tuple[float, float]:
+    share_below = (np.count_nonzero(deviation_b < 0) + 0.5 * np.count_nonzero(deviation_b == 0)) / deviation_b.size
+    if not 0 < share_below < 1:
+        return -np.inf, np.inf
+    shift = stats.norm.ppf(share_below)
+    tails = shift + stats.norm.ppf([0.5 - confidence / 2, 0.5 + confidence / 2])
+    ends = np.atleast_1d(np.quantile(deviation_b, stats.norm.cdf(shift + tails / (1 - acceleration * tails))))
+    return float(ends[0]), float(ends[1])

@@ -1,0 +1,437 @@
+"""How often the intervals of theta, alpha, theta' and alpha' from minima hold the truth: synthetic ensembles of known exponents.
+
+Three kinds of ensembles, each of four sizes:
+
+* ``minima``: gamma_min at gamma = 0 and omega_min, Weibull variables of shape 1 + exponent;
+* ``strain``: gamma_min read at a strain from histories of events. Each glass is a stationary sequence of events whose intervals are
+  Weibull variables of shape 1 + theta, times a softness of the glass that does not change along the strain, so that what the next strain
+  shows depends on what this one showed. gamma_min is then the time that is left of an interval, with a flat density at 0 (App. G);
+* ``pooled``: the same histories read at five strains, averaged over each realisation.
+
+Run it::
+
+    python tests/physics/coverage_theta.py --sets 500 --json coverage_theta.json
+
+for tables in Markdown. Array suffixes: ``_r`` realisations, ``_re`` events of each, ``_rs`` strains of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qlm_hoomd.errors import InsufficientStatistics
+from qlm_hoomd.statistics import (
+    Exponent,
+    FiniteSizeScaling,
+    MinimaDistribution,
+    ScalingAlternatives,
+    compare_scalings,
+    errors,
+    exponents,
+    finite_size_scaling,
+    minima_exponent,
+)
+
+Floats = NDArray[np.float64]
+
+SIZES = (500, 1000, 2000, 4000)
+COUNTS = ((20, 20, 20, 20), (200, 120, 60, 30))
+"""Realisations at each size: as few as are accepted, and a campaign that spent the same time on every size."""
+THETAS = (0.1, 0.25, 0.5)
+ALPHAS = (3.0, 3.5, 4.0)
+FIRST_INTERVAL = 0.02
+"""Mean strain between events at the smallest size, about that of the rapidly quenched glass."""
+SOFTNESS = 0.3
+"""Standard deviation over glasses of the logarithm of their mean interval."""
+STRAINS = (0.02, 0.04, 0.06, 0.08, 0.1)
+STRAIN_MAX = 0.4
+AT_ONCE = 500
+"""Data sets whose resamples are held at once: 20 MB for each of a few arrays."""
+ESTIMATORS = ("quoted", "bca", "least_squares", "likelihood")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What came of the data sets of one kind: shares of all sets where it says nothing else.
+
+    Args:
+        kind: ``minima``, ``strain`` or ``pooled``.
+        name: of the exponent.
+        truth: its value.
+        counts: realisations at each size.
+        sets: data sets.
+        withheld: the exponent was refused.
+        covered: of the sets that were not, intervals that hold the truth, for each estimator.
+        covered_any: the same of all sets.
+        bias: median of the estimates less the truth, for each estimator.
+        half_width: median half width of the quoted interval.
+        disagree: sets whose estimators are said to disagree.
+        no_weibull: sets whose minima are said to follow no Weibull law.
+    """
+
+    kind: str
+    name: str
+    truth: float
+    counts: tuple[int, ...]
+    sets: int
+    withheld: float
+    covered: dict[str, float]
+    covered_any: dict[str, float]
+    bias: dict[str, float]
+    half_width: float
+    disagree: float
+    no_weibull: float
+
+
+@dataclass(frozen=True)
+class DensityCoverage:
+    """The same for theta' and alpha' from the density of the minima.
+
+    Args:
+        kind, name, truth, counts, sets, withheld: as of :class:`Coverage`.
+        covered: of the sets that were not withheld, intervals of the truncated power law that hold the truth.
+        covered_weibull: the same for the Weibull law of all minima.
+        bias: median of the estimates less the truth.
+        half_width: median half width.
+        no_weibull: sets whose minima are said to follow no Weibull law.
+    """
+
+    kind: str
+    name: str
+    truth: float
+    counts: tuple[int, ...]
+    sets: int
+    withheld: float
+    covered: float
+    covered_weibull: float
+    bias: float
+    half_width: float
+    no_weibull: float
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """How often the comparison of scalings is against each of them.
+
+    Args:
+        kind, counts, sets: as of :class:`Coverage`.
+        law: the true scaling.
+        against_plateau: p-value below 0.05 against a plateau at all sizes.
+        against_power_law: p-value below 0.05 against a power law.
+        none: none of the three is said to describe the minima.
+    """
+
+    kind: str
+    law: str
+    counts: tuple[int, ...]
+    sets: int
+    against_plateau: float
+    against_power_law: float
+    none: float
+
+
+# ---- synthetic ensembles ----
+
+
+def minima(rng: np.random.Generator, exponent: float, counts: tuple[int, ...]) -> dict[int, Floats]:
+    """The smallest of N independent x with p(x) ~ x^exponent ((R,) array for each size)."""
+    shape = 1 + exponent
+    return {size: size ** (-1 / shape) * rng.weibull(shape, n) for size, n in zip(SIZES, counts, strict=True)}
+
+
+def histories(rng: np.random.Generator, interval: float, shape: float, n_realisations: int) -> Floats:
+    """Strains of the events of each glass, ascending and beyond ``STRAIN_MAX`` ((R, E) array).
+
+    The first event comes after what is left of an interval that a given strain is likelier to hit the longer it is, so that no strain is
+    special.
+    """
+    softness_r = interval * np.exp(SOFTNESS * rng.standard_normal((n_realisations, 1)))
+    hit_r = softness_r * rng.gamma(1 + 1 / shape, size=(n_realisations, 1)) ** (1 / shape)
+    events_re = rng.random((n_realisations, 1)) * hit_r
+    while events_re[:, -1].min() <= STRAIN_MAX:
+        steps_re = softness_r * rng.weibull(shape, (n_realisations, int(STRAIN_MAX / interval) + 8))
+        events_re = np.hstack([events_re, events_re[:, -1:] + np.cumsum(steps_re, axis=1)])
+    return events_re
+
+
+def strains(rng: np.random.Generator, theta: float, counts: tuple[int, ...]) -> dict[int, Floats]:
+    """gamma_min at each of ``STRAINS`` ((R, S) array for each size)."""
+    return {
+        size: read(histories(rng, FIRST_INTERVAL * (size / SIZES[0]) ** (-1 / (1 + theta)), 1 + theta, n))
+        for size, n in zip(SIZES, counts, strict=True)
+    }
+
+
+def read(events_re: Floats) -> Floats:
+    """gamma_min at each of ``STRAINS`` ((R, S) array), as ``strain_to_next_event`` reads it from one history after the other."""
+    return np.stack([np.where(events_re > strain, events_re, np.inf).min(axis=1) - strain for strain in STRAINS], axis=1)
+
+
+def ensembles(
+    kind: str, rng: np.random.Generator, exponent: float, counts: tuple[int, ...], sets: int
+) -> Iterator[dict[int, Floats]]:
+    """``sets`` independent data sets of a kind; those of ``strain`` are read at one strain after the other."""
+    for index in range(sets):
+        if kind == "minima":
+            yield minima(rng, exponent, counts)
+            continue
+        samples = strains(rng, exponent, counts)
+        at = slice(None) if kind == "pooled" else index % len(STRAINS)
+        yield {size: values_rs[:, at] for size, values_rs in samples.items()}
+
+
+# ---- coverage ----
+
+
+def measure(kind: str, name: str, exponent: float, counts: tuple[int, ...], *, sets: int, seed: int = 6) -> Coverage:
+    """Coverage of the exponent from <min>(N) over ``sets`` data sets."""
+    rng = _stream(seed, kind, exponent, counts)
+    stream = ensembles(kind, rng, exponent, counts, sets)
+    fits: list[tuple[FiniteSizeScaling, bool]] = []
+    while data := list(islice(stream, AT_ONCE)):
+        for samples, contrast in zip(data, contrasts(data, counts), strict=True):
+            with patch.object(exponents, "log_mean_contrast", return_value=contrast):
+                fits.append(_attempt(finite_size_scaling, samples, name=name))
+    quoted = [fit for fit, refused in fits if not refused]
+
+    def of(estimator: str, chosen: list[FiniteSizeScaling]) -> list[Exponent]:
+        found = [fit.exponent if estimator == "quoted" else getattr(fit, estimator) for fit in chosen]
+        return [exponent for exponent in found if exponent is not None]
+
+    every = [fit for fit, _ in fits]
+    return Coverage(
+        kind=kind,
+        name=name,
+        truth=exponent,
+        counts=counts,
+        sets=len(fits),
+        withheld=1 - len(quoted) / len(fits),
+        covered={e: _share(of(e, quoted), exponent) for e in ESTIMATORS},
+        covered_any={e: _share(of(e, every), exponent) for e in ESTIMATORS},
+        bias={e: float(np.median([found.value for found in of(e, every)])) - exponent for e in ESTIMATORS},
+        half_width=float(np.median([fit.exponent.half_width for fit in quoted])),
+        disagree=float(np.mean([fit.disagreement is not None for fit in every])),
+        no_weibull=float(np.mean([fit.weibull_p < 0.01 for fit in every])),
+    )
+
+
+def contrasts(data: list[dict[int, Floats]], counts: tuple[int, ...]) -> list[errors.Contrast]:
+    """``errors.log_mean_contrast`` of all data sets at once.
+
+    The resamples depend on the seed and on the numbers of realisations alone, so that all data sets share them, and what takes most of
+    the time becomes a product of matrices.
+    """
+    lever_g = exponents._lever(np.log(SIZES), counts)
+    rng = np.random.default_rng(errors.SEED)
+    value, variance = np.zeros(len(data)), np.zeros(len(data))
+    deviation = np.zeros((errors.RESAMPLES, len(data)))
+    resampled_variance = np.zeros_like(deviation)
+    relative: list[Floats] = []
+    for lever, n, size in zip(lever_g, counts, SIZES, strict=True):
+        x = np.sort([samples[size].reshape(n, -1).mean(axis=1) for samples in data], axis=1).T  # (R, data sets)
+        value += lever * np.log(x.mean(axis=0))
+        x = x / x.mean(axis=0)
+        relative.append(x)
+        variance += lever**2 * x.var(axis=0, ddof=1) / n
+        drawn = rng.integers(n, size=(errors.RESAMPLES, n)) + n * np.arange(errors.RESAMPLES)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=errors.RESAMPLES * n).reshape(-1, n).astype(np.float64)
+        mean = times @ x / n
+        deviation += lever * np.log(mean)
+        resampled_variance += lever**2 * np.maximum(times @ x**2 / mean**2 - n, 0.0) / (n * (n - 1))
+    error = np.sqrt(variance)
+    reach = error * np.quantile(np.abs(deviation) / np.sqrt(resampled_variance), 0.95, axis=0, method="higher")
+    found = []
+    for d in range(len(data)):
+        low, high = errors._bca(deviation[:, d], errors._acceleration([x[:, d] for x in relative], lever_g), 0.95)
+        ends = (value[d] - reach[d], value[d] + reach[d], value[d] + low, value[d] + high)
+        found.append(errors.Contrast(float(value[d]), float(error[d]), *map(float, ends)))
+    return found
+
+
+def measure_density(
+    kind: str, name: str, exponent: float, counts: tuple[int, ...], *, sets: int, seed: int = 6
+) -> DensityCoverage:
+    """Coverage of the exponent of the density of the minima; in front of a given strain it is 0 whatever theta is."""
+    rng = _stream(seed, kind, exponent, counts)
+    truth = exponent if kind == "minima" else 0.0
+    fits = [_attempt(minima_exponent, samples, name=name) for samples in ensembles(kind, rng, exponent, counts, sets)]
+    quoted: list[MinimaDistribution] = [fit for fit, refused in fits if not refused]
+    return DensityCoverage(
+        kind=kind if kind == "minima" else f"{kind}, theta = {exponent:g}",
+        name=name,
+        truth=truth,
+        counts=counts,
+        sets=len(fits),
+        withheld=1 - len(quoted) / len(fits),
+        covered=_share([fit.exponent for fit in quoted], truth),
+        covered_weibull=_share([fit.weibull for fit in quoted], truth),
+        bias=float(np.median([fit.exponent.value for fit in quoted])) - truth,
+        half_width=float(np.median([fit.exponent.half_width for fit in quoted])),
+        no_weibull=float(np.mean([fit.weibull_p < 0.01 for fit in quoted])),
+    )
+
+
+def measure_verdicts(kind: str, theta: float, counts: tuple[int, ...], *, sets: int, seed: int = 6) -> Verdicts:
+    """Verdicts on ensembles of a power law, or of a plateau where theta = 0."""
+    rng = _stream(seed, kind, theta, counts)
+    fits: list[ScalingAlternatives] = [
+        _attempt(compare_scalings, samples)[0] for samples in ensembles(kind, rng, theta, counts, sets)
+    ]
+    return Verdicts(
+        kind=kind,
+        law=f"power law, theta = {theta:g}" if theta else "plateau",
+        counts=counts,
+        sets=len(fits),
+        against_plateau=float(np.mean([fit.p_plateau < 0.05 for fit in fits])),
+        against_power_law=float(np.mean([fit.p_power_law < 0.05 for fit in fits])),
+        none=float(np.mean([fit.verdict.startswith("None") for fit in fits])),
+    )
+
+
+def _stream(seed: int, kind: str, exponent: float, counts: tuple[int, ...]) -> np.random.Generator:
+    return np.random.default_rng([seed, *kind.encode(), round(100 * exponent), *counts])
+
+
+def _attempt(fit: Any, samples: dict[int, Floats], **options: Any) -> tuple[Any, bool]:
+    """The fit, and whether it is refused."""
+    try:
+        return fit(samples, **options), False
+    except InsufficientStatistics as refusal:
+        return refusal.estimate, True
+
+
+def _share(found: list[Exponent], truth: float) -> float:
+    return float(np.mean([exponent.low <= truth <= exponent.high for exponent in found])) if found else np.nan
+
+
+# ---- tables ----
+
+
+def table(found: list[Coverage]) -> str:
+    """Coverage of the exponents from <min>(N), in Markdown."""
+    heads = (
+        "ensemble", "realisations", "truth", "sets", "withheld", "**quoted**", "all", "BCa", "least squares (paper)", "likelihood",
+        "bias", "half width", "estimators disagree", "no Weibull law",
+    )  # fmt: skip
+    rows = [
+        (
+            *(c.kind, _listed(c.counts), f"{c.name} = {c.truth:g}", str(c.sets), _percent(c.withheld)),
+            *(_percent(share) for share in (c.covered["quoted"], *(c.covered_any[e] for e in ESTIMATORS))),
+            *(f"{c.bias['quoted']:+.3f}", f"{c.half_width:.2f}", _percent(c.disagree), _percent(c.no_weibull)),
+        )
+        for c in found
+    ]
+    return _markdown(heads, rows)
+
+
+def table_density(found: list[DensityCoverage]) -> str:
+    """Coverage of the exponents of the density, in Markdown."""
+    heads = (
+        "ensemble", "realisations", "truth", "sets", "withheld", "**truncated power law**", "Weibull law", "bias", "half width",
+        "no Weibull law",
+    )  # fmt: skip
+    rows = [
+        (
+            *(c.kind, _listed(c.counts), f"{c.name} = {c.truth:g}", str(c.sets)),
+            *(_percent(share) for share in (c.withheld, c.covered, c.covered_weibull)),
+            *(f"{c.bias:+.3f}", f"{c.half_width:.2f}", _percent(c.no_weibull)),
+        )
+        for c in found
+    ]
+    return _markdown(heads, rows)
+
+
+def table_verdicts(found: list[Verdicts]) -> str:
+    """How often each scaling is disfavoured, in Markdown."""
+    heads = ("ensemble", "truth", "realisations", "sets", "against a plateau", "against a power law", "none of the three")
+    rows = [
+        (v.kind, v.law, _listed(v.counts), str(v.sets), *map(_percent, (v.against_plateau, v.against_power_law, v.none)))
+        for v in found
+    ]
+    return _markdown(heads, rows)
+
+
+def _listed(counts: tuple[int, ...]) -> str:
+    return f"{counts[0]} each" if len(set(counts)) == 1 else ", ".join(map(str, counts))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if np.isfinite(share) else "-"
+
+
+def _markdown(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def scaling(sets: int) -> list[Coverage]:
+    """All ensembles of <min>(N)."""
+    kinds = (("minima", "theta", THETAS), ("strain", "theta", THETAS), ("pooled", "theta", THETAS), ("minima", "alpha", ALPHAS))
+    return [
+        measure(kind, name, exponent, counts, sets=sets)
+        for kind, name, truths in kinds
+        for counts in COUNTS
+        for exponent in truths
+    ]
+
+
+def density(sets: int) -> list[DensityCoverage]:
+    """All ensembles of P(min)."""
+    kinds = (("minima", "theta_prime", THETAS), ("strain", "theta_prime", (0.1, 0.5)), ("minima", "alpha_prime", ALPHAS))
+    return [
+        measure_density(kind, name, exponent, counts, sets=sets)
+        for kind, name, truths in kinds
+        for counts in ((50, 50, 50, 50), COUNTS[1])
+        for exponent in truths
+    ]
+
+
+def verdicts(sets: int) -> list[Verdicts]:
+    """All ensembles of the comparison of scalings."""
+    return [
+        measure_verdicts(kind, theta, counts, sets=sets)
+        for kind in ("minima", "strain")
+        for counts in COUNTS
+        for theta in (0.0, *THETAS)
+    ]
+
+
+PARTS: dict[str, tuple[Callable[[int], list[Any]], Callable[[list[Any]], str]]] = {
+    "scaling": (scaling, table),
+    "density": (density, table_density),
+    "verdicts": (verdicts, table_verdicts),
+}
+
+
+def main() -> None:
+    """Measure all ensembles, print the tables, and write the numbers as JSON if asked to."""
+    parser = argparse.ArgumentParser(description="Coverage of the intervals of exponents from minima")
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"which of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--sets", type=int, default=500, help="data sets for each exponent and ensemble")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}")
+    numbers = {}
+    for part in arguments.parts:
+        run, write = PARTS[part]
+        found = run(arguments.sets)
+        print(write(found), end="\n\n", flush=True)  # noqa: T201 its output is what it prints
+        numbers[part] = [asdict(row) for row in found]
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
