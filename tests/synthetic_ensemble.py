@@ -30,6 +30,8 @@ class Ensemble:
         strains: at which there are modes.
         strain_max: end of the shear.
         analysis: section of the protocol.
+        name: of the protocol.
+        exact: whether the events are those of the detector ``fold``, with their jumps, and modes have their anharmonic coefficients.
     """
 
     sizes: tuple[int, ...] = (500, 1000, 2000)
@@ -39,12 +41,14 @@ class Ensemble:
     strain_max: float = 0.2
     analysis: tuple[tuple[str, Any], ...] = ()
     seed: int = 1
+    name: str = "synthetic"
+    exact: bool = False
 
     @property
     def protocol(self) -> dict[str, Any]:
         """As ``protocol.json`` has it."""
         return {
-            "name": "synthetic",
+            "name": self.name,
             "seed": 7,
             "model": {"density": DENSITY},
             "engine": {"kind": "cpu"},
@@ -60,7 +64,7 @@ class Ensemble:
                     "strain_max": self.strain_max,
                     "increment": 1e-4,
                     "frames": [],
-                    "detector": {"kind": "threshold", "q_c": 100.0},
+                    "detector": {"kind": "fold"} if self.exact else {"kind": "threshold", "q_c": 100.0},
                 },
                 {"kind": "modes", "count": 20, "strains": list(self.strains)},
                 {"kind": "structure"},
@@ -99,6 +103,12 @@ class Ensemble:
                         "structure": structure_table(rng),
                         "structure_functions": function_table(rng),
                     }
+                    if self.exact:
+                        tables |= {
+                            "events": with_jumps(rng, tables["events"]),
+                            "modes": with_coefficients(rng, tables["modes"]),
+                            "trials": trial_table(tables["steps"]),
+                        }
                     for product, table in tables.items():
                         if product not in without:
                             table.write_parquet(path / f"{product}.parquet", metadata=METADATA)
@@ -125,6 +135,36 @@ def event_table(rng: np.random.Generator, events: np.ndarray) -> pl.DataFrame:
         },
         schema_overrides={"detector": pl.String},
     )  # fmt: skip
+
+
+def with_jumps(rng: np.random.Generator, events: pl.DataFrame) -> pl.DataFrame:
+    """``events`` as the exact detector writes them: with the largest displacement of each."""
+    return events.with_columns(detector=pl.lit("fold"), max_jump=pl.Series(rng.lognormal(np.log(0.3), 0.8, events.height)))
+
+
+def with_coefficients(rng: np.random.Generator, modes: pl.DataFrame) -> pl.DataFrame:
+    """``modes`` with kappa in the theory's units."""
+    return modes.with_columns(kappa_theory=pl.Series(rng.normal(0, 0.4, modes.height)))
+
+
+def trial_table(steps: pl.DataFrame) -> pl.DataFrame:
+    """trials.parquet: every step, and before each event one step across it that lost its basin."""
+    end, length = steps["strain"].to_numpy()[1:], np.diff(steps["strain"].to_numpy())
+    crossing = np.flatnonzero(np.abs(length - 1e-6) < 1e-8)
+    trials = [
+        *zip(
+            end - length,
+            end,
+            np.where(np.isin(np.arange(end.size), crossing), 1e4, 1.0).tolist(),
+            [False] * end.size,
+            strict=True,
+        ),
+        *((end[k] - 1e-6 - 4e-5, end[k] + 6e-5, None, True) for k in crossing),
+    ]
+    names = ("strain_before", "strain_after", "q", "left_basin")
+    return pl.DataFrame(sorted(trials, key=lambda row: row[:2]), schema=names, orient="row").with_columns(
+        travelled="strain_after"
+    )
 
 
 def step_table(rng: np.random.Generator, events: np.ndarray, yield_stress: float, size: int, strain_max: float) -> pl.DataFrame:

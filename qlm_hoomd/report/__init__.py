@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from qlm_hoomd.report.page import make_report
-from qlm_hoomd.report.results import Results, Section, SectionFigure
+from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
 
-__all__ = ["Results", "Section", "SectionFigure", "make_report"]
+__all__ = ["Results", "Run", "Section", "SectionFigure", "make_report"]

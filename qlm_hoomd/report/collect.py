@@ -13,7 +13,7 @@ import polars as pl
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.stages import replacing
 
-TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions")
+TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
 """Tables that every realisation may have, and that ``results/`` gets as one file each."""
 KEYS = ("preparation", "n_particles", "realisation")
 """Columns that tell whose row it is; they come first, and rows are sorted by them."""

@@ -25,7 +25,7 @@ from qlm_hoomd.stages import replacing
 
 _log = logging.getLogger(__name__)
 
-ORDER = ("overview", "shear", "instabilities", "spectrum", "exponents", "structure")
+ORDER = ("overview", "paper", "shear", "instabilities", "spectrum", "exponents", "structure")
 """Our own sections; those of plugins follow in alphabetical order."""
 
 
@@ -40,35 +40,36 @@ class _Chapter:
     tables: str = ""
 
 
-def make_report(directory: Path) -> Path:
-    """Gather the tables of a run, analyse them, and write ``results/``: tables, exponents.json, figures, report.html.
+def make_report(*directories: Path, out: Path | None = None) -> Path:
+    """Gather the tables of one run or several, analyse them, and write tables, exponents.json, figures and report.html.
 
     Args:
-        directory: output folder of a run, finished or not.
+        directories: output folders of runs, finished or not; several are reported as one ensemble of different preparations.
+        out: folder of the report; by default ``results`` in the folder of the only run.
 
     Returns:
         The page.
 
     Raises:
-        InputError: if ``directory`` is not the output folder of a run.
+        InputError: if a folder is not the output folder of a run, or runs cannot be reported together.
     """
-    directory = Path(directory)
-    results = Results.load(directory)
-    folder = directory / "results"
+    results = Results.load(*map(Path, directories), out=Path(out) if out is not None else None)
+    folder = results.folder
     analysis = results.analysis
-    metadata = {"protocol_hash": results.hash}
     for name in ("stress_strain", "minima"):
-        write_table(folder / f"{name}.parquet", getattr(analysis, name), metadata)
+        write_table(folder / f"{name}.parquet", getattr(analysis, name), results.provenance)
     content = {
         "protocol": results.name,
         "protocol_hash": results.hash,
+        "runs": [{"name": run.name, "protocol_hash": run.hash, "preparations": list(run.preparations)} for run in results.runs],
         "versions": list(results.versions),
         **analysis.to_dict(),
     }
     with replacing(folder / "exponents.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    for stale in (folder / "figures").glob("*.p[dn][fg]"):
-        stale.unlink()
+    for stale in (folder / "figures").glob("*.*"):
+        if stale.suffix in {".pdf", ".png", ".parquet"}:
+            stale.unlink()
     chapters = tuple(_chapters(results, folder / "figures"))
     page = (
         _environment()
@@ -101,7 +102,7 @@ def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
     for name in sorted(REPORT_SECTIONS.plugins, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
         plugin = REPORT_SECTIONS.plugins[name]
         try:
-            chapter = _chapter(f"section-{name}", plugin.load()(results), folder)
+            chapter = _chapter(f"section-{name}", plugin.load()(results), folder, results.provenance)
         except Exception as error:  # noqa: BLE001 a stranger's section may fail in any way
             _log.warning("report section '%s' failed", name, exc_info=True)
             failure = note(
@@ -116,7 +117,7 @@ def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
             yield chapter
 
 
-def _chapter(anchor: str, section: Section | None, folder: Path) -> _Chapter | None:
+def _chapter(anchor: str, section: Section | None, folder: Path, provenance: dict[str, Any]) -> _Chapter | None:
     """The section with its figures saved to ``folder``."""
     if section is None:
         return None
@@ -125,7 +126,7 @@ def _chapter(anchor: str, section: Section | None, folder: Path) -> _Chapter | N
     drawn = []
     for item in section.figures:
         caption = _html(item.caption)
-        svg = figures.save(item.figure, item.name, folder, caption.striptags())
+        svg = figures.save(item.figure, item.name, folder, caption.striptags(), provenance)
         drawn.append({"name": item.name, "svg": _html(svg), "caption": caption})
     return _Chapter(anchor, section.title, _html(section.html), tuple(drawn), _html(section.tables))
 
@@ -162,8 +163,8 @@ def _quoted(results: Results, preparation: str, strain: float) -> list[Estimate]
     """Theta, the alpha predicted from it, and the two measurements of alpha. With two detectors the first speaks."""
     analysis = results.analysis
     scaled = [
-        analysis.find(method=name, preparation=preparation, strain=strain)[0]
-        for name in ("gamma_min", "prediction", "omega_min")
+        analysis.find(quantity=quantity, method=name, preparation=preparation, strain=strain)[0]
+        for quantity, name in (("theta", "gamma_min"), ("alpha", "prediction"), ("alpha", "omega_min"))
     ]
     return [*scaled, analysis.spectrum_estimate(preparation, strain)]
 

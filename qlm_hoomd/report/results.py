@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from qlm_hoomd.errors import PluginError
+from qlm_hoomd.errors import InputError, PluginError
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.report.analysis import Analysis, Settings, analyse
 from qlm_hoomd.report.collect import Failure, Realisation, collect, product_provenance, read_protocol, realisations
@@ -59,48 +59,16 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Results:
-    """An ensemble as far as it is done. Every section of a report, ours or a plugin's, is a function of this object.
+class Run:
+    """One output folder of ``qlm run``.
 
     Args:
-        directory: output folder of the run.
+        directory: the folder.
         protocol: the protocol as plain values.
-        settings: of the analysis.
-        realisations: those in the workspace that belong to the protocol, by preparation, size and index.
-        strangers: number of realisations in the workspace that another protocol made; they are left out of everything.
-        tables: ``steps``, ``events``, ``modes``, ``moduli``, ``structure``, ``structure_functions``, as far as they exist; the
-            columns are those of the products of a realisation, after preparation, n_particles and realisation.
-        unreadable: products that could not be read, by (preparation, N, realisation).
     """
 
     directory: Path
     protocol: Mapping[str, Any]
-    settings: Settings
-    realisations: tuple[Realisation, ...]
-    strangers: int
-    tables: Mapping[str, pl.DataFrame]
-    unreadable: Mapping[tuple[str, int, int], list[Failure]] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, directory: Path) -> Results:
-        """Gather what is in ``directory``, and write the tables to its folder ``results``.
-
-        Raises:
-            InputError: if it is not the output folder of a run.
-        """
-        protocol = read_protocol(directory)
-        found = realisations(directory)
-        own = tuple(realisation for realisation in found if _belongs(realisation, protocol))
-        tables, unreadable = collect(own, directory / "results", {"protocol_hash": protocol_hash(protocol)})
-        return cls(
-            directory=directory,
-            protocol=protocol,
-            settings=Settings.from_protocol(protocol),
-            realisations=own,
-            strangers=len(found) - len(own),
-            tables=tables,
-            unreadable=unreadable,
-        )
 
     @property
     def name(self) -> str:
@@ -112,19 +80,127 @@ class Results:
         """Hash of model, engine and stages of the protocol, 16 hex digits."""
         return protocol_hash(self.protocol)
 
-    @cached_property
-    def preparations(self) -> tuple[str, ...]:
-        """Names of the preparations, as the protocol orders them."""
-        return tuple(self.protocol.get("ensemble", {}).get("preparations", ()))
+    @property
+    def preparations(self) -> Mapping[str, Any]:
+        """Settings of the preparations by name, as the protocol orders them."""
+        return dict(self.protocol.get("ensemble", {}).get("preparations", {}))
 
-    @cached_property
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Particle numbers that the protocol asks for, ascending."""
         return tuple(sorted(int(size) for size in self.protocol.get("ensemble", {}).get("n_particles", ())))
 
     def planned(self, n_particles: int) -> int:
         """Realisations that the protocol asks for, per preparation at this size."""
-        return planned(self.protocol, n_particles)
+        if n_particles not in self.sizes:
+            return 0
+        wanted = self.protocol.get("ensemble", {}).get("realisations", 0)
+        return int(wanted.get(str(n_particles), 0) if isinstance(wanted, Mapping) else wanted)
+
+    def stage(self, kind: str) -> Mapping[str, Any] | None:
+        """Settings of the stage of that kind, None where the protocol has none."""
+        return next((stage for stage in self.protocol.get("stages", ()) if stage.get("kind") == kind), None)
+
+    def owns(self, realisation: Realisation) -> bool:
+        """Whether the protocol asks for this realisation; a workspace keeps what earlier versions of a protocol made."""
+        preparation, n_particles, index = realisation.key
+        point = realisation.statepoint
+        return (
+            point.get("protocol_hash") == self.hash
+            and point.get("seed") == self.protocol.get("seed")
+            and point.get("preparation_settings") == self.preparations.get(preparation)
+            and index < self.planned(n_particles)
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """An ensemble as far as it is done. Every section of a report, ours or a plugin's, is a function of this object.
+
+    Args:
+        folder: where the report goes.
+        runs: the output folders that it is made from; their preparations have different names, their models agree.
+        settings: of the analysis, those of the first run.
+        realisations: those in the workspaces that belong to the protocols, by preparation, size and index.
+        strangers: number of realisations in the workspaces that other protocols made; they are left out of everything.
+        tables: ``steps``, ``events``, ``modes``, ``moduli``, ``structure``, ``structure_functions``, ``trials``, ``qlms``, as far
+            as they exist; the columns are those of the products of a realisation, after preparation, n_particles and realisation.
+        unreadable: products that could not be read, by (preparation, N, realisation).
+    """
+
+    folder: Path
+    runs: tuple[Run, ...]
+    settings: Settings
+    realisations: tuple[Realisation, ...]
+    strangers: int
+    tables: Mapping[str, pl.DataFrame]
+    unreadable: Mapping[tuple[str, int, int], list[Failure]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, *directories: Path, out: Path | None = None) -> Results:
+        """Gather what is in ``directories``, and write the tables.
+
+        Args:
+            directories: one or more output folders of runs.
+            out: where the report goes; by default the folder ``results`` of the only run.
+
+        Raises:
+            InputError: if one is not the output folder of a run, if two runs have a preparation of one name or different models,
+                or if there are several and no ``out``.
+        """
+        runs = tuple(Run(directory, read_protocol(directory)) for directory in directories)
+        _check_together(runs, out)
+        found = [(run, realisation) for run in runs for realisation in realisations(run.directory)]
+        own = tuple(realisation for run, realisation in found if run.owns(realisation))
+        folder = runs[0].directory / "results" if out is None else out
+        tables, unreadable = collect(own, folder, {"protocol_hash": _joint_hash(runs)})
+        return cls(
+            folder=folder,
+            runs=runs,
+            settings=Settings.from_protocol(runs[0].protocol),
+            realisations=own,
+            strangers=len(found) - len(own),
+            tables=tables,
+            unreadable=unreadable,
+        )
+
+    @property
+    def name(self) -> str:
+        """Names of the protocols."""
+        return " + ".join(dict.fromkeys(run.name for run in self.runs))
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """The protocol of the first run as plain values."""
+        return self.runs[0].protocol
+
+    @property
+    def hash(self) -> str:
+        """Hashes of model, engine and stages of the protocols, 16 hex digits each, joined by '+'."""
+        return _joint_hash(self.runs)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What every file of the report carries: the hashes of the protocols, and the versions that made the realisations."""
+        return {"protocol_hash": self.hash, "versions": list(self.versions)}
+
+    @cached_property
+    def preparations(self) -> tuple[str, ...]:
+        """Names of the preparations, as the runs and their protocols order them."""
+        return tuple(name for run in self.runs for name in run.preparations)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Particle numbers that the protocols ask for, ascending."""
+        return tuple(sorted({size for run in self.runs for size in run.sizes}))
+
+    def run_of(self, preparation: str) -> Run:
+        """The run that has this preparation."""
+        return next(run for run in self.runs if preparation in run.preparations)
+
+    def planned(self, preparation: str, n_particles: int) -> int:
+        """Realisations that the protocol of this preparation asks for at this size."""
+        return self.run_of(preparation).planned(n_particles)
 
     @property
     def density(self) -> float:
@@ -136,8 +212,8 @@ class Results:
         return float((n_particles / self.density) ** (1 / 3))
 
     def stage(self, kind: str) -> Mapping[str, Any] | None:
-        """Settings of the stage of that kind, None where the protocol has none."""
-        return next((stage for stage in self.protocol.get("stages", ()) if stage.get("kind") == kind), None)
+        """Settings of the stage of that kind in the first protocol that has one, None where none has."""
+        return next((stage for run in self.runs if (stage := run.stage(kind)) is not None), None)
 
     @cached_property
     def failures(self) -> tuple[tuple[Realisation, Failure], ...]:
@@ -165,27 +241,41 @@ class Results:
         return analyse(self.tables, self.settings, preparations=self.preparations, density=self.density)
 
 
-def planned(protocol: Mapping[str, Any], n_particles: int) -> int:
-    """Realisations that ``protocol`` asks for, per preparation at this size."""
-    wanted = protocol.get("ensemble", {}).get("realisations", 0)
-    return int(wanted.get(str(n_particles), 0) if isinstance(wanted, Mapping) else wanted)
-
-
 def protocol_hash(protocol: Mapping[str, Any]) -> str:
     """The hash of ``Protocol.hash`` from plain values, so that a report needs none of the plugins that its protocol names."""
     settings = {name: protocol.get(name) for name in ("model", "engine", "stages")}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def _belongs(realisation: Realisation, protocol: Mapping[str, Any]) -> bool:
-    """Whether ``protocol`` asks for this realisation; a workspace keeps what earlier versions of a protocol made."""
-    preparation, n_particles, index = realisation.key
-    ensemble = protocol.get("ensemble", {})
-    point = realisation.statepoint
-    return (
-        point.get("protocol_hash") == protocol_hash(protocol)
-        and point.get("seed") == protocol.get("seed")
-        and point.get("preparation_settings") == ensemble.get("preparations", {}).get(preparation)
-        and n_particles in ensemble.get("n_particles", ())
-        and index < planned(protocol, n_particles)
-    )
+def _joint_hash(runs: Sequence[Run]) -> str:
+    return "+".join(dict.fromkeys(run.hash for run in runs))
+
+
+def _check_together(runs: Sequence[Run], out: Path | None) -> None:
+    """Refuse runs that make no ensemble together."""
+    if not runs:
+        raise InputError("no folder given; expected at least one output folder of a 'qlm run'.")
+    if len(runs) > 1 and out is None:
+        raise InputError(f"{len(runs)} runs and no folder for their common report; expected one. Give it with --out.")
+    first = runs[0]
+    owner: dict[str, Path] = {}
+    for run in runs:
+        if run.protocol.get("model") != first.protocol.get("model"):
+            raise InputError(
+                f"the models of {first.directory} and {run.directory} differ ({_difference(first, run)}); expected one model, "
+                "for a report compares preparations of one glass. Report these runs one by one."
+            )
+        for name in run.preparations:
+            if name in owner:
+                raise InputError(
+                    f"both {owner[name]} and {run.directory} have a preparation '{name}'; expected different names, by which the "
+                    "report tells them apart. Report these runs one by one, or give the preparations names of their own."
+                )
+            owner[name] = run.directory
+
+
+def _difference(one: Run, other: Run) -> str:
+    """The first setting of the model in which two runs differ."""
+    a, b = (dict(run.protocol.get("model") or {}) for run in (one, other))
+    name = next(name for name in sorted({*a, *b}) if a.get(name) != b.get(name))
+    return f"{name}: {json.dumps(a.get(name))} and {json.dumps(b.get(name))}"

@@ -12,10 +12,10 @@ import polars as pl
 from markupsafe import Markup
 
 from qlm_hoomd.report import figures
-from qlm_hoomd.report.analysis import Estimate, first_rise
+from qlm_hoomd.report.analysis import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, Estimate, first_rise
 from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
-from qlm_hoomd.report.results import Results, Section, SectionFigure
-from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, SpectrumFit
+from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
+from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, MinimaDistribution, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
 from qlm_hoomd.statistics.spectra import MIN_MODES
 
@@ -29,7 +29,7 @@ MAX_ROWS = 40
 
 def overview(results: Results) -> Section:
     """What was run: sizes, realisations, settings, versions, failures."""
-    stages = [stage["kind"] for stage in results.protocol.get("stages", ())]
+    stages = list(dict.fromkeys(stage["kind"] for run in results.runs for stage in run.protocol.get("stages", ())))
     known = [kind for kind in stages if kind in PRODUCTS]
     rows = []
     for preparation in results.preparations:
@@ -37,7 +37,8 @@ def overview(results: Results) -> Section:
             own = [r for r in results.realisations if r.key[:2] == (preparation, size)]
             done = [sum(r.has(PRODUCTS[kind]) for r in own) for kind in known]
             failed = sum(bool(r.failures or results.unreadable.get(r.key)) for r in own)
-            rows.append((preparation, size, results.planned(size), *done, failed))
+            if results.planned(preparation, size):
+                rows.append((preparation, size, results.planned(preparation, size), *done, failed))
     done_names = {"prepare": "quenched", "shear": "sheared", "modes": "diagonalised", "structure": "structure checked"}
     parts = [
         paragraph(
@@ -46,6 +47,16 @@ def overview(results: Results) -> Section:
         ),
         table(["preparation", N, "planned", *(done_names[kind] for kind in known), "failed"], rows),
     ]
+    if len(results.runs) > 1:
+        names = [
+            (run.name, Markup("<code>{}</code>").format(run.hash), ", ".join(run.preparations), ", ".join(map(str, run.sizes)))
+            for run in results.runs
+        ]
+        parts.append(table(["protocol", "hash", "preparations", N], names, "This report is made from several runs"))
+        if any((run.protocol.get("analysis") or {}) != (results.protocol.get("analysis") or {}) for run in results.runs):
+            parts.append(
+                note("The settings of the analysis differ between the protocols. Those of {} count.", results.runs[0].name)
+            )
     if results.strangers:
         parts.append(
             note(
@@ -56,7 +67,9 @@ def overview(results: Results) -> Section:
     if not results.realisations:
         parts.append(note("There is no realisation yet. Run the protocol (again) to make them."))
     parts.extend(_failures(results))
-    parts.append(table(["setting", "value"], _settings(results)))
+    parts.extend(
+        table(["setting", "value"], _settings(results, run), run.name if len(results.runs) > 1 else "") for run in results.runs
+    )
     if len(results.versions) > 1:
         parts.append(
             note("The realisations were made with {} different sets of versions, listed below.", len(results.versions))
@@ -65,7 +78,12 @@ def overview(results: Results) -> Section:
         paragraph("Made with {}.", ", ".join(f"{name} {version}" for name, version in versions.items()))
         for versions in results.versions
     )
-    parts.append(details("The whole protocol", Markup("<pre>{}</pre>").format(json.dumps(results.protocol, indent=2))))
+    parts.extend(
+        details(
+            f"The whole protocol {run.name} ({run.hash})", Markup("<pre>{}</pre>").format(json.dumps(run.protocol, indent=2))
+        )
+        for run in results.runs
+    )
     return Section("What was run", join(parts))
 
 
@@ -136,8 +154,8 @@ def instabilities(results: Results) -> Section | None:
         )
     caption = Markup(
         "Mean strain to the next instability against system size. Bars are standard errors of the mean, lines the fitted power "
-        "laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>θ</i>."
-    ).format(_percent(results))
+        "laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>θ</i>. {}"
+    ).format(_percent(results), _shown_only(results))
     tables = (
         _minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
         _scaling_table(results, "gamma_min", THETA),
@@ -163,9 +181,10 @@ def spectrum(results: Results) -> Section | None:
             f"{s.threshold:.3g}",
             f"{s.plane_waves.first_frequency:.3g}" if s.plane_waves else None,
             f"{s.omega_complete:.3g}",
-            f"{s.omega_max:.3g}",
+            f"{s.window.lower:.3g}–{s.window.upper:.3g}",
             s.limited_by.replace(" ", "\u00a0"),
             *(f"{value:.2f}" if value is not None else None for value in s.threshold_scan),
+            s.refusal or "",
         )
         for s in analysis.spectra
     ]
@@ -189,8 +208,9 @@ def spectrum(results: Results) -> Section | None:
         ),
     ]
     e_c = Markup("<i>e</i><sub>c</sub>")
-    headers = ["preparation", "strain", N, "realisations", e_c, "first phonon", "complete up to", "window up to", "set by"]
+    headers = ["preparation", "strain", N, "realisations", e_c, "first phonon", "complete up to", "window", "end set by"]
     headers += [Markup("{} at {} {}").format(ALPHA, factor, e_c) for factor in (0.8, 1.2)]
+    headers.append("why not")
     tables = [
         _minima_table(results, "omega_min", OMEGA_MIN, "no localised mode found"),
         _scaling_table(results, "omega_min", ALPHA),
@@ -203,8 +223,8 @@ def spectrum(results: Results) -> Section | None:
     captions = {
         "omega_min": Markup(
             "Mean frequency of the softest quasi-localised mode against system size. Bars are standard errors of the mean, "
-            "lines the fitted power laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>α</i>."
-        ).format(_percent(results)),
+            "lines the fitted power laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>α</i>. {}"
+        ).format(_percent(results), _shown_only(results)),
         "participation": Markup(
             "Participation ratio against frequency, all modes of the largest size. The horizontal line is "
             "<i>e</i><sub>c</sub>, the dash-dotted one the first phonon, <i>c</i><sub>s</sub> 2π/<i>L</i>, the thin ones the further "
@@ -243,28 +263,17 @@ def spectrum(results: Results) -> Section | None:
 def exponents(results: Results) -> Section:
     """All exponents beside the prediction."""
     analysis = results.analysis
-    rows = []
-    for estimate in analysis.estimates:
-        exponent = estimate.exponent
-        weak = estimate.status == "withheld"
-        value = number_with_interval(estimate)
-        rows.append(
-            (
-                estimate.preparation,
-                f"{estimate.strain:g}",
-                SYMBOLS[estimate.quantity],
-                method(estimate),
-                Markup('<span class="weak">{}</span>').format(value) if weak else Markup("<strong>{}</strong>").format(value),
-                _counts(exponent.n_realisations) if exponent else None,
-                _remarks(estimate),
-            )
-        )
+    shown = results.settings.shown
+    headers = ["preparation", "strain", "exponent", "from", "value", "realisations", "remarks"]
+    rows = [_exponent_row(e) for e in analysis.estimates if e.strain in shown and e.pooled is None]
+    others = [_exponent_row(e) for e in analysis.estimates if e.strain not in shown and e.pooled is None]
+    steady = [_exponent_row(e) for e in analysis.estimates if e.pooled is not None]
     text = [
         paragraph(
             "Brackets are {} % intervals from resampling whole realisations, never points of one realisation. Numbers in "
             "grey are withheld: the data do not carry them. An exponent from finite-size scaling needs {} sizes over a factor "
             "{:g}, {} realisations at each, and no more than {:g}&nbsp;% of them without a minimum; one from the spectrum needs {} "
-            "modes in the window.",
+            "modes in a window that does not decide the answer. Sizes whose phonons reach among the softest modes are left out.",
             _percent(results),
             MIN_SIZES,
             MIN_SIZE_RATIO,
@@ -272,6 +281,7 @@ def exponents(results: Results) -> Section:
             100 * MAX_CENSORED,
             MIN_MODES,
         ),
+        *_insisted(results),
         *_verdicts(results),
         paragraph(
             "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself "
@@ -282,12 +292,128 @@ def exponents(results: Results) -> Section:
         ),
     ]
     caption = Markup(
-        "Exponents with their {} % intervals. Dashed: <i>θ</i> = 1/4; dotted: <i>α</i> = 3 and 4. Grey, open: withheld."
+        "Exponents with their {} % intervals. Dashed: <i>θ</i> = 1/4; dotted: <i>α</i> = 3 and 4. Open, faint: withheld."
     ).format(_percent(results))
-    figure = figures.exponents(results)
-    drawn = (SectionFigure("exponents", figure, caption),) if figure is not None else ()
-    headers = ["preparation", "strain", "exponent", "from", "value", "realisations", "remarks"]
-    return Section("Exponents", join(text), drawn, table(headers, rows))
+    drawn = [("exponents", figures.exponents(results), caption), ("alternatives", figures.alternatives(results), _ALTERNATIVES)]
+    tables = [table(headers, rows)]
+    if others:
+        tables.append(
+            details(f"The exponents at the other {len(results.settings.strains) - len(shown)} strains", table(headers, others))
+        )
+    if steady:
+        tables.append(
+            paragraph("Pooled over the strains of steady flow, each realisation counting once with its mean over them:")
+        )
+        tables.append(table(headers, steady))
+    tables += [_estimators_table(results), _alternatives_table(results)]
+    return Section(
+        "Exponents",
+        join(text),
+        tuple(SectionFigure(name, figure, words) for name, figure, words in drawn if figure),
+        join(tables),
+    )
+
+
+_ALTERNATIVES = Markup(
+    "The scale of <i>γ</i><sub>min</sub> against size with three laws for it: a power law (pseudo-gap), slope 1 (a plateau of "
+    "<i>P</i>(<i>x</i>) at small <i>x</i>), and a power law that crosses over to a plateau."
+)
+
+
+def _exponent_row(estimate: Estimate) -> tuple[Any, ...]:
+    exponent = estimate.exponent
+    value = number_with_interval(estimate)
+    weak = Markup('<span class="weak">{}</span>') if estimate.status == "withheld" else Markup("<strong>{}</strong>")
+    return (
+        estimate.preparation,
+        f"{estimate.strain:g}" if estimate.pooled is None else f"{estimate.pooled[0]:.3g}–{estimate.pooled[1]:.3g}",
+        SYMBOLS[estimate.quantity],
+        method(estimate),
+        weak.format(value),
+        _counts(exponent.n_realisations) if exponent else None,
+        _remarks(estimate),
+    )
+
+
+def _insisted(results: Results) -> Iterator[Markup]:
+    """A warning where numbers are shown although the data do not carry them."""
+    weak = [e for e in results.analysis.estimates if e.status == "insisted"]
+    if weak:
+        yield note(
+            "{} of the exponents below are too weak to be quoted and shown because the protocol insists (analysis.insist). Each says why.",
+            len(weak),
+        )
+
+
+def _estimators_table(results: Results) -> Markup:
+    """The estimators of every exponent side by side, and whether they disagree."""
+    rows = []
+    for e in results.analysis.estimates:
+        fit = e.fit
+        if e.exponent is None or fit is None:
+            continue
+        squares = fit.least_squares if isinstance(fit, (FiniteSizeScaling, SpectrumFit)) else None
+        likely = fit.weibull if isinstance(fit, MinimaDistribution) else fit.likelihood
+        where = f"{e.strain:g}" if e.pooled is None else f"{e.pooled[0]:.3g}–{e.pooled[1]:.3g}"
+        rows.append(
+            (
+                e.preparation,
+                where,
+                SYMBOLS[e.quantity],
+                method(e),
+                _faint(_with_interval(e.exponent), faint=e.status == "withheld"),
+                _with_interval(squares) if squares is not None else None,
+                _with_interval(likely) if likely is not None else None,
+                Markup("<strong>{}</strong>").format(e.disagreement) if e.disagreement else "",
+            )
+        )
+    if not rows:
+        return Markup("")
+    headers = [
+        "preparation",
+        "strain",
+        "exponent",
+        "from",
+        "quoted",
+        "the paper's least squares",
+        "maximum likelihood",
+        "disagreement",
+    ]
+    n = sum(bool(row[-1]) for row in rows)
+    said = f": {n} of {len(rows)} exponents have estimators that disagree" if n else ": they agree"
+    return _foldable(f"The estimators side by side{said}", headers, rows)
+
+
+def _alternatives_table(results: Results) -> Markup:
+    """Power law, plateau and crossover for the means, with the verdict."""
+    rows = [
+        (
+            e.preparation,
+            f"{e.strain:g}",
+            method(e),
+            *(
+                Markup("{}, <i>p</i> = {}").format(f"{scaling.aicc:.1f}", _probability(scaling.p_value) or "–")
+                for scaling in e.alternatives.scalings
+            ),
+            e.alternatives.verdict,
+        )
+        for e in results.analysis.estimates
+        if e.alternatives is not None
+    ]
+    if not rows:
+        return Markup("")
+    caveat = next(e.alternatives.caveat for e in results.analysis.estimates if e.alternatives is not None)
+    headers = ["preparation", "strain", "from", "slope 1 (plateau)", "power law", "crossover", "verdict"]
+    return join(
+        [
+            _foldable("Other laws for the minima: Akaike's criterion relative to the best, and p of the fit", headers, rows),
+            paragraph("{}", caveat),
+        ]
+    )
+
+
+def _faint(text: str, *, faint: bool) -> Markup:
+    return Markup('<span class="weak">{}</span>').format(text) if faint else Markup("{}").format(text)
 
 
 def structure(results: Results) -> Section | None:
@@ -323,18 +449,27 @@ def structure(results: Results) -> Section | None:
 
 # ---- pieces ----
 
-SYMBOLS = {"theta": THETA, "alpha": ALPHA}
+SYMBOLS = {"theta": THETA, "alpha": ALPHA, "theta_prime": Markup("<i>θ′</i>"), "alpha_prime": Markup("<i>α′</i>")}
 
 
 def method(estimate: Estimate) -> Markup:
     """How an exponent was obtained, in a few words."""
     by = Markup(" ({})").format(estimate.detector) if estimate.detector else Markup("")
+    size = Markup(", {} = {}").format(N, estimate.n_particles) if estimate.n_particles else Markup("")
+    if estimate.method == "prediction":
+        primed = estimate.quantity == "alpha_prime"
+        return Markup("{}, from {}{}").format(
+            "App. G" if primed else "eq. (9)", SYMBOLS["theta_prime" if primed else "theta"], by
+        )
+    if estimate.method == "distribution":
+        of = Markup("<i>γ</i><sub>min</sub>") if estimate.quantity == "theta_prime" else Markup("<i>ω</i><sub>min</sub>")
+        return Markup("distribution of single {}{}").format(of, by)
     return {
         "gamma_min": Markup("scaling of {}{}").format(GAMMA_MIN, by),
         "omega_min": Markup("scaling of {}").format(OMEGA_MIN),
-        "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>)")
-        + (Markup(", {} = {}").format(N, estimate.n_particles) if estimate.n_particles else ""),
-        "prediction": Markup("eq. (9), from {}{}").format(THETA, by),
+        "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>){}").format(size),
+        "unfiltered": Markup("<i>D</i><sub>G</sub>(<i>ω</i>) below the first phonon: no filter{}").format(size),
+        "excess": Markup("<i>D</i><sub>G</sub>(<i>ω</i>) above it{}").format(size),
     }[estimate.method]
 
 
@@ -368,9 +503,8 @@ def _remarks(estimate: Estimate) -> str:
             ("withheld: " if estimate.status == "withheld" else "weak, shown at the protocol's wish: ") + estimate.refusal
         )
     elif isinstance(estimate.fit, SpectrumFit) and estimate.fit.exponent.window is not None:
-        remarks.append(f"{estimate.fit.n_modes} modes below omega = {estimate.fit.exponent.window[1]:.3g}")
-    if isinstance(estimate.fit, FiniteSizeScaling) and estimate.fit.least_squares is not None:
-        remarks.append(f"the paper's least squares: {_with_interval(estimate.fit.least_squares)}")
+        lower, upper = estimate.fit.exponent.window
+        remarks.append(f"{estimate.fit.n_modes} modes with {lower:.3g} < omega <= {upper:.3g}")
     if estimate.exponent is not None and estimate.method != "prediction":
         remarks.extend(estimate.exponent.warnings)
     return "; ".join(remarks)
@@ -379,12 +513,12 @@ def _remarks(estimate: Estimate) -> str:
 def _verdicts(results: Results) -> Iterator[Markup]:
     """Measured alpha against predicted alpha, in words."""
     analysis = results.analysis
-    for prediction in analysis.find(method="prediction"):
+    for prediction in analysis.find(quantity="alpha", method="prediction"):
         predicted = prediction.shown
         if predicted is None:
             continue
         measured = (
-            *analysis.find(method="omega_min", preparation=prediction.preparation, strain=prediction.strain),
+            *analysis.find(quantity="alpha", method="omega_min", preparation=prediction.preparation, strain=prediction.strain),
             analysis.spectrum_estimate(prediction.preparation, prediction.strain),
         )
         said = [
@@ -400,9 +534,10 @@ def _verdicts(results: Results) -> Iterator[Markup]:
         ]
         if said:
             yield paragraph(
-                "{} at strain {:g}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the intervals).",
+                "{} at strain {:g}{}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the intervals).",
                 Markup("<b>{}</b>").format(prediction.preparation),
                 prediction.strain,
+                f" ({prediction.detector})" if prediction.detector else "",
                 ALPHA,
                 predicted.value,
                 predicted.low,
@@ -428,18 +563,19 @@ def _failures(results: Results) -> Iterator[Markup]:
     yield details(listed, table(["preparation", N, "realisation", "stage", "error", "message"], rows))
 
 
-def _settings(results: Results) -> Iterator[tuple[str, Any]]:
-    protocol = results.protocol
-    yield "protocol hash", Markup("<code>{}</code>").format(results.hash)
+def _settings(results: Results, run: Run) -> Iterator[tuple[str, Any]]:
+    protocol = run.protocol
+    yield "protocol hash", Markup("<code>{}</code>").format(run.hash)
     yield "root seed", str(protocol.get("seed", "–"))
     engine = protocol.get("engine", "–")
     yield "engine", engine.get("kind", "–") if isinstance(engine, Mapping) else str(engine)
     yield "number density", f"{results.density:g}"
     for stage in protocol.get("stages", ()):
         yield f"stage {stage['kind']}", _inline({key: value for key, value in stage.items() if key != "kind"}) or "defaults"
-    for name, preparation in protocol.get("ensemble", {}).get("preparations", {}).items():
+    for name, preparation in run.preparations.items():
         yield f"preparation {name}", _inline(preparation)
-    yield "analysis", _inline(protocol.get("analysis", {})) or "defaults"
+    if run is results.runs[0]:
+        yield "analysis", _inline(protocol.get("analysis", {})) or "defaults"
 
 
 def _inline(settings: Any) -> str:
@@ -512,11 +648,15 @@ def _events_table(results: Results) -> Markup:
     events, steps = first_rise(events), first_rise(steps)
     keys = ["preparation", "n_particles"]
     # Up to a strain that all reached: a run that ends at an event would count one too many.
-    stage = results.stage("shear") or {}
-    first_turn = stage["path"][1] if stage.get("path") else stage.get("strain_max")
-    wanted = float("inf") if first_turn is None else float(first_turn)
+    wanted = {name: _first_turn(results.run_of(name)) for name in results.preparations}
     ends = steps.group_by(*keys, "realisation").agg(pl.col("strain").max())
-    common = ends.group_by(keys).agg(pl.col("strain").min().clip(upper_bound=wanted).alias("end"), pl.len().alias("runs"))
+    common = (
+        ends.group_by(keys)
+        .agg(pl.col("strain").min().alias("end"), pl.len().alias("runs"))
+        .with_columns(
+            pl.min_horizontal("end", pl.col("preparation").replace_strict(wanted, return_dtype=pl.Float64)).alias("end")
+        )
+    )
     summary = (
         events.join(common, on=keys)
         .filter(pl.col("strain_c") <= pl.col("end"))
@@ -557,6 +697,13 @@ def _events_table(results: Results) -> Markup:
     )
 
 
+def _first_turn(run: Run) -> float:
+    """The strain at which the run was to end, or to turn back."""
+    stage = run.stage("shear") or {}
+    first_turn = stage["path"][1] if stage.get("path") else stage.get("strain_max")
+    return float("inf") if first_turn is None else float(first_turn)
+
+
 def _moduli_table(results: Results) -> Markup:
     moduli = results.analysis.moduli
     if moduli.is_empty():
@@ -579,25 +726,56 @@ def _moduli_table(results: Results) -> Markup:
 
 
 def _blind_spot(results: Results) -> Iterator[Markup]:
-    """What the threshold detector cannot see, in numbers of this run."""
-    stage = results.stage("shear") or {}
+    """What the threshold detector cannot see, in numbers of these runs, and its estimate where another detector was used."""
+    kinds: dict[str, list[Run]] = {}
+    for run in results.runs:
+        stage = run.stage("shear")
+        if stage is not None:
+            kinds.setdefault(_detector(stage), []).append(run)
+    for kind, runs in kinds.items():
+        of = f" ({', '.join(name for run in runs for name in run.preparations)})" if len(kinds) > 1 else ""
+        if kind != "threshold":
+            yield paragraph("Instabilities were located by the detector <b>{}</b>{}.", kind, of)
+            continue
+        for run in runs:
+            stage = run.stage("shear") or {}
+            detector = stage.get("detector", {})
+            threshold = float(detector.get("q_c", PAPER_Q_C)) if isinstance(detector, Mapping) else PAPER_Q_C
+            yield note(
+                "{}{} It bends {} and with it {}.",
+                _misses(results, run, threshold * float(stage.get("increment", 1e-4))),
+                of,
+                GAMMA_MIN,
+                THETA,
+            )
+    if any(e.detector == AS_THRESHOLD for e in results.analysis.find(method="gamma_min")):
+        seen = _misses(results, results.runs[0], PAPER_Q_C * PAPER_INCREMENT)
+        yield note(
+            "“{}” is theta as the paper's threshold detector would have seen it: an estimate, from those events of <b>fold</b> "
+            "alone whose largest displacement exceeds the detector's limit. {}",
+            AS_THRESHOLD,
+            seen,
+        )
+
+
+def _detector(stage: Mapping[str, Any]) -> str:
     detector = stage.get("detector", "threshold")
-    settings = detector if isinstance(detector, Mapping) else {"kind": detector}
-    if settings.get("kind") != "threshold":
-        yield paragraph("Instabilities were located by the detector <b>{}</b>.", settings.get("kind") or "none")
-        return
-    threshold = float(settings.get("q_c", 100.0))
-    increment = float(stage.get("increment", 1e-4))
-    jumps = ", ".join(f"{threshold * increment * results.box_length(size):.2f} (N = {size})" for size in results.sizes)
-    yield note(
-        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> "
-        "<i>L</i> d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, "
-        "so that larger systems miss more, which bends {} and with it {}. In slowly quenched glasses most first events are "
-        "smaller than that.",
-        jumps,
-        GAMMA_MIN,
-        THETA,
-    )
+    return str((detector.get("kind") if isinstance(detector, Mapping) else detector) or "none")
+
+
+def _misses(results: Results, run: Run, largest_strain: float) -> Markup:
+    jumps = ", ".join(f"{largest_strain * results.box_length(size):.2f} (N = {size})" for size in run.sizes)
+    return Markup(
+        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> "
+        "d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, so that larger "
+        "systems miss more. In slowly quenched glasses most first events are smaller than that."
+    ).format(jumps)
+
+
+def _shown_only(results: Results) -> str:
+    """That a figure shows some of the strains, where it does."""
+    shown, strains = results.settings.shown, results.settings.strains
+    return f"Shown: {len(shown)} of {len(strains)} strains; the tables have all." if len(shown) < len(strains) else ""
 
 
 def _threshold_rule(results: Results) -> Markup:

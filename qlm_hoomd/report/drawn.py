@@ -1,0 +1,173 @@
+"""What a figure shows, read back from its artists: the file beside a picture cannot differ from the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle, StepPatch
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+COLUMNS = {
+    "panel": pl.String,
+    "series": pl.String,
+    "x": pl.Float64,
+    "y": pl.Float64,
+    "x_low": pl.Float64,
+    "x_high": pl.Float64,
+    "y_low": pl.Float64,
+    "y_high": pl.Float64,
+    "z": pl.Float64,
+    "n_realisations": pl.Int64,
+}
+"""Columns of the data of a figure: one row per point. A line across the panel has null in the direction in which it runs; ``low``
+and ``high`` are the ends of error bars, bands and bins; ``z`` is the value of a cell of a map."""
+
+
+def mark(artist: Any, n_realisations: int | Sequence[int | None] | None) -> None:
+    """Note how many realisations stand behind an artist: one number, or one for each of its points; None where it is unknown."""
+    vars(artist)["n_realisations"] = n_realisations
+
+
+def drawn_data(figure: Figure) -> pl.DataFrame:
+    """Points, lines, error bars, bands, bins and maps of ``figure``, with the columns :data:`COLUMNS`.
+
+    The name of a panel is the label of its axes, or else its number; that of a series is the label of the artist, with a
+    leading underscore (which keeps it out of the legend) removed. Arrows and texts are no data.
+    """
+    parts = [
+        _rows(panel, _series(artist, number), values, getattr(artist, "n_realisations", None))
+        for panel, ax in _panels(figure)
+        for number, (artist, values) in enumerate(_artists(ax), 1)
+    ]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=COLUMNS)
+
+
+def _panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
+    for number, ax in enumerate(figure.axes, 1):
+        name = str(ax.get_label() or number)
+        if name == "<colorbar>":
+            continue
+        yield name, ax
+        for inset in ax.child_axes:
+            if isinstance(inset, Axes):
+                yield f"{name} inset", inset
+
+
+def _series(artist: Any, number: int) -> str:
+    label = str(artist.get_label() or "")
+    return label.removeprefix("_") if label and not label.startswith("_child") else f"series {number}"
+
+
+def _artists(ax: Axes) -> Iterator[tuple[Any, dict[str, ArrayLike]]]:
+    parts_of_bars = set()
+    for container in ax.containers:
+        if isinstance(container, ErrorbarContainer):
+            line, caps, bars = container.lines
+            parts_of_bars |= {id(part) for part in (line, *caps, *bars)}
+            yield container, _errorbar(container)
+    for line in ax.lines:
+        if id(line) not in parts_of_bars:
+            values = _line(ax, line)
+            if values:
+                yield line, values
+    for collection in ax.collections:
+        if id(collection) in parts_of_bars:
+            continue
+        if isinstance(collection, PathCollection):
+            offsets = np.ma.getdata(collection.get_offsets())
+            yield collection, {"x": offsets[:, 0], "y": offsets[:, 1]}
+        elif isinstance(collection, QuadMesh):
+            yield collection, _mesh(collection)
+        elif isinstance(collection, PolyCollection):
+            for x, low, high in _bands(collection):
+                yield collection, {"x": x, "y_low": low, "y_high": high}
+    for patch in ax.patches:
+        if isinstance(patch, StepPatch):
+            heights, edges, _ = patch.get_data()
+            yield patch, {"x": (edges[1:] + edges[:-1]) / 2, "x_low": edges[:-1], "x_high": edges[1:], "y": heights}
+        elif isinstance(patch, Rectangle):
+            across_x, across_y = patch.get_transform().contains_branch_seperately(ax.transData)
+            if across_x != across_y:  # a span: the other direction is that of the panel
+                (left, bottom), width, height = patch.get_xy(), patch.get_width(), patch.get_height()
+                yield (
+                    patch,
+                    {"x_low": [left], "x_high": [left + width]}
+                    if across_x
+                    else {"y_low": [bottom], "y_high": [bottom + height]},
+                )
+
+
+def _errorbar(container: ErrorbarContainer) -> dict[str, ArrayLike]:
+    line, _, bars = container.lines
+    directions = [name for name, there in (("x", container.has_xerr), ("y", container.has_yerr)) if there]
+    values: dict[str, ArrayLike] = {}
+    if line is not None:
+        values |= dict(zip("xy", _floats(line), strict=True))
+    for name, bar in zip(directions, bars, strict=False):
+        ends = np.array([path.vertices for path in bar.get_paths()], dtype=np.float64).reshape(-1, 2, 2)
+        values |= {f"{name}_low": ends[:, 0, "xy".index(name)], f"{name}_high": ends[:, 1, "xy".index(name)]}
+    return values
+
+
+def _line(ax: Axes, line: Line2D) -> dict[str, ArrayLike]:
+    x, y = _floats(line)
+    along_x, along_y = line.get_transform().contains_branch_seperately(ax.transData)
+    if along_x and along_y:
+        return {"x": x, "y": y}
+    # A line across the whole panel, or marks on an axis: only one direction is data.
+    return {"x": np.unique(x)} if along_x else {"y": np.unique(y)} if along_y else {}
+
+
+def _floats(line: Line2D) -> tuple[Floats, Floats]:
+    x, y = (np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan) for values in line.get_data(orig=False))
+    return x, y
+
+
+def _bands(collection: PolyCollection) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """(x, low, high) of the pieces of a ``fill_between``: there along one edge, back along the other, corners doubled."""
+    for path in collection.get_paths():
+        corners = np.asarray(path.vertices, dtype=np.float64)
+        n = (len(corners) - 3) // 2
+        one, other = corners[1 : n + 1], corners[n + 2 : 2 * n + 2][::-1]
+        if len(corners) == 2 * n + 3 and np.array_equal(one[:, 0], other[:, 0]):
+            yield one[:, 0], np.minimum(one[:, 1], other[:, 1]), np.maximum(one[:, 1], other[:, 1])
+
+
+def _mesh(mesh: QuadMesh) -> dict[str, ArrayLike]:
+    corners = np.asarray(mesh.get_coordinates(), dtype=np.float64)
+    z = np.ma.filled(np.ma.asarray(mesh.get_array(), dtype=np.float64).ravel(), np.nan)
+    low, high = corners[:-1, :-1].reshape(-1, 2), corners[1:, 1:].reshape(-1, 2)
+    kept = ~np.isnan(z)
+    return {
+        "x": ((low + high) / 2)[kept, 0],
+        "y": ((low + high) / 2)[kept, 1],
+        "x_low": low[kept, 0],
+        "x_high": high[kept, 0],
+        "y_low": low[kept, 1],
+        "y_high": high[kept, 1],
+        "z": z[kept],
+    }
+
+
+def _rows(
+    panel: str, series: str, values: dict[str, ArrayLike], n_realisations: int | Sequence[int | None] | None
+) -> pl.DataFrame:
+    length = len(np.atleast_1d(np.asarray(next(iter(values.values())))))
+    columns: dict[str, Any] = {"panel": [panel] * length, "series": [series] * length}
+    for name, kind in COLUMNS.items():
+        if kind == pl.Float64:
+            given = values.get(name)
+            columns[name] = [None] * length if given is None else np.asarray(given, dtype=np.float64)
+    counts = list(n_realisations) if isinstance(n_realisations, Sequence) else [n_realisations] * length
+    columns["n_realisations"] = counts
+    return pl.DataFrame(columns, schema=COLUMNS).with_columns(pl.col(pl.Float64).fill_nan(None))
