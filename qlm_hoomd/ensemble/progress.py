@@ -1,9 +1,13 @@
-"""How far a run is: a live bar on a terminal, plain lines elsewhere. Both go to standard error."""
+"""How far a run is: a live bar on a terminal, a line a minute elsewhere. Both go to standard error."""
 
 from __future__ import annotations
 
+import re
 import sys
+import threading
 import time
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
@@ -12,12 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from qlm_hoomd.ensemble.costs import Costs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qlm_hoomd.ensemble.workspace import Outcome, Realisation, Workspace
+    from qlm_hoomd.ensemble.workspace import Failure, Outcome, Realisation, Workspace
+    from qlm_hoomd.stages import Stage
 
-_SECONDS_BETWEEN_LINES = 2.0
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 class Progress:
@@ -31,13 +38,23 @@ class Progress:
     def __init__(self, workspace: Workspace, unfinished: Sequence[Realisation]) -> None:
         self.workspace = workspace
         self.waiting = {realisation.id: realisation for realisation in unfinished}
+        self.total = Counter(map(_group, workspace.realisations))
         self.n_total = len(workspace.realisations)
         self.n_failed = 0
-        self.work_total = sum(realisation.n_particles for realisation in unfinished)
-        self.work_done = 0
-        self.start = self.last_line = time.monotonic()
+        self.reasons: set[tuple[str, str, str]] = set()
+        self.costs = Costs.of(workspace.realisations)
+        stages = workspace.protocol.stages
+        self.missing = {
+            realisation.id: tuple(
+                stage for stage, state in zip(stages, realisation.stage_states(stages), strict=True) if state != "done"
+            )
+            for realisation in unfinished
+        }
+        self.start = time.monotonic()
         self.console = Console(stderr=True, highlight=False)
         self.live: Live | None = None
+        self.over = threading.Event()
+        self.speaker = threading.Thread(target=self._speak, daemon=True)
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -54,41 +71,72 @@ class Progress:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4, transient=True)
             self.live.start()
+        elif self.waiting:
+            self.speaker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.over.set()
         if self.live is not None:
             self.live.stop()
+        elif self.speaker.is_alive():
+            self.speaker.join()
 
     def finished(self, outcome: Outcome) -> None:
         """Take note of a realisation that ended."""
         realisation = self.waiting.pop(outcome.id)
-        self.work_done += realisation.n_particles
-        n_ended = self.n_total - len(self.waiting)
-        left = self._left()
-        self.bar.update(self.task, completed=n_ended, left=left)
+        self.costs.add(realisation)
         if outcome.failure is not None:
             self.n_failed += 1
-            failure = outcome.failure
-            self._print(f"failed: {realisation.label}, stage {failure.stage}: {failure.error}: {failure.message}")
-        now = time.monotonic()
-        if self.live is None and (not self.waiting or now - self.last_line >= _SECONDS_BETWEEN_LINES):
-            self.last_line = now
-            failed = f" ({self.n_failed} failed)" if self.n_failed else ""
-            self._print(
-                f"{n_ended}/{self.n_total}{failed} {realisation.label} took {outcome.seconds:.1f} s{left and ', '}{left}"
-            )
+            if (reason := _reason(outcome.failure)) not in self.reasons:
+                self.reasons.add(reason)
+                self._print(f"failed: {_description(realisation, outcome.failure)}")
+        self.bar.update(self.task, completed=self.n_total - len(self.waiting), left=self._left())
+        if self.live is None and not self.waiting:
+            self._print(self.summary())
+
+    def summary(self) -> str:
+        """One line: how many are done, how many more an hour, how far each size is, and the time left."""
+        n_ended = self.n_total - len(self.waiting)
+        hours = (time.monotonic() - self.start) / 3600
+        parts = [f"{n_ended}/{self.n_total}{f' ({self.n_failed} failed)' if self.n_failed else ''}"]
+        if n_here := len(self.missing) - len(self.waiting):
+            rate = n_here / hours
+            parts.append(f"{rate:.0f} an hour" if rate >= 10 else f"{rate:.2g} an hour")
+        return ", ".join(part for part in (*parts, *self._groups(), self._left()) if part)
+
+    def _groups(self) -> list[str]:
+        waiting = Counter(map(_group, list(self.waiting.values())))
+        lines = []
+        for (n_particles, preparation), total in self.total.items():
+            seconds = self.costs.of_stages(self.workspace.protocol.stages, preparation, n_particles, "wall_s")
+            each = "" if seconds is None else f" ({duration(seconds)} each)"
+            if waiting[n_particles, preparation]:
+                lines.append(f"N={n_particles} {preparation} {total - waiting[n_particles, preparation]}/{total}{each}")
+        return lines
 
     def _left(self) -> str:
-        # The cost of a realisation grows with its size, so that the sizes are the measure of work.
+        """Wall time of all that is missing, shared by the realisations at work; empty while too little is known."""
         if not self.waiting:
             return ""
-        seconds = (time.monotonic() - self.start) * (self.work_total - self.work_done) / self.work_done
-        return f"about {_duration(seconds)} left"
+        missing: Counter[tuple[int, str, tuple[Stage, ...]]] = Counter(
+            (*_group(realisation), self.missing[realisation.id]) for realisation in list(self.waiting.values())
+        )
+        seconds = 0.0
+        for (n_particles, preparation, stages), number in missing.items():
+            each = self.costs.of_stages(stages, preparation, n_particles, "wall_s")
+            if each is None:
+                return ""
+            seconds += number * each
+        return f"about {duration(seconds / max(1, len(self.workspace.running())))} left"
+
+    def _speak(self) -> None:
+        while not self.over.wait(_SECONDS_BETWEEN_LINES):
+            self._print(self.summary())
 
     def _render(self) -> Group:
-        lines = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in self.workspace.running().values()]
-        return Group(self.bar, *lines)
+        lines = [*self._groups(), *self.workspace.running().values()]
+        return Group(self.bar, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines))
 
     def _print(self, line: str) -> None:
         if self.console.is_terminal:
@@ -98,7 +146,47 @@ class Progress:
             sys.stderr.flush()
 
 
-def _duration(seconds: float) -> str:
+@dataclass(frozen=True)
+class FailureGroup:
+    """Realisations that failed for the same reason.
+
+    Args:
+        number: of them.
+        realisation: the first of them.
+        failure: what happened to it.
+    """
+
+    number: int
+    realisation: Realisation
+    failure: Failure
+
+    def __str__(self) -> str:
+        record = self.realisation.directory / "failed" / f"{self.failure.stage}.json"
+        return f"{self.number} x {_description(self.realisation, self.failure)} ({record})"
+
+
+def grouped_failures(workspace: Workspace) -> list[FailureGroup]:
+    """The failures of a run by reason, the most frequent first: stage, class of the error, and its message but for numbers."""
+    groups: dict[tuple[str, str, str], list[tuple[Realisation, Failure]]] = {}
+    for realisation, failure in workspace.failures():
+        groups.setdefault(_reason(failure), []).append((realisation, failure))
+    return [FailureGroup(len(members), *members[0]) for members in sorted(groups.values(), key=len, reverse=True)]
+
+
+def duration(seconds: float) -> str:
+    """``seconds`` for people: 12 s, 40 min, 3.4 h."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _group(realisation: Realisation) -> tuple[int, str]:
+    return realisation.n_particles, str(realisation.statepoint["preparation"])
+
+
+def _reason(failure: Failure) -> tuple[str, str, str]:
+    return failure.stage, failure.error, re.sub(r"\d[\d.e+-]*", "#", failure.message)
+
+
+def _description(realisation: Realisation, failure: Failure) -> str:
+    return f"{realisation.label}, stage {failure.stage}: {failure.error}: {failure.message}"

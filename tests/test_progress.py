@@ -1,0 +1,195 @@
+"""Watching a run: rates, time left, and failures by reason."""
+
+from __future__ import annotations
+
+import time
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from qlm_hoomd.ensemble import progress as watching
+from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
+from qlm_hoomd.ensemble.progress import Progress, duration, grouped_failures
+from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
+from qlm_hoomd.protocol import build_protocol
+from qlm_hoomd.testing.tiny import installed
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path) -> Any:
+    with installed(tmp_path / "site") as folder:
+        yield folder
+
+
+def workspace_of(tmp_path: Path, sizes: tuple[int, ...] = (100, 400), realisations: int = 4) -> Workspace:
+    protocol = build_protocol(
+        {
+            "name": "t",
+            "seed": 5,
+            "ensemble": {"n_particles": list(sizes), "preparations": ["rapid"], "realisations": realisations},
+            "stages": [{"kind": "walk"}, {"kind": "tally"}],
+        }
+    )
+    return Workspace.create(protocol, tmp_path / "run")
+
+
+def do(workspace: Workspace, index: int, *, walk: float | None, tally: float | None) -> str:
+    """Give a realisation its products and costs, and return its id."""
+    realisation = workspace.realisations[index]
+    for stage, seconds, product in zip(workspace.protocol.stages, (walk, tally), ("walk.parquet", "tally.json"), strict=True):
+        if seconds is not None:
+            (realisation.directory / product).touch()
+            realisation.record_cost(stage, seconds, 2 * seconds)
+    return realisation.id
+
+
+# ---- costs ----
+
+
+def test_mean_cost_of_a_stage(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path)
+    do(workspace, 0, walk=10.0, tally=1.0)
+    do(workspace, 1, walk=20.0, tally=None)
+    costs = Costs.of(workspace.realisations)
+    costs.add(workspace.realisations[0])  # once more: nothing changes
+    assert costs.measured("walk", "rapid", 100) == 15.0
+    assert costs.measured("walk", "rapid", 100, "wall_s") == 30.0
+    assert costs.measured("walk", "rapid", 400) is None
+    assert costs.measured("walk", "slow", 100) is None
+    assert costs.of_stages(workspace.protocol.stages, "rapid", 100) == 16.0
+
+
+def test_unknown_sizes_follow_the_power_law(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, (100, 200, 400), 1)
+    costs = Costs.of(workspace.realisations)
+    assert not costs.any_known
+    assert costs.expected("walk", "rapid", 400) is None
+    do(workspace, 0, walk=1.0, tally=None)
+    costs.add(workspace.realisations[0])
+    assert costs.power("walk", "rapid") == (ASSUMED_POWER, (100,))
+    assert costs.expected("walk", "rapid", 400) == pytest.approx(4**ASSUMED_POWER)
+    do(workspace, 1, walk=3.0, tally=None)
+    costs.add(workspace.realisations[1])
+    assert costs.expected("walk", "rapid", 400) == pytest.approx(9.0)
+    assert costs.expected("walk", "rapid", 200) == 3.0
+    assert costs.expected("tally", "rapid", 200) is None
+    assert costs.of_stages(workspace.protocol.stages, "rapid", 400) is None
+
+
+def test_what_is_left_counts_missing_stages(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, (100,))
+    assert Costs.of(workspace.realisations).left(workspace.counts()) == {(100, "rapid"): None}
+    do(workspace, 0, walk=10.0, tally=1.0)
+    do(workspace, 1, walk=10.0, tally=None)
+    left = Costs.of(workspace.realisations).left(workspace.counts())
+    assert left == {(100, "rapid"): pytest.approx(2 * 10.0 + 3 * 1.0)}
+    for index in range(4):
+        do(workspace, index, walk=10.0, tally=1.0)
+    assert Costs.of(workspace.realisations).left(workspace.counts()) == {(100, "rapid"): 0.0}
+
+
+def test_stages_that_take_no_time_do_no_harm(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, (100, 200, 400), 1)
+    for index in (0, 1):
+        do(workspace, index, walk=0.0, tally=0.0)
+    costs = Costs.of(workspace.realisations)
+    assert costs.expected("walk", "rapid", 400) == 0.0
+
+
+# ---- the line ----
+
+
+def test_line_tells_rate_sizes_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = workspace_of(tmp_path)
+    done = [do(workspace, 4, walk=8.0, tally=2.0), do(workspace, 0, walk=1.0, tally=0.25)]
+    (workspace.realisations[5].directory / "walk.parquet").touch()
+    waiting = [workspace.realisations[index] for index in (0, 4, 1, 2, 3, 5, 6, 7)]
+    watch = Progress(workspace, waiting)
+    for job_id in done:
+        watch.finished(Outcome(job_id, 1.0))
+    watch.start = time.monotonic() - 1800
+    # Wall times are twice the others: 3 x 2.5 s of N = 100, and of N = 400 2 x 20 s and a tally of 4 s.
+    expected = "2/8, 4 an hour, N=100 rapid 1/4 (2.5 s each), N=400 rapid 1/4 (20 s each), about 52 s left"
+    assert watch.summary() == expected
+    monkeypatch.setattr(Workspace, "running", lambda _: {"a": "", "b": ""})
+    assert watch.summary().endswith("about 26 s left")
+
+
+def test_line_says_nothing_of_what_is_not_known(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path)
+    watch = Progress(workspace, workspace.realisations)
+    assert watch.summary() == "0/8, N=100 rapid 0/4, N=400 rapid 0/4"
+    failure = Failure("walk", "ConvergenceError", "no")
+    for realisation in workspace.realisations:
+        watch.finished(Outcome(realisation.id, 1.0, failure))
+    assert watch.summary().startswith("8/8 (8 failed), ")
+    assert "left" not in watch.summary()
+
+
+def test_a_line_comes_at_intervals_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching, "_SECONDS_BETWEEN_LINES", 0.02)
+    workspace = workspace_of(tmp_path)
+    lines: list[str] = []
+    end = time.monotonic() + 20
+    with Progress(workspace, workspace.realisations) as watch:
+        while len(lines) < 3 and time.monotonic() < end:
+            time.sleep(0.02)
+            lines += capsys.readouterr().err.splitlines()
+    assert not watch.speaker.is_alive()
+    assert lines[1].startswith("0/8, N=100 rapid 0/4")
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+# ---- failures ----
+
+
+def test_failures_of_one_reason_are_one_group(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path)
+    walk, tally = workspace.protocol.stages
+    for index in range(4):
+        failure = Failure("walk", "ConvergenceError", f"force 1.{index}e-{index + 3} after {100 * index} steps")
+        workspace.realisations[index].record_failure(walk, failure)
+    workspace.realisations[4].record_failure(walk, Failure("walk", "ConvergenceError", "lost its way"))
+    for index in (5, 6):
+        workspace.realisations[index].record_failure(tally, Failure("tally", "ConvergenceError", "lost its way"))
+    groups = grouped_failures(workspace)
+    assert [group.number for group in groups] == [4, 2, 1]
+    assert str(groups[0]).startswith("4 x N=100 rapid #0, stage walk: ConvergenceError: force 1.0e-3 after 0 steps (")
+    assert Path(str(groups[1]).rpartition("(")[2].rstrip(")")).is_file()
+    assert not grouped_failures(workspace_of(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.86, "0.86 s"),
+        (9.46, "9.5 s"),
+        (9.6, "10 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (0, "0 s"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_terminal_shows_the_bar_and_each_size(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path)
+    do(workspace, 0, walk=10.0, tally=5.0)
+    watch = Progress(workspace, workspace.realisations[1:])
+    console = Console(file=StringIO(), width=100)
+    console.print(watch._render())
+    bar, *lines = console.file.getvalue().splitlines()
+    assert bar.startswith("realisations")
+    assert "1/8" in bar
+    assert [line.strip() for line in lines] == ["N=100 rapid 1/4 (30 s each)", "N=400 rapid 0/4 (4 min each)"]
