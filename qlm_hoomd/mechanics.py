@@ -207,7 +207,17 @@ class Mechanics:
         self.neighbors = NeighborCandidates(cutoffs_tt, typeid, skin)
         self._cutoff2_t = cutoffs_tt.ravel() ** 2
         self.force_evaluations = 0
-        self._kept: tuple[NDArray[np.float64], Box, Bonds] | None = None
+        self._kept: tuple[NDArray[np.float64], Box, int, Bonds] | None = None
+
+    @property
+    def memory(self) -> tuple[NDArray[np.float64], Box] | None:
+        """All that sums remember of earlier calls: for which positions and box the neighbour candidates were found."""
+        return self.neighbors.reference
+
+    def recall(self, memory: tuple[NDArray[np.float64], Box] | None) -> None:
+        """Go on as the object that had this :attr:`memory`, to the last bit."""
+        if memory is not None:
+            self.neighbors.update(*memory)
 
     def energy_forces(self, positions_nc: NDArray[np.float64], box: Box) -> tuple[float, NDArray[np.float64]]:
         """Energy U [energy] and forces -dU/dr ((N, 3) ndarray [energy / length])."""
@@ -226,8 +236,10 @@ class Mechanics:
         The last answer is kept: whoever asks again for the state at which a minimiser stopped gets it for nothing.
         """
         if self._kept is not None:
-            kept_nc, kept_box, kept = self._kept
-            if box == kept_box and order < len(kept.phi_kp) and np.array_equal(positions_nc, kept_nc):
+            kept_nc, kept_box, kept_build, kept = self._kept
+            # Another list would sum in another order: what is kept must be what would be computed now, to the last bit.
+            same = box == kept_box and kept_build == self.neighbors.n_builds and order < len(kept.phi_kp)
+            if same and np.array_equal(positions_nc, kept_nc):
                 return kept
         neighbors = self.neighbors
         writeable_nc = _writeable(positions_nc)
@@ -238,7 +250,7 @@ class Mechanics:
         )
         phi_kp = self.potential.derivatives(r2_p, pairtype_p, order)
         bonds = Bonds(i_p, j_p, owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume)
-        self._kept = positions_nc.copy(), box, bonds
+        self._kept = positions_nc.copy(), box, neighbors.n_builds, bonds
         return bonds
 
 

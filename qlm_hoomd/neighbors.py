@@ -55,6 +55,15 @@ class NeighborCandidates:
         self.n_builds = 0
         self._box: Box | None = None
 
+    @property
+    def reference(self) -> tuple[NDArray[np.float64], Box] | None:
+        """Positions ((N, 3) ndarray [length]) and box for which the list was built; None before that.
+
+        A list that is updated for these first, and then for others, is the same as this one: pairs in the same order, sums to the
+        same bits.
+        """
+        return None if self._box is None else (self._reference_nc, self._box)
+
     def update(self, positions_nc: NDArray[np.float64], box: Box) -> None:
         """Make the list complete for these positions ((N, 3) ndarray, any image [length]) in this box.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.box import Box
+from qlm_hoomd.engines.base import DynamicsReport, DynamicsState
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
@@ -22,9 +23,19 @@ from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
-    from qlm_hoomd.engines.base import DynamicsReport, Engine
+    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.engines.base import Engine
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far a preparation is: in the equilibration that began at ``start``, or, once that is over, in the cooling."""
+
+    start: Glass
+    equilibration: DynamicsReport | None
+    dynamics: DynamicsState
 
 
 class PrepareStage(Stage):
@@ -48,11 +59,32 @@ class PrepareStage(Stage):
         settings = context.preparation
         assert isinstance(settings, Preparation)
         rng = context.rng(self.kind)
-        context.progress(f"equilibrating at T0 = {context.model.T0:g}")
-        start = random_start(context.model, context.n_particles, rng)
-        liquid, equilibration = equilibrate(context.engine, start, context.model, settings, rng)
+        saved: _Progress | None = context.checkpoint.load(_Progress, Glass, Box, DynamicsReport, DynamicsState)
+
+        def waypoint_of(start: Glass, equilibration: DynamicsReport | None) -> Waypoint:
+            return lambda dynamics: context.checkpoint.waypoint(lambda: _Progress(start, equilibration, dynamics()))
+
+        resume = None if saved is None else saved.dynamics
+        if saved is not None and saved.equilibration is not None:
+            liquid, equilibration = saved.start, saved.equilibration
+        else:
+            context.progress(f"equilibrating at T0 = {context.model.T0:g}")
+            start = random_start(context.model, context.n_particles, rng) if saved is None else saved.start
+            liquid, equilibration = equilibrate(
+                context.engine, start, context.model, settings, rng, resume=resume, waypoint=waypoint_of(start, None)
+            )
+            resume = None
         context.progress(f"{settings.quench} quench")
-        quenched, cooling, minimisation = quench(context.engine, liquid, context.model, settings, rng, tolerance=self.tolerance)
+        quenched, cooling, minimisation = quench(
+            context.engine,
+            liquid,
+            context.model,
+            settings,
+            rng,
+            tolerance=self.tolerance,
+            resume=resume,
+            waypoint=waypoint_of(liquid, equilibration),
+        )
         observables = context.engine.measure(quenched)
         reports: dict[str, Any] = {
             "equilibration": asdict(equilibration),
@@ -109,10 +141,19 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
 
 
 def equilibrate(
-    engine: Engine, start: Glass, model: GlassModel, settings: Preparation, rng: np.random.Generator
+    engine: Engine,
+    start: Glass,
+    model: GlassModel,
+    settings: Preparation,
+    rng: np.random.Generator,
+    *,
+    resume: DynamicsState | None = None,
+    waypoint: Waypoint | None = None,
 ) -> tuple[Glass, DynamicsReport]:
-    """A liquid in equilibrium at the parent temperature T0."""
-    return engine.run(start, duration=settings.equilibration_time, temperature=model.T0, rng=rng)
+    """A liquid in equilibrium at the parent temperature T0; ``resume`` and ``waypoint`` are those of :meth:`Engine.run`."""
+    return engine.run(
+        start, duration=settings.equilibration_time, temperature=model.T0, rng=rng, resume=resume, waypoint=waypoint
+    )
 
 
 def quench(
@@ -123,8 +164,12 @@ def quench(
     rng: np.random.Generator,
     *,
     tolerance: float = 1e-10,
+    resume: DynamicsState | None = None,
+    waypoint: Waypoint | None = None,
 ) -> tuple[Glass, DynamicsReport | None, MinimizeReport]:
     """The glass that the liquid becomes: rapidly (overdamped at once) or slowly (cooled to 0.1 T0 first). The paper, App. E.
+
+    ``resume`` and ``waypoint`` are those of :meth:`Engine.run` for the cooling.
 
     Returns:
         the glass at its minimum, the report of the cooling (None after a rapid quench), the report of the minimisation.
@@ -141,6 +186,8 @@ def quench(
             temperature=model.T0,
             final_temperature=end * model.T0,
             rng=rng,
+            resume=resume,
+            waypoint=waypoint,
         )
     glass, report = engine.descend(liquid, tolerance=tolerance)
     return glass, cooling, report

@@ -7,18 +7,20 @@ again after a crash gives the same bytes. Plugins register stages under the entr
 from __future__ import annotations
 
 import json
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
+
+from qlm_hoomd.checkpoint import Checkpoint
+from qlm_hoomd.files import replacing as replacing  # noqa: PLC0414  (plugins find it here)
 
 if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Engine
@@ -38,6 +40,7 @@ class StageContext:
         engine: runs the dynamics.
         provenance: what every product carries.
         progress: takes one short line on how far the stage is; cheap to call.
+        checkpoint: keeps the state of a stage that takes long, so that it goes on after an interrupt from where it was.
     """
 
     directory: Path
@@ -47,6 +50,7 @@ class StageContext:
     engine: Engine
     provenance: Mapping[str, Any]
     progress: Callable[[str], None]
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
     @property
     def n_particles(self) -> int:
@@ -86,6 +90,9 @@ class Stage(BaseModel):
     """Base of every stage. Subclasses are pydantic models with a literal ``kind``; their fields are the stage's settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    growing: ClassVar[frozenset[str]] = frozenset()
+    """Settings that only say how far the stage goes: numbers that may rise and lists that may get longer in a folder that
+    holds results already, as what they asked for before comes out the same."""
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse settings that cannot work for this model or these sizes, before anything runs.
@@ -109,14 +116,3 @@ class Stage(BaseModel):
         Raises:
             QlmError: if this realisation fails; it is recorded and the others go on.
         """
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that replaces it when the block ends well, and is removed when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

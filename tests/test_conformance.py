@@ -54,6 +54,7 @@ class TestHertzian(PotentialConformance):
 
 class TestCPUEngine(EngineConformance):
     settings = CPUEngineSettings()
+    resumes_bitwise = True
 
 
 def small(*stages: dict[str, Any]) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.interrupt import Interrupted, listening, request_stop
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import PrepareStage, equilibrate, quench, random_start
@@ -20,6 +22,7 @@ from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from qlm_hoomd.engines.cpu import CPUEngine
@@ -173,6 +176,48 @@ def test_stage_gives_the_same_bytes_again(context: StageContext, model: GlassMod
     assert products(tmp_path / "second") == first
     other = products(tmp_path / "third", statepoint={**context.statepoint, "realisation": 4})
     assert all(one != another for one, another in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("settings", [QUICK, QUICK_SLOW.model_copy(update={"cooling_rate": 0.5})], ids=["rapid", "slow"])
+def test_interrupted_anywhere_it_ends_in_the_same_bytes(
+    settings: Preparation, context: StageContext, model: GlassModel, tmp_path: Path
+) -> None:
+    """Stopped at every second waypoint, each time gone on with by a new engine, from the file."""
+
+    def attempt(directory: Path, stop_at: int) -> _Stopping:
+        directory.mkdir(exist_ok=True)
+        checkpoint = _Stopping(directory / ".prepare.checkpoint", stop_at)
+        fresh = CPUEngineSettings().build(model)
+        PrepareStage().run(replace(context, directory=directory, preparation=settings, engine=fresh, checkpoint=checkpoint))
+        return checkpoint
+
+    n_waypoints = attempt(tmp_path / "quiet", 0).passed
+    assert n_waypoints >= 4
+    n_stops = 0
+    while True:
+        try:
+            attempt(tmp_path / "disturbed", 2)
+            break
+        except Interrupted:
+            n_stops += 1
+    assert n_stops == n_waypoints // 2
+    for name in PrepareStage().products():
+        assert (tmp_path / "disturbed" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes()
+
+
+class _Stopping(Checkpoint):
+    """Stops the stage at one of its waypoints."""
+
+    def __init__(self, path: Path, stop_at: int) -> None:
+        super().__init__(path, {}, interval=1e9)
+        self.stop_at, self.passed = stop_at, 0
+
+    def waypoint(self, state: Callable[[], Any]) -> None:
+        self.passed += 1
+        with listening():
+            if self.passed == self.stop_at:
+                request_stop(15)
+            super().waypoint(state)
 
 
 def test_tolerance_is_passed_on(context: StageContext) -> None:

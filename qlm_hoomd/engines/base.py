@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from qlm_hoomd.checkpoint import Waypoint
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel
@@ -58,6 +59,27 @@ class DynamicsReport:
     temperature: float
     energy: float
     pressure: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DynamicsState:
+    """Where a run of molecular dynamics is: a plain value from which it goes on.
+
+    Args:
+        step: time steps made.
+        positions: ((N, 3) ndarray) positions [length], in any periodic image.
+        velocities: ((N, 3) ndarray) velocities [length / t_c].
+        sums: sums of the averages so far, of the engine's own choice.
+        rng: state of the random generator, as ``Generator.bit_generator.state`` gives it.
+        memory: what else the engine needs to go on, of its own choice; plain values.
+    """
+
+    step: int
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    sums: tuple[float, ...]
+    rng: dict[str, Any]
+    memory: Any = None
 
 
 class Engine(ABC):
@@ -124,11 +146,31 @@ class Engine(ABC):
         temperature: float,
         final_temperature: float | None = None,
         rng: np.random.Generator,
+        resume: DynamicsState | None = None,
+        waypoint: Waypoint | None = None,
     ) -> tuple[Glass, DynamicsReport]:
         """Thermostatted dynamics for ``duration`` [t_c] at ``temperature``, or on a linear ramp to ``final_temperature``.
 
         Velocities are drawn from the Maxwell distribution at the start; ``rng`` is the only source of randomness.
+
+        Args:
+            glass: where to start.
+            duration: length of the whole run [t_c].
+            temperature: at its beginning [energy / k_B].
+            final_temperature: at its end; None for the same.
+            rng: source of velocities and noise.
+            resume: a state of this very run from which to go on; the generator is put back to where it was then.
+            waypoint: is told every few steps of the state, from which the run can go on.
         """
+
+    @property
+    def memory(self) -> Any:
+        """What earlier calls have left in this engine that may touch the last digits of later ones, as plain values."""
+        return None
+
+    def recall(self, memory: Any) -> None:
+        """Go on as the engine that had this :attr:`memory`."""
+        del memory
 
 
 def check_after_event(after_event: AfterEvent | None) -> None:

@@ -6,13 +6,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from qlm_hoomd import kernels
-from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, check_after_event, checked_ramp
+from qlm_hoomd.engines.base import (
+    DynamicsReport,
+    DynamicsState,
+    Engine,
+    EngineSettings,
+    Observables,
+    check_after_event,
+    checked_ramp,
+)
 from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import MinimizeReport, descent, fire, newton
@@ -22,6 +31,7 @@ from qlm_hoomd.minimize.surface import max_norm
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qlm_hoomd.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
@@ -32,6 +42,8 @@ _SKIN_IN_DESCENT = 0.3
 # In a liquid the neighbour search is dear and the list ages fast; measured best at T = 1 for N = 500 and 4000.
 _SKIN_IN_MOTION = 0.6
 _STEPS_BETWEEN_PRESSURES = 20
+# A fraction of a second up to N = 64000.
+_STEPS_BETWEEN_WAYPOINTS = 20
 # FIRE carries a velocity through quiet places; where it is this quiet it has come to rest.
 _FIRE_SWITCH_FORCE = 1e-4
 
@@ -83,6 +95,19 @@ class CPUEngine(Engine):
         if self._at_rest is None or not np.array_equal(self._at_rest[0], glass.typeid):
             self._at_rest = (glass.typeid, Mechanics(self.potential, glass.typeid, _SKIN_AT_REST))
         return self._at_rest[1]
+
+    @property
+    def memory(self) -> Any:
+        """See :attr:`Engine.memory`: the types of the particles, and for what their neighbour candidates were found."""
+        return None if self._at_rest is None else (self._at_rest[0], self._at_rest[1].memory)
+
+    def recall(self, memory: Any) -> None:
+        """See :meth:`Engine.recall`."""
+        self._at_rest = None
+        if memory is not None:
+            typeid_n, of_mechanics = memory
+            self._at_rest = (typeid_n, Mechanics(self.potential, typeid_n, _SKIN_AT_REST))
+            self._at_rest[1].recall(of_mechanics)
 
     def measure(self, glass: Glass) -> Observables:
         """See :meth:`Engine.measure`."""
@@ -159,22 +184,32 @@ class CPUEngine(Engine):
         temperature: float,
         final_temperature: float | None = None,
         rng: np.random.Generator,
+        resume: DynamicsState | None = None,
+        waypoint: Waypoint | None = None,
     ) -> tuple[Glass, DynamicsReport]:
-        """Velocity Verlet with stochastic velocity rescaling: Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007)."""
+        """Velocity Verlet with stochastic velocity rescaling: Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007).
+
+        A run that goes on from one of its own states ends in the same bytes.
+        """
         end = checked_ramp(duration, temperature, final_temperature)
         if glass.n_particles < 2:
             raise InputError(f"N = {glass.n_particles}; expected at least two particles.")
         dt = self.settings.dt
         n_steps = max(1, round(duration / dt))
         mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_MOTION)
-        positions_nc = glass.positions.copy()
         n_free = 3 * glass.n_particles - 3
-        velocities_nc = rng.normal(scale=math.sqrt(temperature), size=positions_nc.shape)
-        velocities_nc -= velocities_nc.mean(axis=0)
+        if resume is None:
+            positions_nc = glass.positions.copy()
+            velocities_nc = rng.normal(scale=math.sqrt(temperature), size=positions_nc.shape)
+            velocities_nc -= velocities_nc.mean(axis=0)
+        else:
+            positions_nc, velocities_nc = resume.positions.copy(), resume.velocities.copy()
+            rng.bit_generator.state = resume.rng
+            mechanics.recall(resume.memory)
+        done, averages = (0, _Averages(glass)) if resume is None else (resume.step, _Averages(glass, resume.sums))
         keep = math.exp(-dt / self.settings.tau)
-        _, force_nc = mechanics.energy_forces(positions_nc, glass.box)
-        averages = _Averages(glass)
-        for step in range(1, n_steps + 1):
+        energy, force_nc = mechanics.energy_forces(positions_nc, glass.box)
+        for step in range(done + 1, n_steps + 1):
             target = temperature + (end - temperature) * step / n_steps
             kernels.kick_and_drift(positions_nc, velocities_nc, force_nc, 0.5 * dt, dt)
             energy, force_nc = mechanics.energy_forces(positions_nc, glass.box)
@@ -185,9 +220,23 @@ class CPUEngine(Engine):
                 averages.add(energy, rescale**2 * square / n_free)
                 if step % _STEPS_BETWEEN_PRESSURES == 0 or step == n_steps:
                     averages.add_pressure(mechanics.bonds(positions_nc, glass.box, 1).pressure)
+            if waypoint is not None and step % _STEPS_BETWEEN_WAYPOINTS == 0 and step < n_steps:
+                waypoint(partial(_state, step, positions_nc, velocities_nc, averages, rng, mechanics))
         if not (math.isfinite(energy) and np.isfinite(positions_nc).all()):
             raise ConvergenceError(f"molecular dynamics blew up (energy = {energy}). Use a smaller dt than {dt:g}.")
         return glass.moved(glass.box.wrap(positions_nc)), averages.report(n_steps)
+
+
+def _state(
+    step: int,
+    positions_nc: NDArray[np.float64],
+    velocities_nc: NDArray[np.float64],
+    averages: _Averages,
+    rng: np.random.Generator,
+    mechanics: Mechanics,
+) -> DynamicsState:
+    state = dict(rng.bit_generator.state)
+    return DynamicsState(step, positions_nc.copy(), velocities_nc.copy(), averages.sums, state, mechanics.memory)
 
 
 def _velocity_rescaling(square: float, n_free: int, temperature: float, keep: float, rng: np.random.Generator) -> float:
@@ -234,11 +283,15 @@ class _Bill:
 class _Averages:
     """Running means over the second half of a run."""
 
-    def __init__(self, glass: Glass) -> None:
+    def __init__(self, glass: Glass, sums: tuple[float, ...] = (0.0, 0.0, 0, 0.0, 0)) -> None:
         self._n_particles = glass.n_particles
         self._volume = glass.box.volume
-        self._energy = self._temperature = self._virial_pressure = 0.0
-        self._n = self._n_pressures = 0
+        self._energy, self._temperature, self._n, self._virial_pressure, self._n_pressures = sums
+
+    @property
+    def sums(self) -> tuple[float, ...]:
+        """What the constructor takes after the glass."""
+        return self._energy, self._temperature, self._n, self._virial_pressure, self._n_pressures
 
     def add(self, energy: float, temperature: float) -> None:
         self._energy += energy

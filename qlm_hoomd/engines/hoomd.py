@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
 
-from qlm_hoomd.engines.base import DynamicsReport, Engine, EngineSettings, Observables, check_after_event, checked_ramp
+from qlm_hoomd.engines.base import (
+    DynamicsReport,
+    DynamicsState,
+    Engine,
+    EngineSettings,
+    Observables,
+    check_after_event,
+    checked_ramp,
+)
 from qlm_hoomd.errors import BasinLost, BlowUpError, ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import descent
@@ -24,10 +33,11 @@ from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_hoomd.potentials import InversePowerLaw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from qlm_hoomd.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
@@ -41,9 +51,13 @@ _FIRE_STEPS = 50_000
 # Between two looks at whether FIRE has converged: what it goes on beyond that is for nothing.
 _FIRE_CHUNK = 200
 _SAMPLING_PERIOD = 20
+_STEPS_BETWEEN_WAYPOINTS = 500
 # Where the embedded kernels hand a fall over to HOOMD's FIRE: at the bottom of the basin, which only HOOMD's own rounding moves.
 _FALL_TOLERANCE = 1e-8
 _SKIN_OF_FALL = 0.12
+
+
+_Motion: TypeAlias = "tuple[int, NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]"
 
 
 class HOOMDEngineSettings(EngineSettings):
@@ -270,12 +284,21 @@ class HOOMDEngine(Engine):
         temperature: float,
         final_temperature: float | None = None,
         rng: np.random.Generator,
+        resume: DynamicsState | None = None,
+        waypoint: Waypoint | None = None,
     ) -> tuple[Glass, DynamicsReport]:
-        """See :meth:`Engine.run`; velocity Verlet with the thermostat of the settings."""
+        """See :meth:`Engine.run`; velocity Verlet with the thermostat of the settings.
+
+        A run that goes on from one of its own states has its positions, velocities, time and averages. It does not end in the same
+        bytes: noise comes from a new seed, an MTTK thermostat begins at rest, and forces are summed in another order.
+        """
         end = checked_ramp(duration, temperature, final_temperature)
+        if resume is not None:
+            rng.bit_generator.state = resume.rng
         simulation = self._simulation_in_motion(glass, seed=int(rng.integers(2**16)))
         n_steps = max(1, round(duration / self.settings.dt))
-        report = simulation.dynamics(n_steps, temperature, end)
+        told = None if waypoint is None else partial(_tell, waypoint, rng)
+        report = simulation.dynamics(n_steps, temperature, end, glass, resume, told)
         return glass.moved(simulation.positions()), report
 
 
@@ -296,8 +319,14 @@ class GlassSimulation:
         self._settings = settings
         self.typeid: NDArray[np.int32] = np.array(simulation.state.get_snapshot().particles.typeid, dtype=np.int32)
 
-    def place(self, positions_nc: NDArray[np.float64], glass: Glass, image_nc: NDArray[np.int32] | None = None) -> None:
-        """Set positions ((N, 3) ndarray, any image), image flags (default: zero) and box, velocities zero.
+    def place(
+        self,
+        positions_nc: NDArray[np.float64],
+        glass: Glass,
+        image_nc: NDArray[np.int32] | None = None,
+        velocities_nc: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Set positions ((N, 3) ndarray, any image), box, and image flags and velocities (default: zero).
 
         No cached force survives.
         """
@@ -305,8 +334,8 @@ class GlassSimulation:
         snapshot.configuration.box = [float(value) for value in glass.box.to_gsd()]
         snapshot.particles.position[:] = glass.box.wrap(positions_nc)
         snapshot.particles.image[:] = 0 if image_nc is None else image_nc
-        for name in ("velocity", "acceleration"):
-            getattr(snapshot.particles, name)[:] = 0
+        snapshot.particles.velocity[:] = 0 if velocities_nc is None else velocities_nc
+        snapshot.particles.acceleration[:] = 0
         self._simulation.state.set_snapshot(snapshot)
         self._rebuild_lists()
 
@@ -407,11 +436,21 @@ class GlassSimulation:
                 largest = float(np.sqrt((np.sum([force.forces for force in self._forces], axis=0) ** 2).sum(axis=1).max()))
         return n_steps, time, largest
 
-    def dynamics(self, n_steps: int, temperature: float, end: float) -> DynamicsReport:
-        """Thermostatted dynamics of ``n_steps`` steps on a linear ramp of the temperature."""
+    def dynamics(
+        self,
+        n_steps: int,
+        temperature: float,
+        end: float,
+        glass: Glass,
+        resume: DynamicsState | None = None,
+        waypoint: Callable[[Callable[[], _Motion]], None] | None = None,
+    ) -> DynamicsReport:
+        """Thermostatted dynamics of ``n_steps`` steps on a linear ramp of the temperature; see :meth:`Engine.run`."""
         hoomd, settings, simulation = self._hoomd, self._settings, self._simulation
         everything = hoomd.filter.All()
-        kt = hoomd.variant.Ramp(A=temperature, B=end, t_start=simulation.timestep, t_ramp=n_steps)
+        done = 0 if resume is None else resume.step
+        now = temperature + (end - temperature) * done / n_steps
+        kt = hoomd.variant.Ramp(A=now, B=end, t_start=simulation.timestep, t_ramp=n_steps - done)
         if settings.thermostat == "langevin":
             method = hoomd.md.methods.Langevin(everything, kT=kt, default_gamma=1.0 / settings.tau)
         else:
@@ -421,25 +460,33 @@ class GlassSimulation:
         self._use(hoomd.md.Integrator(dt=settings.dt, methods=[method]))
         thermodynamics = hoomd.md.compute.ThermodynamicQuantities(everything)
         simulation.operations.computes.append(thermodynamics)
-        simulation.state.thermalize_particle_momenta(filter=everything, kT=temperature)
+        if resume is None:
+            simulation.state.thermalize_particle_momenta(filter=everything, kT=temperature)
+        else:
+            self.place(resume.positions, glass, velocities_nc=resume.velocities)
         half = n_steps // 2
-        self._run(half)
-        sums = np.zeros(3)
-        n_samples = 0
-        simulation.always_compute_pressure = True
-        done = half
+        sums, n_samples = (np.zeros(3), 0) if resume is None else (np.array(resume.sums[:3]), int(resume.sums[3]))
         while done < n_steps:
-            chunk = min(_SAMPLING_PERIOD, n_steps - done)
+            sampling = simulation.always_compute_pressure = done >= half
+            chunk = min(_SAMPLING_PERIOD, n_steps - done) if sampling else min(_STEPS_BETWEEN_WAYPOINTS, half - done)
             self._run(chunk)
             done += chunk
-            sums += (thermodynamics.kinetic_temperature, thermodynamics.potential_energy, thermodynamics.pressure)
-            n_samples += 1
+            if sampling:
+                sums += (thermodynamics.kinetic_temperature, thermodynamics.potential_energy, thermodynamics.pressure)
+                n_samples += 1
+            if waypoint is not None and done < n_steps:
+                waypoint(partial(self._motion, done, (*sums, n_samples)))
         simulation.always_compute_pressure = False
         simulation.operations.computes.remove(thermodynamics)
         mean_temperature, energy, pressure = sums / n_samples
         if not np.isfinite(sums).all():
             raise BlowUpError(f"molecular dynamics blew up (energy = {energy}). Use a smaller dt than {settings.dt:g}.")
         return DynamicsReport(n_steps, float(mean_temperature), float(energy) / len(self.typeid), float(pressure))
+
+    def _motion(self, step: int, sums: tuple[float, ...]) -> _Motion:
+        particles = self._simulation.state.get_snapshot().particles
+        positions_nc, velocities_nc = (np.array(each, dtype=np.float64) for each in (particles.position, particles.velocity))
+        return step, positions_nc, velocities_nc, sums
 
     def _run(self, n_steps: int) -> None:
         try:
@@ -468,6 +515,10 @@ def snapshot_of(glass: Glass, types: Sequence[str] = ("A", "B")) -> Any:
     snapshot.particles.typeid[:] = glass.typeid
     snapshot.particles.position[:] = glass.box.wrap(glass.positions)
     return snapshot
+
+
+def _tell(waypoint: Waypoint, rng: np.random.Generator, motion: Callable[[], _Motion]) -> None:
+    waypoint(lambda: DynamicsState(*motion(), rng=dict(rng.bit_generator.state)))
 
 
 def _first_line(error: RuntimeError) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.checkpoint import packed, unpacked
+from qlm_hoomd.engines.base import DynamicsState
 from qlm_hoomd.errors import BasinLost, InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import BaseModel
 
-    from qlm_hoomd.engines.base import AfterEvent, Engine, EngineSettings
+    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.engines.base import AfterEvent, DynamicsReport, Engine, EngineSettings
 
 
 class EngineConformance(SettingsConformance):
@@ -35,6 +38,7 @@ class EngineConformance(SettingsConformance):
         tolerance: max|F| to relax to.
         accuracy: relative accuracy of measured quantities against numerical derivatives of the energy.
         bitwise: whether two runs with the same seed give the same bits; else they must agree to ``accuracy``.
+        resumes_bitwise: whether a run that goes on from a waypoint gives the bits of one that was not interrupted.
     """
 
     group = ENGINES
@@ -44,6 +48,7 @@ class EngineConformance(SettingsConformance):
     tolerance: ClassVar[float] = 1e-10
     accuracy: ClassVar[float] = 1e-6
     bitwise: ClassVar[bool] = True
+    resumes_bitwise: ClassVar[bool] = False
 
     def settings_under_test(self) -> BaseModel:
         """The engine's settings."""
@@ -177,6 +182,34 @@ class EngineConformance(SettingsConformance):
             moved = float(np.abs(ends[0].nonaffine_displacement(ends[1])).max())
             assert moved < self.accuracy, f"two runs with the same seed differ by {moved:.3g}"
         assert not np.allclose(ends[0].positions, ends[2].positions), "the seed has no effect"
+
+    def test_run_goes_on_from_any_waypoint(self) -> None:
+        """Another engine goes on from a state that went through a file, and ends where the run would have ended."""
+        states: list[bytes] = []
+
+        def run(resume: DynamicsState | None = None, waypoint: Waypoint | None = None) -> tuple[Glass, DynamicsReport]:
+            return self.settings.build(self.model).run(
+                self.start,
+                duration=0.5,
+                temperature=self.model.T0,
+                final_temperature=0.5 * self.model.T0,
+                rng=np.random.default_rng(4),
+                resume=resume,
+                waypoint=waypoint,
+            )
+
+        whole, report = run(waypoint=lambda state: states.append(packed(state())))
+        assert states, "the run passed no waypoint; expected some"
+        for state in states:
+            end, resumed = run(resume=unpacked(state, (DynamicsState, Box)))
+            assert resumed.n_steps == report.n_steps
+            if self.resumes_bitwise:
+                assert np.array_equal(end.positions, whole.positions), "a run that goes on from a waypoint ends elsewhere"
+                assert resumed == report
+            else:
+                # Chaos has no time to tell two runs of a few hundred steps far apart.
+                assert abs(resumed.temperature / report.temperature - 1.0) < 0.3
+                assert abs(resumed.energy / report.energy - 1.0) < 0.1
 
     def test_history_of_the_engine_does_not_matter(self) -> None:
         """A realisation must not depend on what the same engine did before it."""

@@ -7,22 +7,27 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from qlm_hoomd.box import Box
+from qlm_hoomd.engines.base import Observables
+from qlm_hoomd.errors import PluginError
+from qlm_hoomd.glass import Glass
 from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_hoomd.modes import participation_ratio
 from qlm_quasistatic.events import Fold, core
+from qlm_quasistatic.predictor import Branch
+from qlm_quasistatic.stepper import ShearState, ShearStep
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qlm_hoomd.engines.base import Observables
-    from qlm_hoomd.glass import Glass
-    from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
+    from qlm_quasistatic.stepper import Stepper
     from qlm_quasistatic.strains import StrainGrid
 
 
@@ -86,19 +91,55 @@ class Detector(BaseModel):
             right after the step in which it happened. Steps that are rewound are not yielded.
         """
 
+    def resume(self, stepper: Stepper, memory: Any, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
+        """What :meth:`follow` would have yielded after one of its waypoints, to the same bits on an engine that repeats them.
+
+        A detector that calls :meth:`~qlm_quasistatic.stepper.Stepper.waypoint` must have this method, and name the dataclasses of its
+        memory in :attr:`memory_classes`. A run with one that has no waypoints is saved where the strain path turns back.
+
+        Args:
+            stepper: with an engine that has recalled its own memory.
+            memory: what the waypoint gave.
+            grid: the same grid.
+
+        Raises:
+            PluginError: from a detector that has waypoints, and not this method.
+        """
+        raise PluginError(f"{type(self).__name__} has waypoints and cannot go on from them; expected a method `resume`.")
+
+    @property
+    def memory_classes(self) -> tuple[type, ...]:
+        """Dataclasses in the memory of a waypoint, besides those of :data:`STATE_CLASSES`."""
+        return ()
+
+
+STATE_CLASSES = (ShearState, ShearStep, Branch, Glass, Box, Observables)
+"""Dataclasses that a state at rest, and a step, consist of."""
+
 
 def follow(
     detector: Detector | None, stepper: Stepper, start: ShearState, grid: StrainGrid
 ) -> Iterator[ShearStep | Instability]:
     """What :meth:`Detector.follow` yields; without a detector, plain steps along the grid."""
-    if detector is not None:
-        yield from detector.follow(stepper, start, grid)
-        return
+    return _plain_steps(stepper, start, grid) if detector is None else detector.follow(stepper, start, grid)
+
+
+def resume(detector: Detector | None, stepper: Stepper, memory: Any, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
+    """What :meth:`Detector.resume` yields, or what is left of the plain steps."""
+    return _plain_steps(stepper, memory, grid) if detector is None else detector.resume(stepper, memory, grid)
+
+
+def _plain_steps(stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep]:
     state = start
     while not grid.done(state.strain):
+        stepper.waypoint(partial(_same, state))
         step = stepper.step(state, grid.next_strain(state.strain))
         yield step
         state = step.after
+
+
+def _same(state: ShearState) -> ShearState:
+    return state
 
 
 EVENT_COLUMNS = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -16,11 +15,13 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.registry import DETECTORS
 from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage, StageContext
-from qlm_quasistatic.detector import Detector, Instability, follow
+from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, resume
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of, check_room, legs_of
 from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qlm_hoomd.engines.base import Observables
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
@@ -55,6 +56,7 @@ _Strain = Annotated[float, Field(allow_inf_nan=False)]
 class ShearStage(Stage):
     """Athermal quasi-static simple shear under Lees-Edwards boundaries: affine step, relax, record, detect instabilities."""
 
+    growing: ClassVar[frozenset[str]] = frozenset({"strain_max", "frames", "max_events"})
     kind: Literal["shear"] = "shear"
     strain_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="strain at which the run ends; the short way to write path: [0, strain_max]"
@@ -164,7 +166,12 @@ class ShearStage(Stage):
         return (Leg(start, self.strain_max),)
 
     def _shear(self, context: StageContext, record: _Record) -> None:
-        stepper = Stepper(context.engine, self.tolerance, self.after_event, on_trial=record.add_trial)
+        at = 0
+
+        def waypoint(of_detector: Callable[[], Any]) -> None:
+            context.checkpoint.waypoint(lambda: _Progress(at, record.memory, context.engine.memory, of_detector()))
+
+        stepper = Stepper(context.engine, self.tolerance, self.after_event, on_trial=record.add_trial, on_waypoint=waypoint)
         glass = gsdio.read_glass(context.path("quenched.gsd")).glass.turned(axes_of(self.plane))
         if self.path is not None and glass.strain != self.path[0]:
             raise InputError(f"the glass is at strain {glass.strain:g}; expected {self.path[0]:g}, where the path begins.")
@@ -173,10 +180,25 @@ class ShearStage(Stage):
         legs = self._legs(glass.strain)
         check_room(glass.box, legs, context.engine.potential.largest_cutoff)
         length = legs[-1].travelled_at(legs[-1].end)
-        for leg in legs:
-            start = stepper.start(leg.glass(record.last[0] if record.steps else glass))
-            record.begin(leg, start)
-            for item in self._items(stepper, leg, start, last=leg is legs[-1]):
+        of_detector = () if self.detector is None else self.detector.memory_classes
+        saved: _Progress | None = context.checkpoint.load(_Progress, _RecordMemory, *STATE_CLASSES, *of_detector)
+        for at, leg in enumerate(legs):
+            overtime = _LARGEST_OVERTIME if at == len(legs) - 1 and self.to_next_event else 0.0
+            grid = leg.grid(self.increment, self.frames, overtime)
+            if saved is not None and at < saved.leg:
+                continue
+            if saved is None:
+                record.begin(leg, stepper.start(leg.glass(record.last[0] if record.steps else glass)))
+            else:
+                record.recall(leg, saved.record)
+                context.engine.recall(saved.engine)
+            if saved is not None and saved.detector is not None:
+                items = resume(self.detector, stepper, saved.detector, grid)
+            else:
+                stepper.waypoint(_nothing)
+                items = follow(self.detector, stepper, record.state, grid)
+            saved = None
+            for item in items:
                 if isinstance(item, Instability):
                     record.add_event(item)
                     if len(record.events) == self.max_events or item.strain_c > leg.strain(leg.end):
@@ -190,13 +212,32 @@ class ShearStage(Stage):
                             f"{len(record.events)} instabilities"
                         )
 
-    def _items(self, stepper: Stepper, leg: Leg, start: ShearState, *, last: bool) -> Iterator[ShearStep | Instability]:
-        overtime = _LARGEST_OVERTIME if last and self.to_next_event else 0.0
-        return follow(self.detector, stepper, start, leg.grid(self.increment, self.frames, overtime))
-
 
 REMAINS = ("failed/shear.gsd", "failed/shear_steps.parquet", "failed/shear_events.parquet")
 """What a run that fails leaves behind: its last state at rest, and its tables so far."""
+
+
+def _nothing() -> None:
+    """What a detector remembers where a leg begins."""
+
+
+@dataclass(frozen=True)
+class _RecordMemory:
+    """A :class:`_Record` as plain values: its tables, its last state, and the strain travelled up to the last instability."""
+
+    tables: dict[str, list[Any]]
+    state: ShearState
+    since: float
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far a run is: the leg that it is on, and what its parts remember."""
+
+    leg: int
+    record: _RecordMemory
+    engine: Any
+    detector: Any
 
 
 @dataclass
@@ -209,9 +250,10 @@ class _Record:
     frames: list[tuple[Glass, Observables]] = field(default_factory=list)
     frames_travelled: list[float] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    state: ShearState = field(init=False)
 
     def begin(self, leg: Leg, start: ShearState) -> None:
-        self._leg, self._state = leg, start
+        self._leg, self.state = leg, start
         self._since = leg.travelled
         if not self.steps:
             nothing = {
@@ -225,12 +267,24 @@ class _Record:
             self.steps.append(self._row(start, nothing))
 
     @property
+    def memory(self) -> _RecordMemory:
+        """All that is in it."""
+        tables = {each.name: rows for each in fields(self) if isinstance(rows := getattr(self, each.name), list)}
+        return _RecordMemory(tables, self.state, self._since)
+
+    def recall(self, leg: Leg, memory: _RecordMemory) -> None:
+        """Go on as the record on this leg that had this memory; the tables stay the lists that they are."""
+        for name, rows in memory.tables.items():
+            getattr(self, name)[:] = rows
+        self._leg, self.state, self._since = leg, memory.state, memory.since
+
+    @property
     def last(self) -> tuple[Glass, Observables]:
         """The last state at rest."""
-        return self._leg.glass(self._state.glass), self._leg.observables(self._state.observables)
+        return self._leg.glass(self.state.glass), self._leg.observables(self.state.observables)
 
     def add_step(self, step: ShearStep) -> None:
-        self._state = step.after
+        self.state = step.after
         names = ("increment", "q", "force_evaluations", "hessian_products", "left_basin", "fallbacks")
         self.steps.append(self._row(step.after, {name: getattr(step, name) for name in names}))
         strain = self.steps[-1]["strain"]

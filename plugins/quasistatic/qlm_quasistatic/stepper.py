@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from qlm_quasistatic.predictor import Branch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qlm_hoomd.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent, Engine, Observables
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.minimize.report import MinimizeReport
@@ -97,6 +98,7 @@ class Stepper:
         tolerance: largest force of a state at rest [energy / length].
         after_event: how a state falls whose basin is lost: along the overdamped path, or by FIRE.
         on_trial: is told of every step, of those too that a detector will rewind.
+        on_waypoint: is told of every place from which a detector can go on.
 
     Raises:
         InputError: if ``after_event`` is none of these.
@@ -109,12 +111,14 @@ class Stepper:
         after_event: AfterEvent = "descent",
         *,
         on_trial: OnTrial | None = None,
+        on_waypoint: Waypoint | None = None,
     ) -> None:
         check_after_event(after_event)
         self._engine = engine
         self._tolerance = tolerance
         self._after_event = after_event
         self._on_trial = on_trial
+        self._on_waypoint = on_waypoint
 
     @property
     def engine(self) -> Engine:
@@ -130,6 +134,15 @@ class Stepper:
     def after_event(self) -> AfterEvent:
         """How a state falls whose basin is lost."""
         return self._after_event
+
+    def waypoint(self, memory: Callable[[], Any]) -> None:
+        """Take notice of a place from which the detector that drives this stepper can go on.
+
+        Args:
+            memory: gives what :meth:`~qlm_quasistatic.detector.Detector.resume` needs for that, as plain values.
+        """
+        if self._on_waypoint is not None:
+            self._on_waypoint(memory)
 
     def start(self, glass: Glass) -> ShearState:
         """The state to start from.

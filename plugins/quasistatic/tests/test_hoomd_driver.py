@@ -541,7 +541,7 @@ def test_bad_finite_rate_shear(model: GlassModel, small: Glass) -> None:
 
 
 def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
-    example = Path(__file__).parents[3] / "docs" / "examples" / "aqs_hoomd.py"
+    example = Path(__file__).parents[3] / "docs" / "tutorials" / "06_your_own_hoomd_script.py"
     done = subprocess.run(
         [sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +64,21 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class BranchMemory:
+    """A branch as plain values.
+
+    Args:
+        nodes: those of :attr:`Branch.nodes`.
+        recent: the last ones, without gaps.
+        mechanics: :attr:`qlm_hoomd.mechanics.Mechanics.memory`.
+    """
+
+    nodes: tuple[Node, ...]
+    recent: tuple[Node, ...]
+    mechanics: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """A state of the branch with its linear response.
 
@@ -94,18 +109,30 @@ class Branch:
     strain in all that is interpolated here, and the fold itself is a node.
 
     Args:
-        start: the first state.
+        start: the first state; or the memory of a branch, with new mechanics, to go on as that branch.
         mechanics: evaluates the potential.
 
     Attributes:
         nodes: the first one, the last one, and some in between, in geometric progression towards the last.
     """
 
-    def __init__(self, start: ShearState, mechanics: Mechanics) -> None:
+    def __init__(self, start: ShearState | BranchMemory, mechanics: Mechanics) -> None:
         self.mechanics = mechanics
         self._recent: list[Node] = []
-        self.nodes = [self.node(start)]
-        self._recent = self.nodes[:]
+        if isinstance(start, BranchMemory):
+            mechanics.recall(start.mechanics)
+            self.nodes, self._recent = list(start.nodes), list(start.recent)
+        else:
+            self.nodes = [self.node(start)]
+            self._recent = self.nodes[:]
+
+    @property
+    def memory(self) -> BranchMemory:
+        """All that there is to know of the branch, but for what the stepper's guesses need: this detector makes its own."""
+        nodes, recent = (
+            tuple(replace(node, state=replace(node.state, branch=None)) for node in some) for some in (self.nodes, self._recent)
+        )
+        return BranchMemory(nodes, recent, self.mechanics.memory)
 
     @property
     def last(self) -> Node:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.modes import LowestModes
-from qlm_rewind.branch import Branch, Node
+from qlm_rewind.branch import Branch, BranchMemory, Node
 from qlm_rewind.saddle_node import SoftMode, locate
 
 if TYPE_CHECKING:
@@ -46,6 +47,29 @@ _LARGEST_SURPRISE = 0.01
 _NEAREST = 1e-9
 # Displacement along the critical mode at which the fall begins [length]: small against any jump, and past the slow part of the fall.
 _PUSH = 5e-3
+
+
+@dataclass(frozen=True)
+class FoldMemory:
+    """What the detector knows between two elastic steps.
+
+    Args:
+        branch: the branch so far.
+        increment: length of the next step.
+        fold: the fold ahead, if one is known.
+        refusals: refused steps in a row, less those made up for.
+        refused: steps refused since the last one that stands.
+        nearest_refusal: distance of the nearest fold that was looked for in vain.
+        is_refused: whether a fold was looked for from the last state in vain.
+    """
+
+    branch: BranchMemory
+    increment: float
+    fold: Fold | None
+    refusals: int
+    refused: int
+    nearest_refusal: float
+    is_refused: bool
 
 
 class FoldDetector(Detector):
@@ -78,14 +102,29 @@ class FoldDetector(Detector):
         Raises:
             ConvergenceError: if the branch ends and no fold is found there, or the state at a fold does not fall.
         """
+        return self._follow(stepper, start, grid)
+
+    @property
+    def memory_classes(self) -> tuple[type, ...]:
+        """See :attr:`qlm_quasistatic.detector.Detector.memory_classes`."""
+        return (FoldMemory, BranchMemory, Node, Fold)
+
+    def resume(self, stepper: Stepper, memory: FoldMemory, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
+        """See :meth:`qlm_quasistatic.detector.Detector.resume`; there is no waypoint from a fold to the state after the fall."""
+        return self._follow(stepper, memory.branch.recent[-1].state, grid, memory)
+
+    def _follow(
+        self, stepper: Stepper, start: ShearState, grid: StrainGrid, memory: FoldMemory | None = None
+    ) -> Iterator[ShearStep | Instability]:
         state = start
         while not grid.done(state.strain):
-            branch, fold = self._branch(stepper, state), None
-            for item in self._approach(stepper, branch, grid):
+            branch, fold = self._branch(stepper, state, memory), None
+            for item in self._approach(stepper, branch, grid, memory):
                 if isinstance(item, Fold):
                     fold = item
                 else:
                     yield item
+            memory = None
             if fold is None:
                 return
             state = branch.last.state
@@ -115,10 +154,13 @@ class FoldDetector(Detector):
             steps.append(item)
         return steps, None
 
-    def _branch(self, stepper: Stepper, start: ShearState) -> Branch:
-        return Branch(start, Mechanics(stepper.engine.potential, start.glass.typeid, _SKIN))
+    def _branch(self, stepper: Stepper, start: ShearState, memory: FoldMemory | None = None) -> Branch:
+        mechanics = Mechanics(stepper.engine.potential, start.glass.typeid, _SKIN)
+        return Branch(start if memory is None else memory.branch, mechanics)
 
-    def _approach(self, stepper: Stepper, branch: Branch, grid: StrainGrid) -> Iterator[ShearStep | Fold]:
+    def _approach(
+        self, stepper: Stepper, branch: Branch, grid: StrainGrid, memory: FoldMemory | None = None
+    ) -> Iterator[ShearStep | Fold]:
         """Elastic steps, which extend ``branch``; and the fold, last, if there is one before the grid ends.
 
         Steps refused on the way count among the fallbacks of the one that stands.
@@ -127,7 +169,11 @@ class FoldDetector(Detector):
         increment = min(grid.increment, self.max_increment)
         fold: Fold | None = None
         refusals = refused = 0
+        if memory is not None:
+            increment, fold, refusals, refused = memory.increment, memory.fold, memory.refusals, memory.refused
+            search.recall(memory)
         while not grid.done(branch.last.strain):
+            stepper.waypoint(partial(search.memory, increment, fold, refusals, refused))
             if fold is not None:
                 balance = branch.balance_to(fold)
                 if balance.holds(self.balance):
@@ -227,6 +273,16 @@ class _Search:
         self._nearest_refusal = math.inf
         self._refused: ShearState | None = None
         self.reason = "not looked for"
+
+    def memory(self, increment: float, fold: Fold | None, refusals: int, refused: int) -> FoldMemory:
+        """What is known here and, by the arguments, in the detector."""
+        is_refused = self._branch.last.state is self._refused
+        return FoldMemory(self._branch.memory, increment, fold, refusals, refused, self._nearest_refusal, is_refused)
+
+    def recall(self, memory: FoldMemory) -> None:
+        """Know what was known here."""
+        self._nearest_refusal = memory.nearest_refusal
+        self._refused = self._branch.last.state if memory.is_refused else None
 
     def ahead(self, within: float) -> Fold | None:
         """The fold in the soft direction of the response, if it seems to lie within this strain."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
     from qlm_quasistatic.strains import StrainGrid
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ThresholdMemory:
+    """What the detector knows between two coarse steps.
+
+    Args:
+        state: the last state.
+        q_last: Q of the last step that stands.
+        waiting: the steps after it, at most two, that may still be rewound.
+    """
+
+    state: ShearState
+    q_last: float = 0.0
+    waiting: tuple[ShearStep, ...] = ()
 
 
 class ThresholdDetector(Detector):
@@ -42,9 +59,18 @@ class ThresholdDetector(Detector):
 
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """See :meth:`qlm_quasistatic.detector.Detector.follow`."""
-        state, q_last = start, 0.0
-        waiting: list[ShearStep] = []
+        return self.resume(stepper, ThresholdMemory(start), grid)
+
+    @property
+    def memory_classes(self) -> tuple[type, ...]:
+        """See :attr:`qlm_quasistatic.detector.Detector.memory_classes`."""
+        return (ThresholdMemory,)
+
+    def resume(self, stepper: Stepper, memory: ThresholdMemory, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
+        """See :meth:`qlm_quasistatic.detector.Detector.resume`; there is no waypoint within the refinement of a jump."""
+        state, q_last, waiting = memory.state, memory.q_last, list(memory.waiting)
         while not grid.done(state.strain):
+            stepper.waypoint(partial(ThresholdMemory, state, q_last, tuple(waiting)))
             waiting.append(stepper.step(state, grid.next_strain(state.strain)))
             state = waiting[-1].after
             settled = waiting[-1]

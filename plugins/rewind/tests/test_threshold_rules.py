@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,10 @@ class Script:
     elastic_q: float = 5.0
     peaks: tuple[tuple[float, float], ...] = ()  # (strain, displacement): smooth humps of width 2e-6, no jump
     calls: list[tuple[float, float]] = field(default_factory=list)
+    memories: list[Any] = field(default_factory=list)
+
+    def waypoint(self, memory: Callable[[], Any]) -> None:
+        self.memories.append(memory())
 
     def start(self) -> ShearState:
         return self._state(0.0)
@@ -101,6 +106,32 @@ def _assert_found(events: list[Instability], expected: list[float], width: float
         assert event.step.before.strain < strain <= event.step.after.strain
         assert event.step.increment <= width * (1.0 + 1e-7)
         assert event.step.before.strain < event.strain_c < event.step.after.strain
+
+
+@given(
+    strains=st.lists(st.floats(2e-4, 9.8e-3), max_size=4),
+    precursor=st.floats(0.0, 2.0),
+    rule=st.sampled_from(["text", "figure"]),
+    stop=st.floats(1e-3, 9e-3),
+)
+def test_every_waypoint_leads_to_the_same_end(strains: list[float], precursor: float, rule: Any, stop: float) -> None:
+    script, grid = Script(tuple(Event(strain, precursor=precursor) for strain in strains)), StrainGrid(1e-4, 0.01, (stop,))
+    detector = ThresholdDetector(rule=rule)
+
+    def summary(items: Iterator[ShearStep | Instability]) -> list[tuple[str, float, float]]:
+        return [
+            ("event", item.step.q, item.strain_c) if isinstance(item, Instability) else ("step", item.q, item.after.strain)
+            for item in items
+        ]
+
+    whole = summary(detector.follow(script, script.start(), grid))  # type: ignore[arg-type]
+    for memory in (script.memories[0], *script.memories[:: max(1, len(script.memories) // 10)], script.memories[-1]):
+        rest = summary(detector.resume(script, memory, grid))  # type: ignore[arg-type]
+        # What came before was taken already: steps that wait for judgement were not.
+        assert rest == whole[len(whole) - len(rest) :]
+        taken = len(whole) - len(rest)
+        before = 0.0 if taken == 0 else next(strain for kind, _, strain in whole[taken - 1 :: -1] if kind == "step")
+        assert before == (memory.waiting[0].before.strain if memory.waiting else memory.state.strain)
 
 
 def test_no_events_is_the_coarse_grid() -> None:

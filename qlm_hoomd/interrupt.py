@@ -1,0 +1,107 @@
+"""Signals that ask a process to stop: the stage at work saves its state first, and the same command goes on from there.
+
+SIGTERM (schedulers, `kill`), SIGUSR1 (a scheduler's warning before the wall time is over) and Ctrl-C are taken note of by
+:func:`listening` and answered at the next place from which the work can go on (:meth:`qlm_hoomd.checkpoint.Checkpoint.waypoint`).
+A process that ends so has the exit code 128 + number of the signal: 143 after SIGTERM, 138 after SIGUSR1, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# SIGUSR1 is not known on every platform.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_requested: int | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to stop. No failure of what it was at, and like Ctrl-C nothing that ``except Exception`` sees.
+
+    Args:
+        signum: number of the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
+        return Interrupted, (self.signum,)
+
+    @property
+    def exit_code(self) -> int:
+        """What the process ends with, by the shells' convention."""
+        return 128 + self.signum
+
+
+def request_stop(signum: int) -> None:
+    """Ask for what a signal asks for."""
+    global _requested  # noqa: PLW0603  (signals are the process's, and so is the memory of one)
+    _requested = signum
+
+
+def stop_requested() -> int | None:
+    """Number of the signal that asked this process to stop, or None."""
+    return _requested
+
+
+def stop_if_requested() -> None:
+    """End here if that was asked for.
+
+    Raises:
+        Interrupted: if a signal came.
+    """
+    if _requested is not None:
+        raise Interrupted(_requested)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Take note of signals within the block instead of dying of them; a second Ctrl-C ends it at once.
+
+    Outside a process's main thread, where signals never arrive, it does nothing. A signal that is ignored stays ignored.
+    """
+    global _requested  # noqa: PLW0603
+
+    def note(signum: int, _: Any) -> None:
+        if signum == signal.SIGINT and _requested is not None:
+            raise KeyboardInterrupt
+        request_stop(signum)
+
+    with _handling(note):
+        try:
+            yield
+        finally:
+            _requested = None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """End the block by :class:`Interrupted` as soon as a signal comes: for a process that only waits for others."""
+
+    def interrupt(signum: int, _: Any) -> None:
+        raise Interrupted(signum)
+
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    handled = [signum for signum, old in before.items() if old is not signal.SIG_IGN]
+    for signum in handled:
+        signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum in handled:
+            signal.signal(signum, before[signum])
