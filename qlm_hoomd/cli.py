@@ -5,6 +5,7 @@ Imports stand inside the commands: `qlm --help` must not wait for numerical libr
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.ensemble.workspace import Workspace
 
-_MAX_FAILURES_SHOWN = 20
+_MAX_REASONS_SHOWN = 20
 
 
 class _Commands(TyperGroup):
@@ -33,9 +34,9 @@ class _Commands(TyperGroup):
         except QlmError as error:
             _complain(str(error))
             raise typer.Exit(2 if isinstance(error, (InputError, PluginError)) else 1) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             _complain("interrupted. What is finished is kept; the same command goes on from there.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
@@ -60,7 +61,8 @@ def _options(
 ) -> None:
     """Quasi-localised modes and plastic instabilities of computer glasses.
 
-    Exit codes: 0 done; 1 some realisations failed (the rest is kept); 2 the input is wrong.
+    Exit codes: 0 done; 1 some realisations failed (the rest is kept); 2 the input is wrong; 130, 138 or 143 stopped by Ctrl-C,
+    SIGUSR1 or SIGTERM (what was at work has saved its state, the same command goes on).
     """
 
 
@@ -72,17 +74,43 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Realisations at work at a time.", show_default="one per core")
     ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE|FILE",
+            help="Setting of --executor slurm, or a YAML file of them; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    alongside: Annotated[
+        bool, typer.Option("--alongside", help="Put it into a folder that holds a protocol of other physics.")
+    ] = False,
+    checkpoint_interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Time between two checkpoints of a long stage.",
+            show_default="QLM_CHECKPOINT_INTERVAL of the environment, or 600",
+        ),
+    ] = None,
 ) -> None:
-    """Run a protocol and report on it. Run it again to resume: what is done is skipped, what failed is tried again."""
+    """Run a protocol and report on it. Run it again to resume: what is done is skipped, what failed is tried again.
+
+    Several may run in one folder at once, on machines that share it: each realisation is computed once.
+    """
+    from qlm_hoomd.checkpoint import INTERVAL_VARIABLE
     from qlm_hoomd.ensemble.runner import run_protocol
     from qlm_hoomd.protocol import load_protocol
     from qlm_hoomd.registry import EXECUTORS
 
-    made = EXECUTORS.load(executor)(workers=workers)
+    if checkpoint_interval is not None:
+        os.environ[INTERVAL_VARIABLE] = str(checkpoint_interval)  # which workers and jobs inherit
+    made = EXECUTORS.load(executor)(workers=workers, **({"settings": tuple(slurm)} if slurm else {}))
     settings = load_protocol(protocol)
-    workspace = run_protocol(settings, out or Path("runs") / settings.name, made)
+    workspace = run_protocol(settings, out or Path("runs") / settings.name, made, alongside=alongside)
     states = [realisation.state(settings) for realisation in workspace.realisations]
-    if "done" in states:
+    if "done" in states and made.runs_here:
         typer.echo(_report(workspace.directory))
     if "pending" in states:
         typer.echo(
@@ -96,26 +124,199 @@ def run(
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)]) -> None:
     """Show how far a run is."""
-    from qlm_hoomd.ensemble.workspace import Workspace
+    from qlm_hoomd.ensemble.costs import Costs
+    from qlm_hoomd.ensemble.progress import duration
+    from qlm_hoomd.ensemble.slurm import describe as slurm_lines
+    from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 
     workspace = Workspace.open(directory)
     typer.echo(f"{workspace.protocol.name} in {directory} (protocol {workspace.protocol.hash})")
-    rows = [
-        (str(n_particles), preparation, *(_cell(states) for states in stages.values()))
-        for (n_particles, preparation), stages in workspace.counts().items()
-    ]
-    header = ("N", "preparation", *(next(iter(workspace.counts().values()))))
-    _table(header, rows)
-    for line in workspace.running().values():
-        typer.echo(f"at work: {line}")
-    if workspace.failures():
+    if (directory / IMPORTED).exists():
+        typer.echo("imported: the tables of what was done elsewhere; what has no table counts as pending")
+    costs, counts = Costs.of(workspace.realisations), workspace.counts()
+    left = costs.left(counts)
+
+    def cell(states: dict[Any, int], seconds: float | None) -> str:
+        each = "" if seconds is None else f" ({duration(seconds)} each)"
+        parts = [f"{number} {state}{each if state == 'done' else ''}" for state, number in states.items() if number]
+        return ", ".join(parts) or "-"
+
+    _table(
+        ("N", "preparation", *next(iter(counts.values())), "core time left"),
+        [
+            (
+                str(size),
+                preparation,
+                *(cell(states, costs.measured(kind, preparation, size)) for kind, states in stages.items()),
+                "unknown" if (seconds := left[size, preparation]) is None else duration(seconds),
+            )
+            for (size, preparation), stages in counts.items()
+        ],
+    )
+    for line in [*slurm_lines(workspace), *(f"at work: {line}" for line in workspace.running().values())]:
+        typer.echo(line)
+    if any(states["failed"] for stages in counts.values() for states in stages.values()):
         _name_failures(workspace)
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)]) -> None:
-    """Write DIR/results: tables, exponents, figures and report.html, from what is done so far."""
+def work(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
+    realisations: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of realisations.", show_default=False)
+    ] = None,
+    ids: Annotated[
+        str | None, typer.Option(metavar="FILE|ID,ID", help="Ids, or a file with one on each line.", show_default=False)
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Realisations at work at a time.")] = 1,
+) -> None:
+    """Do what is left to do of some realisations of a run: what schedulers call.
+
+    Any number may be at work in one folder; what is done, or at work elsewhere, is passed over. Stopped by SIGUSR1 or SIGTERM it
+    saves its state and ends with exit code 138 or 143; the same command goes on from there.
+    """
+    from qlm_hoomd.ensemble.runner import run_chunk
+
+    failed = run_chunk(directory, [*(realisations or ()), *_ids(ids)], workers, typer.echo)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
+    aside: Annotated[
+        bool, typer.Option("--set-aside", help="Rename damaged files to NAME.damaged, so that the next run makes them again.")
+    ] = False,
+) -> None:
+    """Prove that every file of a run is as it was written, or name those that are not."""
+    from qlm_hoomd.ensemble.archive import verify_import
+    from qlm_hoomd.ensemble.integrity import set_aside
+    from qlm_hoomd.ensemble.integrity import verify as prove
+    from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
+
+    workspace = Workspace.open(directory)
+    if (directory / IMPORTED).exists():
+        findings = verify_import(directory)
+        typer.echo(f"{directory} was imported: what was packed is {'not ' if findings else ''}as it was")
+        edited: dict[str, dict[str, int]] = {}
+    else:
+        proof = prove(workspace)
+        findings, edited = proof.findings, proof.edited
+        typer.echo(f"{proof.n_files} files ({proof.n_bytes / 1e6:.3g} MB) are as they were written")
+    for version, codes in edited.items():
+        numbers = ", ".join(f"{number} files by {code}" for code, number in codes.items())
+        typer.echo(f"note: the code of version {version} was edited in between: {numbers}")
+    if findings:
+        _complain(f"{len(findings)} files or folders are not as they were written:")
+        for finding in findings:
+            typer.echo(f"  {finding.kind}: {finding.path}: {finding.text}", err=True)
+        if aside and not (directory / IMPORTED).exists():
+            for path in set_aside(proof):
+                typer.echo(f"set aside: {path}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.zip", help="The archive.", show_default="NAME.zip")
+    ] = None,
+) -> None:
+    """Report, and pack tables, protocol, exponents, versions, citation and checksums for publication."""
+    from qlm_hoomd.ensemble.archive import export_run
+    from qlm_hoomd.ensemble.workspace import Workspace
+
+    name = Workspace.open(directory).protocol.name
     typer.echo(_report(directory))
+    target = export_run(directory, out or Path(f"{name}.zip"))
+    typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.2g} MB)")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="What `qlm export` wrote.", show_default=False)],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+) -> None:
+    """Read back what `qlm export` packed, for `qlm report` and your own eyes."""
+    from qlm_hoomd.ensemble.archive import import_run
+
+    import_run(file, directory)
+    typer.echo(f"imported into {directory}; `qlm report {directory}` makes its report")
+
+
+def _ids(text: str | None) -> list[str]:
+    if text is None:
+        return []
+    if Path(text).is_file():
+        return Path(text).read_text(encoding="utf-8", errors="replace").split()
+    return [part for part in text.replace(",", " ").split() if part]
+
+
+@app.command()
+def plan(
+    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
+    target_error: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=HALF_WIDTH",
+            help="Half the width that the 95 % interval of theta or alpha is to have, e.g. theta=0.05; may be given twice.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/<name of the protocol>")
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Where nothing has run, run one of the smallest realisations to see what it takes."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How many realisations of each size an exponent of a given error needs, and what they cost here.
+
+    From the scatter and the times of what has run so far; where nothing has, from the theory. The folder is only read.
+    """
+    import json
+
+    from qlm_hoomd.plan import make_plan, parse_targets
+    from qlm_hoomd.protocol import load_protocol
+
+    made = make_plan(
+        load_protocol(protocol),
+        out,
+        parse_targets(target_error),
+        measure=measure,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        typer.echo(json.dumps(made.to_dict(), indent=2, allow_nan=False))
+        return
+    for part in made.report():
+        if isinstance(part, str):
+            typer.echo(part)
+        else:
+            _table(*part)
+
+
+@app.command()
+def report(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of runs; several make one report.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for the report.", show_default="DIR/results; needed with several DIR"),
+    ] = None,
+) -> None:
+    """Write tables, exponents, figures and report.html, from what is done so far.
+
+    Several runs make one report where they are preparations of one glass: their preparations have different names, and their
+    models agree. The settings of the analysis are then those of the first.
+    """
+    typer.echo(_report(*directories, out=out))
 
 
 @app.command()
@@ -218,20 +419,25 @@ def doctor() -> None:
         typer.echo(f"{'ok  ' if finding.well else 'note'} {finding.subject}: {finding.fact}")
 
 
-def _report(directory: Path) -> str:
+def _report(*directories: Path, out: Path | None = None) -> str:
     from qlm_hoomd.report import make_report
 
-    return f"report: {make_report(directory)}"
+    return f"report: {make_report(*directories, out=out)}"
 
 
 def _name_failures(workspace: Workspace) -> None:
-    failures = workspace.failures()
-    _complain(f"{len(failures)} of {len(workspace.realisations)} realisations failed; the same command tries them again:")
-    for realisation, failure in failures[:_MAX_FAILURES_SHOWN]:
-        record = realisation.directory / "failed" / f"{failure.stage}.json"
-        typer.echo(f"  {realisation.label}, stage {failure.stage}: {failure.error}: {failure.message} ({record})", err=True)
-    if len(failures) > _MAX_FAILURES_SHOWN:
-        typer.echo(f"  and {len(failures) - _MAX_FAILURES_SHOWN} more", err=True)
+    from qlm_hoomd.ensemble.progress import grouped_failures
+
+    groups = grouped_failures(workspace)
+    n_failed = sum(group.number for group in groups)
+    _complain(
+        f"{n_failed} of {len(workspace.realisations)} realisations failed; the same command tries them again. By reason, "
+        "with an example each:"
+    )
+    for group in groups[:_MAX_REASONS_SHOWN]:
+        typer.echo(f"  {group}", err=True)
+    if len(groups) > _MAX_REASONS_SHOWN:
+        typer.echo(f"  and {len(groups) - _MAX_REASONS_SHOWN} more reasons", err=True)
 
 
 def _complain(message: str) -> None:
@@ -242,10 +448,6 @@ def _print(table: DataFrame) -> None:
     _table(
         table.columns, [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.iter_rows()]
     )
-
-
-def _cell(states: dict[Any, int]) -> str:
-    return ", ".join(f"{number} {state}" for state, number in states.items() if number) or "-"
 
 
 def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> None:

@@ -70,3 +70,7 @@ class InsufficientStatistics(QlmError):
 
 class PluginError(QlmError):
     """A plugin could not be loaded or does not keep its contract."""
+
+
+class StorageFull(QlmError):  # noqa: N818
+    """The disk is full, or a quota is reached: no realisation can go on, and none is to blame."""

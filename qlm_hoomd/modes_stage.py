@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import polars as pl
 from pydantic import Field
@@ -82,6 +82,7 @@ def mode_rows(modes: LowestModes, hessian: Hessian, strain: float) -> list[dict[
 class ModesStage(Stage):
     """Lowest modes and elastic moduli of the glass at chosen strains."""
 
+    growing: ClassVar[frozenset[str]] = frozenset({"strains", "count"})
     kind: Literal["modes"] = "modes"
     count: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="number of lowest modes, translations not counted")
     strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(

@@ -24,6 +24,8 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -56,7 +58,8 @@ def _shape(value: Any) -> str:
 
 Name = Annotated[str, AfterValidator(_file_name)]
 # The bounds keep a slip of the finger from asking for a workspace that no disk holds.
-Count = Annotated[int, Field(gt=0, le=1_000_000), BeforeValidator(_not_a_boolean)]
+MAX_REALISATIONS = 1_000_000
+Count = Annotated[int, Field(gt=0, le=MAX_REALISATIONS), BeforeValidator(_not_a_boolean)]
 Size = Annotated[int, Field(gt=0, le=100_000_000), BeforeValidator(_not_a_boolean)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 # A union told apart by its shape: a wrong value gets one message, not one for each member.
@@ -160,6 +163,16 @@ class Analysis(BaseModel):
     strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
         (0.0,), description="accumulated strains at which theta and alpha are reported"
     )
+    shown_strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
+        None,
+        description="those of the strains that figures show as representative; nothing: the first, and those closest to the paper's "
+        "0.02 and 0.09",
+    )
+    steady_from: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        description="strain from which on the flow counts as steady, for exponents pooled over strain; nothing: the last third of "
+        "the range of strains",
+    )
     omega_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,
         description="upper end of the window in which alpha is fitted to D_L(omega) [1 / t_c]; nothing: chosen from the data",
@@ -168,6 +181,15 @@ class Analysis(BaseModel):
     exclude_crystals: bool = Field(True, description="leave out realisations that crystallised or phase-separated")
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of all confidence intervals")
     insist: bool = Field(False, description="print exponents even where the statistics are too weak to carry them")
+
+    @field_validator("shown_strains")
+    @classmethod
+    def _are_analysed(cls, shown: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        strains = info.data.get("strains") or (0.0,)
+        missing = [strain for strain in shown or () if strain not in strains]
+        if missing or shown == ():
+            raise ValueError(f"shown_strains = {list(shown or ())}; expected one or more of the strains {list(strains)}")
+        return shown
 
 
 class Protocol(BaseModel):
@@ -450,6 +472,15 @@ def _located(location: Location, message: str, value: Any) -> ValidationError:
 _MAX_BYTES = 200_000
 _MAX_DEPTH = 40
 _MAX_VALUES = 100_000
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The plain values in a YAML file that holds one mapping.
+
+    Raises:
+        ProtocolError: if it holds anything else.
+    """
+    return _read_yaml(path)[0]
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:

@@ -86,8 +86,10 @@ def test_failed_realisations_are_named_and_the_rest_is_reported(tmp_path: Path) 
     result = qlm("run", protocol_file(tmp_path, "[1]"), "--out", "x", "--executor", "here")
     assert result.exit_code == 1
     assert result.stdout == f"report: {Path('x/results/report.html')}\n"
-    assert "qlm: 1 of 3 realisations failed; the same command tries them again:" in result.stderr
-    assert "N=100 rapid #1, stage walk: ConvergenceError: realisation 1 does not converge" in result.stderr
+    assert (
+        "qlm: 1 of 3 realisations failed; the same command tries them again. By reason, with an example each:" in result.stderr
+    )
+    assert "  1 x N=100 rapid #1, stage walk: ConvergenceError: realisation 1 does not converge" in result.stderr
     record = result.stderr.rpartition("(")[2].partition(")")[0]
     assert json.loads(Path(record).read_text())["stage"] == "walk"
 
@@ -105,19 +107,29 @@ def test_executor_that_works_elsewhere_leaves_realisations_pending(tmp_path: Pat
     assert "3 of 3 realisations are not done yet: see `qlm status x`." in result.stdout
 
 
-def test_very_many_failures_are_cut_short(tmp_path: Path) -> None:
+def test_failures_are_grouped_by_reason_with_an_example_each(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
-    path.write_text(PROTOCOL.replace("realisations: 3", "realisations: 30").replace("FAIL", str(list(range(30)))))
+    failing = PROTOCOL.replace("realisations: 3", "realisations: 30").replace("FAIL", str(list(range(2, 30))))
+    path.write_text(failing.replace("  - kind: tally", "    forget: [0, 1]\n  - kind: tally"))
     result = qlm("run", path, "--out", "x", "--executor", "here")
+    assert result.stderr.count("failed: N=100") == 2  # while it runs, too, each reason is told once
     assert "30 of 30 realisations failed" in result.stderr
-    assert result.stderr.endswith("  and 10 more\n")
+    first, second = result.stderr.splitlines()[-2:]
+    assert first.startswith("  28 x N=100 rapid #2, stage walk: ConvergenceError: realisation 2 does not converge")
+    assert second.startswith("  2 x N=100 rapid #0, stage walk: PluginError: stage 'walk' ended without writing")
+    assert qlm("status", "x").stderr.splitlines()[-2:] == [first, second]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "nowhere.yaml"], "qlm: nowhere.yaml: cannot be read (No such file or directory); expected a YAML protocol file."),
-        (["run", "p.yaml", "--executor", "slurm"], "qlm: unknown executor 'slurm'; installed: here, impatient, local, never."),
+        (["run", "p.yaml", "--executor", "slarm"], "qlm: unknown executor 'slarm'; installed: here, impatient, local, never, row, slurm."),
+        (["run", "p.yaml", "--slurm", "time=3"], "qlm: settings time=3; expected none, as LocalExecutor has no settings."),
+        (["work", "site", "--ids", "1,2"], "qlm: site holds no readable protocol.json"),
+        (["verify", "site"], "qlm: site holds no readable protocol.json"),
+        (["export", "site"], "qlm: site holds no readable protocol.json"),
+        (["import", "p.yaml", "y"], "qlm: p.yaml is no whole ZIP file (BadZipFile); expected an archive of `qlm export`."),
         (["run", "p.yaml", "--out", "p.yaml"], "qlm: p.yaml cannot be written to"),
         (["run", "bad.yaml"], "qlm: bad.yaml, line 5: stages[0].kind: unknown stage 'wolk'"),
         (["run", "p.yaml", "--workers", "0"], "Invalid value for '--workers'"),
@@ -154,14 +166,20 @@ def test_status_counts_by_stage(tmp_path: Path) -> None:
     qlm("run", path, "--out", "x", "--executor", "here")
     workspace = Workspace.open(Path("x"))
     (workspace.realisations[0].directory / "tally.json").unlink()
+    for realisation in workspace.realisations:
+        for stage, seconds in zip(workspace.protocol.stages, (20.0, 180.0), strict=True):
+            realisation.record_cost(stage, seconds, seconds)
     workspace.running_directory.mkdir(exist_ok=True)
     (workspace.running_directory / workspace.realisations[0].id).write_text("N=100 rapid #0 tally: started (process 7)\n")
-    result = qlm("status", "x")
+    claim = workspace.claims.take(workspace.realisations[0].id)
+    assert claim is not None
+    with claim:
+        result = qlm("status", "x")
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         f"t in x (protocol {workspace.protocol.hash})",
-        "N    preparation  walk              tally",
-        "100  rapid        2 done, 1 failed  1 done, 2 pending",
+        "N    preparation  walk                          tally                           core time left",
+        "100  rapid        2 done (20 s each), 1 failed  1 done (3 min each), 2 pending  6 min",
         "at work: N=100 rapid #0 tally: started (process 7)",
     ]
     assert "1 of 3 realisations failed" in result.stderr

@@ -18,9 +18,10 @@ import pytest
 
 from qlm_hoomd.ensemble import local
 from qlm_hoomd.ensemble.executor import Executor
+from qlm_hoomd.ensemble.integrity import CHECKSUMS
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.runner import Outcome, run_protocol, run_realisation
-from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace, locked
+from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.testing.tiny import installed
@@ -89,7 +90,7 @@ def test_products_layout_and_provenance(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "workspace").iterdir())) == 6
     for realisation in workspace.realisations:
         names = {path.name for path in realisation.directory.iterdir()}
-        assert names == {"signac_statepoint.json", "walk.parquet", "tally.json", COSTS}
+        assert names == {"signac_statepoint.json", "walk.parquet", "tally.json", COSTS, CHECKSUMS}
         assert json.loads((realisation.directory / "signac_statepoint.json").read_text()) == realisation.statepoint
         carried = json.loads(pl.read_parquet_metadata(realisation.directory / "walk.parquet")["qlm_hoomd"])
         assert carried["protocol_hash"] == protocol.hash
@@ -134,12 +135,18 @@ def test_more_realisations_later_leave_the_first_untouched(tmp_path: Path) -> No
     assert all(path.stat().st_mtime_ns == at for path, at in times.items())
 
 
-def test_two_protocols_share_a_folder_and_the_last_is_shown(tmp_path: Path) -> None:
+def test_two_protocols_share_a_folder_on_demand_and_the_last_is_shown(tmp_path: Path) -> None:
     first = run_protocol(make_protocol(steps=3), tmp_path / "run", HereExecutor())
-    second = run_protocol(make_protocol(steps=4), tmp_path / "run", HereExecutor())
+    before = products(first)
+    with pytest.raises(InputError, match=r"other physics: stages\.walk\.steps was 3 and is 4\. .*--alongside"):
+        run_protocol(make_protocol(steps=4), tmp_path / "run", HereExecutor())
+    assert Workspace.open(tmp_path / "run").protocol == first.protocol
+    assert len(list((tmp_path / "run" / "workspace").iterdir())) == 3
+    second = run_protocol(make_protocol(steps=4), tmp_path / "run", HereExecutor(), alongside=True)
     assert Workspace.open(tmp_path / "run").protocol == second.protocol
     assert len(list((tmp_path / "run" / "workspace").iterdir())) == 6
     assert states(first) == states(second) == ["done"] * 3
+    assert products(first) == before
     with pytest.raises(InputError, match=f"belongs to protocol {first.protocol.hash}; expected {second.protocol.hash}"):
         run_realisation(tmp_path / "run", first.realisations[0].id)
 
@@ -171,7 +178,13 @@ def test_failure_is_forgotten_when_a_later_run_succeeds(tmp_path: Path) -> None:
     obstacle.rmdir()
     assert states(run_protocol(protocol, tmp_path / "run", HereExecutor())) == ["done"]
     assert not (folder / "failed").exists()
-    assert {path.name for path in folder.iterdir()} == {"signac_statepoint.json", "walk.parquet", "tally.json", COSTS}
+    assert {path.name for path in folder.iterdir()} == {
+        "signac_statepoint.json",
+        "walk.parquet",
+        "tally.json",
+        COSTS,
+        CHECKSUMS,
+    }
 
 
 def test_any_lost_product_is_made_again_with_the_same_bytes(tmp_path: Path) -> None:
@@ -214,12 +227,6 @@ def test_state_point_is_signacs(tmp_path: Path) -> None:
     assert [job.id for job in jobs] == [workspace.realisations[2].id]
 
 
-def test_folder_in_use_is_refused(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), pytest.raises(InputError, match="another `qlm run` is at work"):
-        run_protocol(make_protocol(), tmp_path / "run", HereExecutor())
-    assert states(run_protocol(make_protocol(), tmp_path / "run", HereExecutor())) == ["done"] * 3
-
-
 def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     with pytest.raises(InputError, match="cannot be written to"):
@@ -258,7 +265,8 @@ def test_plain_progress_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"3 realisations in {tmp_path / 'run'}"
     assert lines[1].startswith("failed: N=100 rapid #1, stage walk: ConvergenceError: realisation 1 does not converge")
-    assert lines[-1].startswith("3/3 (1 failed) N=100 rapid #2 took ")
+    assert lines[-1].startswith("3/3 (1 failed), ")
+    assert lines[-1].endswith(" an hour")
     run_protocol(make_protocol(fail=[1]), tmp_path / "run", HereExecutor())
     assert capsys.readouterr().err.splitlines()[0].endswith(", 2 of them done already")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from qlm_hoomd.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from qlm_hoomd.ensemble.workspace import Outcome
 
@@ -15,13 +19,22 @@ if TYPE_CHECKING:
 class Executor(ABC):
     """Calls :func:`~qlm_hoomd.ensemble.runner.run_realisation` for many realisations, wherever that is.
 
-    All truth is on disk, so that an executor keeps no books: what it loses is done by the next run.
+    All truth is on disk: the products of a realisation say whether it is done, and what an executor loses is done by the next
+    run. Realisations are claimed where they run, so that several executors may be at work in one folder.
 
     Args:
         workers: realisations at work at the same time; None for what the executor finds best.
+        settings: ``key=value`` texts and names of YAML files, for executors that have settings.
+
+    Attributes:
+        runs_here: whether realisations run on this machine, so that what they need has to be installed and at hand here.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    runs_here: ClassVar[bool] = True
+
+    def __init__(self, workers: int | None = None, settings: Sequence[str] = ()) -> None:
+        if settings:
+            raise InputError(f"settings {', '.join(settings)}; expected none, as {type(self).__name__} has no settings.")
         self.workers = workers
 
     @abstractmethod
@@ -33,5 +46,14 @@ class Executor(ABC):
         Args:
             directory: folder of the run.
             ids: ids of the realisations in it.
-            finished: called in this thread for every realisation that ends while this method runs.
+            finished: called in this thread for every realisation that ends while this method runs, or is found to be at work
+                elsewhere.
         """
+
+
+def work_command() -> str:
+    """The start of the command that does the work of a chunk, ``qlm work``, quoted for a shell: with this program's own Python."""
+    program = Path(sys.executable).with_name("qlm")
+    if program.is_file():
+        return f"{shlex.quote(str(program))} work"
+    return f"{shlex.quote(sys.executable)} -c 'from qlm_hoomd.cli import main; main()' work"

@@ -1,24 +1,31 @@
-"""The local executor: a pool of processes on this machine, each on one thread."""
+"""The local executor: a pool of processes on this machine, each on one thread, and on one GPU where the engine wants GPUs."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
+import time
 from collections import deque
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from pebble import ProcessExpired, ProcessPool
 
+from qlm_hoomd.ensemble.claims import HEARTBEAT_S, place
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import record_death, run_realisation
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.ensemble.workspace import Workspace
+from qlm_hoomd.errors import InputError, QlmError, StorageFull
+from qlm_hoomd.interrupt import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,72 +38,154 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 _ATTEMPTS = 2
 
 
+# Time that realisations have to save their state when the run is stopped [s]; schedulers warn two minutes before the end.
+_GRACE_S = 90.0
+
+
 class LocalExecutor(Executor):
     """Runs realisations in a pool of processes of this machine.
 
-    A process that dies costs its realisation alone, which is tried once more and then recorded as failed.
+    A process that dies costs its realisation alone, which is tried once more and then recorded as failed. When the run is
+    stopped, by Ctrl-C or a signal, the realisations at work are told to save their state.
 
     Args:
-        workers: number of processes, one thread each; None for one per core.
+        workers: number of processes, one thread each; None for one per core, or one per GPU where the engine wants GPUs.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, settings: Sequence[str] = ()) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"workers = {workers}; expected at least 1.")
-        super().__init__(workers)
+        super().__init__(workers, settings)
 
     def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
         """See :meth:`Executor.run`.
 
         Raises:
             QlmError: if workers cannot start, or a realisation can neither be run nor its failure be recorded.
+            StorageFull: if the disk is full, or a quota is reached.
         """
+        workspace = Workspace.open(directory)
+        gpus = gpus_at_hand() if getattr(workspace.protocol.engine, "device", "cpu") == "gpu" else ()
         waiting = deque((job_id, 1) for job_id in ids)
         pools_that_broke = 0
-        while waiting:
-            n_waiting = len(waiting)
-            if self._drain(directory, waiting, finished):
-                pools_that_broke = 0 if len(waiting) < n_waiting else pools_that_broke + 1
-                if pools_that_broke == _ATTEMPTS:
-                    raise QlmError(
-                        "worker processes die before they start to work; see their messages above, and `qlm doctor`."
-                    )
+        _start_tracker()
+        with interruptible():
+            while waiting:
+                n_waiting = len(waiting)
+                if self._drain(workspace, waiting, gpus, finished):
+                    pools_that_broke = 0 if len(waiting) < n_waiting else pools_that_broke + 1
+                    if pools_that_broke == _ATTEMPTS:
+                        raise QlmError(
+                            "worker processes die before they start to work; see their messages above, and `qlm doctor`."
+                        )
 
-    def _drain(self, directory: Path, waiting: deque[tuple[str, int]], finished: Callable[[Outcome], None]) -> bool:
+    def _drain(
+        self,
+        workspace: Workspace,
+        waiting: deque[tuple[str, int]],
+        gpus: Sequence[str],
+        finished: Callable[[Outcome], None],
+    ) -> bool:
         """Run what is waiting, until nothing is or the pool breaks (True); what was at work then waits again."""
-        n_workers = min(self.workers or n_cores(), len(waiting))
+        directory = workspace.directory
+        n_workers = min(self.workers or len(gpus) or n_cores(), len(waiting))
         ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
-        at_work: dict[Future[Outcome], tuple[str, int]] = {}
+        at_work: dict[Future[Outcome], tuple[str, int, int]] = {}
+        slots = list(range(n_workers))
+        next_beat = time.monotonic() + HEARTBEAT_S
         with _one_thread_each():
-            pool = ProcessPool(n_workers, initializer=_start_worker, context=multiprocessing.get_context("spawn"))
+            pool = ProcessPool(
+                n_workers,
+                # A process never gives back the GPU that it chose first, nor all of the GPU's memory.
+                max_tasks=1 if gpus else 0,
+                initializer=_start_worker,
+                context=multiprocessing.get_context("spawn"),
+            )
             try:
                 while waiting or at_work:
                     # No more than the workers can take: what is not handed out yet cannot be lost with a pool that breaks.
-                    while waiting and len(at_work) < n_workers and pool.active:
+                    while waiting and slots and pool.active:
                         job_id, attempt = waiting.popleft()
-                        future = pool.schedule(run_realisation, args=(directory, job_id))
-                        at_work[future] = (job_id, attempt)
+                        slot = slots.pop(0)
+                        future = pool.schedule(_run, args=(directory, job_id, gpus[slot % len(gpus)] if gpus else None))
+                        at_work[future] = (job_id, attempt, slot)
                         future.add_done_callback(ended.put)
+                    if time.monotonic() >= next_beat:
+                        next_beat = time.monotonic() + HEARTBEAT_S
+                        workspace.claims.beat()
                     try:
                         over = ended.get(timeout=1.0)
                     except Empty:
                         if not pool.active:
                             raise BrokenProcessPool from None
                         continue
-                    job_id, attempt = at_work[over]
+                    job_id, attempt, slot = at_work[over]
                     outcome = _outcome(over, directory, job_id, last=attempt == _ATTEMPTS)
                     del at_work[over]
+                    slots.append(slot)
                     if outcome is None:
                         waiting.appendleft((job_id, attempt + 1))
                     else:
                         finished(outcome)
             except BrokenProcessPool:
-                waiting.extendleft(reversed(at_work.values()))
+                waiting.extendleft((job_id, attempt) for job_id, attempt, _ in reversed(at_work.values()))
                 return True
+            except KeyboardInterrupt:
+                _let_save(workspace, {future: job_id for future, (job_id, *_) in at_work.items()})
+                raise
             finally:
                 pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
                 pool.join()
         return False
+
+
+def _run(directory: Path, job_id: str, gpu: str | None) -> Outcome:
+    """Run a realisation in this worker, which sees only that GPU."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    return run_realisation(directory, job_id)
+
+
+def _start_tracker() -> None:
+    """Start multiprocessing's own helper process deaf to SIGUSR1: schedulers warn all processes, and it would die with a traceback."""
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _let_save(workspace: Workspace, at_work: dict[Future[Outcome], str]) -> None:
+    """Tell the realisations at work to save their state, and wait until they have; Ctrl-C ends the wait."""
+    holders = workspace.claims.live()
+    for future, job_id in at_work.items():
+        holder = holders.get(job_id, {})
+        if holder.get("place") == place():
+            with suppress(OSError, KeyError):
+                os.kill(holder["pid"], signal.SIGTERM)
+        else:  # it has not begun
+            future.cancel()
+    end = time.monotonic() + _GRACE_S
+    waiting = True
+    while waiting:
+        try:
+            wait_for_futures(at_work, timeout=max(0.0, end - time.monotonic()))
+            waiting = False
+        except Interrupted as again:  # schedulers repeat themselves
+            waiting = again.signum != signal.SIGINT
+
+
+def gpus_at_hand() -> tuple[str, ...]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return tuple(name.strip() for name in allowed.split(",") if name.strip())
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout  # noqa: S607
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(str(index) for index, line in enumerate(line for line in listing.splitlines() if line.startswith("GPU ")))
 
 
 def _outcome(future: Future[Outcome], directory: Path, job_id: str, *, last: bool) -> Outcome | None:
@@ -109,6 +198,8 @@ def _outcome(future: Future[Outcome], directory: Path, job_id: str, *, last: boo
         return record_death(directory, job_id, f"its process died {_ATTEMPTS} times, {_cause(death.exitcode)}")
     except (BrokenProcessPool, CancelledError):
         raise BrokenProcessPool from None
+    except StorageFull:
+        raise
     except Exception as error:
         # Not even a failure could be recorded, e.g. on a full disk: the others would fare no better.
         raise QlmError(f"realisation {job_id} cannot be run: {type(error).__name__}: {error}") from error

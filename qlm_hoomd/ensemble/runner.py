@@ -2,102 +2,307 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+from pydantic import BaseModel
+
+from qlm_hoomd.checkpoint import Checkpoint, interval_from_environment
+from qlm_hoomd.ensemble import integrity
+from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
-from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace, locked
-from qlm_hoomd.errors import PluginError
+from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
+from qlm_hoomd.errors import InputError, PluginError
+from qlm_hoomd.files import replacing
+from qlm_hoomd.interrupt import listening, stop_if_requested
 from qlm_hoomd.protocol import Preparation, stage_kind
-from qlm_hoomd.provenance import provenance
+from qlm_hoomd.provenance import code_fingerprint, provenance, versions
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from qlm_hoomd.ensemble.claims import Claim
     from qlm_hoomd.ensemble.executor import Executor
     from qlm_hoomd.ensemble.workspace import Realisation
     from qlm_hoomd.protocol import Protocol
     from qlm_hoomd.stages import Stage
 
 _SECONDS_BETWEEN_LINES = 1.0
+_SECONDS_BETWEEN_LOOKS = 1.0
+_log = logging.getLogger(__name__)
 
 
-def run_protocol(protocol: Protocol, directory: Path, executor: Executor) -> Workspace:
+def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alongside: bool = False) -> Workspace:
     """Run all realisations of ``protocol`` that are not done, in ``directory``, the largest first. Running again resumes.
+
+    Others may be at work in the folder at the same time, on this machine or on others that share it: each realisation is
+    computed once, and all of them end when everything has ended.
+
+    Args:
+        protocol: what is to be run.
+        directory: the folder.
+        executor: where realisations run.
+        alongside: whether the folder may hold realisations of other physics too.
 
     Returns:
         The workspace, from which the outcome is read.
 
     Raises:
-        InputError: if the engine is not installed, or the folder cannot be written to or is in use.
+        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or holds other physics.
+        StorageFull: if the disk is full, or a quota is reached.
     """
-    protocol.engine.build(protocol.model)
-    with locked(directory):
-        workspace = Workspace.create(protocol, directory)
-        # Nobody else is at work here: what a killed run left behind is void.
+    interval_from_environment()
+    if executor.runs_here:
+        protocol.engine.build(protocol.model)
+    workspace = Workspace.create(protocol, directory, alongside=alongside)
+    with storage_named(directory):
+        note_code(workspace)
+        left = workspace.claims.left()
         for leftover in workspace.running_directory.glob("*"):
-            leftover.unlink(missing_ok=True)
+            if leftover.name not in left:
+                leftover.unlink(missing_ok=True)
         # The largest first, so that no worker is left alone with a long one at the end.
         unfinished = sorted(
-            (realisation for realisation in workspace.realisations if realisation.state(protocol) != "done"),
+            (each for each in workspace.realisations if _is_unfinished(each, protocol, left)),
             key=lambda realisation: -realisation.n_particles,
         )
         with Progress(workspace, unfinished) as progress:
             if unfinished:
-                executor.run(directory, [realisation.id for realisation in unfinished], progress.finished)
+                work_through(workspace, [realisation.id for realisation in unfinished], executor, progress.finished)
     return workspace
+
+
+def work_through(
+    workspace: Workspace, ids: Sequence[str], executor: Executor, finished: Callable[[Outcome], None], *, wait: bool = True
+) -> None:
+    """Run realisations; those that another process is at work at are waited for, and run if it dies or stops.
+
+    Args:
+        workspace: the folder of the run.
+        ids: the realisations.
+        executor: where they run.
+        finished: called for every realisation that ends, here or elsewhere.
+        wait: whether to wait for the end of those that others are at work at. If not, they are left alone as soon as it is
+            certain that the others live; finding out that one on another machine is dead takes some minutes.
+    """
+    busy: list[str] = []
+
+    def take_note(outcome: Outcome) -> None:
+        if outcome.elsewhere:
+            busy.append(outcome.id)
+        else:
+            finished(outcome)
+
+    executor.run(workspace.directory, ids, take_note)
+    while busy:
+        states = workspace.claims.states()
+        free: list[str] = []
+        for job_id in tuple(busy):
+            state = states.get(job_id, "free")
+            if state == "unknown" or (state == "alive" and wait):
+                continue
+            busy.remove(job_id)
+            if state == "alive":
+                continue
+            realisation = workspace.realisation(job_id)
+            failure = realisation.first_failure(workspace.protocol) if state == "free" else None
+            if failure is not None or (state == "free" and realisation.state(workspace.protocol) == "done"):
+                finished(Outcome(job_id, 0.0, failure))
+                continue
+            if state == "void" and (claim := workspace.claims.take(job_id)) is not None:
+                claim.release()  # only who watched it for long knows that it is void
+            free.append(job_id)
+        if free:
+            executor.run(workspace.directory, free, take_note)
+        elif busy:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _is_unfinished(realisation: Realisation, protocol: Protocol, left: set[str]) -> bool:
+    """Whether there is anything to do for a realisation.
+
+    Looked at again, and recorded, are also those whose last product is there: those of which a dead process left a claim, for
+    it did not bring them to their end, and those that were made before there were checksums.
+    """
+    return realisation.id in left or not realisation.is_recorded or realisation.state(protocol) != "done"
+
+
+def run_chunk(directory: Path, ids: Sequence[str], workers: int, say: Callable[[str], None]) -> int:
+    """Run these realisations of the run in ``directory``, and say how each ended: the work of a scheduler's task.
+
+    Returns:
+        Number of those that failed.
+
+    Raises:
+        InputError: if one is none of the run's, or the engine is not installed.
+        StorageFull: if the disk is full, or a quota is reached.
+    """
+    from qlm_hoomd.ensemble.local import LocalExecutor
+
+    workspace = Workspace.open(directory)
+    left = workspace.claims.left()
+    realisations = [workspace.realisation(_checked_id(job_id)) for job_id in dict.fromkeys(ids)]
+    labels = {each.id: each.label for each in realisations if _is_unfinished(each, workspace.protocol, left)}
+    if len(labels) < len(realisations):
+        say(f"{len(realisations) - len(labels)} of {len(realisations)} realisations were done before")
+    workspace.protocol.engine.build(workspace.protocol.model)
+    failed: list[str] = []
+
+    def finished(outcome: Outcome) -> None:
+        label = labels.pop(outcome.id)
+        if outcome.failure is None:
+            say(f"done: {label} in {outcome.seconds:.1f} s")
+        else:
+            failed.append(outcome.id)
+            say(f"failed: {label}, stage {outcome.failure.stage}: {outcome.failure.error}: {outcome.failure.message}")
+
+    with storage_named(directory):
+        note_code(workspace)
+        work_through(workspace, list(labels), LocalExecutor(workers), finished, wait=False)
+    for label in labels.values():
+        say(f"left alone, as another process is at work at it: {label}")
+    return len(failed)
+
+
+def _checked_id(job_id: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{32}", job_id):
+        raise InputError(f"'{job_id[:100]}' is no id of a realisation; expected the name of a folder in workspace/.")
+    return job_id
 
 
 def run_realisation(directory: Path, job_id: str) -> Outcome:
     """Run the stages of one realisation that are not done, in order, up to the first that fails.
 
-    A failure of any kind is recorded in ``failed/<stage>.json``; it is removed when a later attempt succeeds. Log messages
-    and warnings of the stages go to ``log.txt``.
+    The realisation is claimed first; if another process is at work at it, nothing is done. A failure of any kind is recorded in
+    ``failed/<stage>.json``; it is removed when a later attempt succeeds. Log messages and warnings of the stages go to
+    ``log.txt``.
+
+    Where a signal asks for it, the stage at work saves its state and ends (:mod:`qlm_hoomd.interrupt`), and the next call goes on
+    from there.
+
+    Raises:
+        StorageFull: if the disk is full, or a quota is reached.
+        Interrupted: if a signal asked this process to stop.
     """
     start = time.monotonic()
     workspace = Workspace.open(directory)
     realisation = workspace.realisation(job_id)
-    for leftover in realisation.directory.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
-    with _logged(realisation.directory / "log.txt"), _Voice(workspace, realisation) as voice:
-        failure = _run_stages(workspace.protocol, realisation, voice)
-    return Outcome(job_id, time.monotonic() - start, failure)
+    with storage_named(directory):
+        claim = workspace.claims.take(job_id)
+        if claim is None:
+            return Outcome(job_id, 0.0, elsewhere=True)
+        with claim, listening():
+            for leftover in realisation.directory.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+            with _logged(realisation.directory / "log.txt"), _Voice(workspace, realisation) as voice:
+                failure = _run_stages(workspace.protocol, realisation, voice, claim)
+            stop_if_requested()
+            return Outcome(job_id, time.monotonic() - start, failure, elsewhere=claim.lost)
 
 
 def record_death(directory: Path, job_id: str, message: str) -> Outcome:
     """Record that the process of a realisation died in the stage that it was at."""
     workspace = Workspace.open(directory)
     realisation = workspace.realisation(job_id)
-    stage = next(stage for stage in workspace.protocol.stages if not realisation.is_done(stage))
-    failure = Failure(stage_kind(stage), "ProcessDied", message)
-    realisation.record_failure(stage, failure)
-    (workspace.running_directory / job_id).unlink(missing_ok=True)
-    return Outcome(job_id, 0.0, failure)
+    claim = workspace.claims.take(job_id)
+    if claim is None:  # another run went on with it
+        return Outcome(job_id, 0.0, elsewhere=True)
+    with claim:
+        stage = next((stage for stage in workspace.protocol.stages if not realisation.is_done(stage)), None)
+        if stage is None:  # it died when everything was done
+            return Outcome(job_id, 0.0)
+        failure = Failure(stage_kind(stage), "ProcessDied", message)
+        realisation.record_failure(stage, failure)
+        (workspace.running_directory / job_id).unlink(missing_ok=True)
+        return Outcome(job_id, 0.0, failure)
 
 
-def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice) -> Failure | None:
+def code_of(protocol: Protocol) -> str:
+    """Fingerprint of the code that makes the numbers of ``protocol``, plugins included."""
+    packages: set[str] = set()
+
+    def visit(model: BaseModel) -> None:
+        packages.add(type(model).__module__.partition(".")[0])
+        for name in type(model).model_fields:
+            value = getattr(model, name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, BaseModel):
+                    visit(part)
+
+    visit(protocol)
+    return code_fingerprint(tuple(sorted(packages)))
+
+
+def note_code(workspace: Workspace) -> None:
+    """Note which code is at work in the folder, and warn if another of the same version was before: it was edited in between."""
+    code = code_of(workspace.protocol)
+    folder = workspace.directory / ".codes"
+    folder.mkdir(exist_ok=True)
+    if not (folder / code).is_file():
+        with replacing(folder / code) as temporary:
+            temporary.write_text(json.dumps(versions(), sort_keys=True) + "\n", encoding="utf-8")
+    others = 0
+    for path in folder.glob("[0-9a-f]*"):
+        with suppress(OSError, ValueError, AttributeError):
+            same = json.loads(path.read_text(encoding="utf-8")).get("qlm_hoomd") == versions()["qlm_hoomd"]
+            others += same and path.name != code
+    if others:
+        _log.warning(
+            "qlm: note: the code was edited since %s was begun, and its version is still %s: results of both will stand side by "
+            "side; `qlm verify` counts them.",
+            workspace.directory,
+            versions()["qlm_hoomd"],
+        )
+
+
+def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice, claim: Claim) -> Failure | None:
+    code = code_of(protocol)
     for stage in protocol.stages:
-        if not realisation.is_done(stage):
+        if claim.lost:
+            return None
+        checkpoint = _checkpoint(realisation, stage)
+        if not (realisation.is_done(stage) and integrity.adopt(realisation, stage, protocol.stages, code)):
+            stop_if_requested()
             voice.stage = stage_kind(stage)
             voice.say("started")
             try:
                 # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
                 context = _context(protocol, realisation, voice)
-                clock = time.process_time(), time.perf_counter()
-                stage.run(context)
+                checkpoint = _checkpoint(realisation, stage, context, code)
+                stage.run(replace(context, checkpoint=checkpoint))
                 _check_products(stage, context)
-                realisation.record_cost(stage, time.process_time() - clock[0], time.perf_counter() - clock[1])
-            except Exception as error:  # noqa: BLE001  (a stage may be a stranger's: whatever it raises costs this realisation alone)
+                integrity.record(realisation, stage, protocol.stages, code)
+                realisation.record_cost(stage, *checkpoint.cost)
+            except Exception as error:  # (a stage may be a stranger's: whatever it raises costs this realisation alone)
+                if integrity.storage_problem(error, realisation.directory) is not None:
+                    raise
+                if not isinstance(error, (OSError, MemoryError)):
+                    # It leads here: the next attempt begins anew.
+                    checkpoint.discard()
                 failure = Failure.of(stage, error)
                 realisation.record_failure(stage, failure)
                 return failure
+        checkpoint.discard()
         realisation.forget_failure(stage)
     return None
+
+
+def _checkpoint(realisation: Realisation, stage: Stage, context: StageContext | None = None, code: str = "") -> Checkpoint:
+    """The checkpoint of a stage; with its ``context`` one that is good for that alone."""
+    path = realisation.directory / f".{stage_kind(stage)}.checkpoint"
+    if context is None:
+        return Checkpoint(path)
+    inputs = {name: integrity.sha256(context.path(name)) for name in stage.requires() if context.path(name).is_file()}
+    key = {"statepoint": dict(context.statepoint), "provenance": dict(context.provenance), "code": code, "inputs": inputs}
+    return Checkpoint(path, key, interval_from_environment())
 
 
 def _check_products(stage: Stage, context: StageContext) -> None:
@@ -122,7 +327,7 @@ def _context(protocol: Protocol, realisation: Realisation, voice: _Voice) -> Sta
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """Send log messages and Python's warnings to the end of the file ``path``, which is made by the first of them."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -135,6 +340,13 @@ def _logged(path: Path) -> Iterator[None]:
         handler.close()
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that is given up quietly where it cannot be written, e.g. on a full disk: the stage will say so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        del record
+
+
 class _Voice:
     """Keeps the latest line of a realisation at work in a file, for those who watch."""
 
@@ -145,7 +357,8 @@ class _Voice:
         self.next_time = 0.0
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(exist_ok=True)
+        with suppress(OSError):
+            self.path.parent.mkdir(exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,4 +369,5 @@ class _Voice:
         now = time.monotonic()
         if now >= self.next_time:
             self.next_time = now + _SECONDS_BETWEEN_LINES
-            self.path.write_text(f"{self.label} {self.stage}: {line} (process {os.getpid()})\n", encoding="utf-8")
+            with suppress(OSError):  # nothing depends on it
+                self.path.write_text(f"{self.label} {self.stage}: {line} (process {os.getpid()})\n", encoding="utf-8")

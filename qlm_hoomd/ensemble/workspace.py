@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from qlm_hoomd.ensemble import growth, integrity
+from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.files import replacing
 from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
-from qlm_hoomd.stages import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qlm_hoomd.stages import Stage
 
 State = Literal["done", "failed", "pending"]
+IMPORTED = "imported.json"
+"""In a folder that `qlm import` made: where its tables come from."""
 COSTS = "costs.json"
 """In the folder of a realisation: the time that each of its stages took."""
 
@@ -54,11 +60,13 @@ class Outcome:
         id: id of the realisation.
         seconds: wall time of the call.
         failure: why it failed, or None.
+        elsewhere: whether nothing was done, as another process is at work at it.
     """
 
     id: str
     seconds: float
     failure: Failure | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,11 @@ class Realisation:
         """Name for people, e.g. ``N=500 rapid #3``."""
         return f"N={self.n_particles} {self.statepoint['preparation']} #{self.statepoint['realisation']}"
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there are checksums of its products, of some at least."""
+        return (self.directory / integrity.CHECKSUMS).is_file()
+
     def is_done(self, stage: Stage) -> bool:
         """Whether all products of ``stage`` are there."""
         return all((self.directory / product).is_file() for product in stage.products())
@@ -98,16 +111,32 @@ class Realisation:
 
     def stage_state(self, stage: Stage) -> State:
         """Done if the products are there, failed if a record says so, else pending."""
-        if self.is_done(stage):
-            return "done"
-        return "failed" if self._record(stage).is_file() else "pending"
+        return self.stage_states((stage,))[0]
+
+    def stage_states(self, stages: Sequence[Stage]) -> list[State]:
+        """The state of each stage, from one look at the folder: there may be thousands of them on a slow disk."""
+        files, folders = _file_names(self.directory)
+        records = _file_names(self.directory / "failed")[0] if "failed" in folders else frozenset()
+        return [
+            "done"
+            if all(product in files for product in stage.products())
+            else "failed"
+            if f"{stage_kind(stage)}.json" in records
+            else "pending"
+            for stage in stages
+        ]
 
     def state(self, protocol: Protocol) -> State:
         """Done if all stages are, failed if one of them is, else pending."""
-        states = [self.stage_state(stage) for stage in protocol.stages]
+        states = self.stage_states(protocol.stages)
         if all(state == "done" for state in states):
             return "done"
         return "failed" if "failed" in states else "pending"
+
+    def first_failure(self, protocol: Protocol) -> Failure | None:
+        """The record of the first stage that failed and is not done, or None."""
+        states = zip(protocol.stages, self.stage_states(protocol.stages), strict=True)
+        return next((self.failure(stage) for stage, state in states if state == "failed"), None)
 
     def record_failure(self, stage: Stage, failure: Failure) -> None:
         """Write ``failed/<stage>.json``."""
@@ -144,8 +173,9 @@ class Realisation:
 class Workspace:
     """The folder of a run.
 
-    A folder may hold realisations of several protocols side by side (their state points carry the protocol's hash). The
-    protocol that was run last is stored as ``protocol.json``, and only its realisations are run, shown and reported.
+    A folder may hold realisations of several protocols side by side (their state points carry the protocol's hash), where that
+    was asked for or the later one grew out of the earlier. The protocol that was run last is stored as ``protocol.json``, and
+    only its realisations are run, shown and reported.
 
     Args:
         directory: the folder.
@@ -156,31 +186,49 @@ class Workspace:
     protocol: Protocol
 
     @classmethod
-    def create(cls, protocol: Protocol, directory: Path) -> Workspace:
-        """The workspace in ``directory`` with a job for every realisation of ``protocol``; what exists is kept.
+    def create(cls, protocol: Protocol, directory: Path, *, alongside: bool = False) -> Workspace:
+        """The workspace in ``directory`` with a folder for every realisation of ``protocol``; what exists is kept.
+
+        Args:
+            protocol: what is to be run.
+            directory: the folder; it may hold a run already, and others may be at work in it.
+            alongside: whether a protocol of other physics may be put beside the one that the folder holds.
 
         Raises:
-            InputError: if the folder cannot be written to, or holds a signac project of another version.
+            InputError: if the folder cannot be written to, holds a signac project of another version, imported tables, or a
+                protocol of other physics.
+            StorageFull: if the disk is full, or a quota is reached.
         """
         import signac
 
+        former = _former_protocol(directory)
+        if former is not None and former.hash != protocol.hash:
+            growth.check(former, protocol, directory, alongside=alongside)
         with _writing(directory):
-            configuration = directory / ".signac" / "config"
-            if configuration.is_file() and not configuration.stat().st_size:
-                configuration.unlink()  # a process that was killed here left it empty, which signac takes for an old version
+            if (directory / IMPORTED).exists():
+                raise InputError(
+                    f"{directory} holds imported tables; expected another folder for a run: choose one with --out."
+                )
+            directory.mkdir(parents=True, exist_ok=True)
+            _write_configuration(directory / ".signac" / "config")
             try:
-                project = signac.init_project(str(directory))
-            except (signac.errors.Error, ValueError) as error:
+                signac.get_project(str(directory), search=False)
+            except (signac.errors.Error, LookupError, ValueError, AssertionError) as error:
                 fact = str(error).splitlines()[0]
                 raise InputError(
                     f"{directory} is no signac project of ours ({fact}); expected a new folder, or one of qlm."
                 ) from error
-            for statepoint in protocol.statepoints():
-                # Forced: a state point that a killed process left half-written is written again.
-                project.open_job(statepoint).init(force=True)
-            with replacing(directory / "protocol.json") as temporary:
-                temporary.write_text(protocol.canonical(), encoding="utf-8")
-        return cls(directory, protocol)
+            workspace = cls(directory, protocol)
+            for realisation in workspace.realisations:
+                _write_statepoint(realisation)
+            if former is not None and former.hash != protocol.hash:
+                growth.take_over(cls(directory, former), workspace)
+            content = protocol.canonical().encode()
+            stored = directory / "protocol.json"
+            if not stored.is_file() or stored.read_bytes() != content:
+                with replacing(stored) as temporary:
+                    temporary.write_bytes(content)
+        return workspace
 
     @classmethod
     def open(cls, directory: Path) -> Workspace:
@@ -229,9 +277,9 @@ class Workspace:
         counts: dict[tuple[int, str], dict[str, dict[State, int]]] = {}
         for realisation in self.realisations:
             group = counts.setdefault((realisation.n_particles, realisation.statepoint["preparation"]), {})
-            for stage in self.protocol.stages:
+            for stage, state in zip(self.protocol.stages, realisation.stage_states(self.protocol.stages), strict=True):
                 states = group.setdefault(stage_kind(stage), {"done": 0, "failed": 0, "pending": 0})
-                states[realisation.stage_state(stage)] += 1
+                states[state] += 1
         return counts
 
     def failures(self) -> list[tuple[Realisation, Failure]]:
@@ -239,16 +287,23 @@ class Workspace:
         return [
             (realisation, failure)
             for realisation in self.realisations
-            for stage in self.protocol.stages
-            if not realisation.is_done(stage) and (failure := realisation.failure(stage))
+            for stage, state in zip(self.protocol.stages, realisation.stage_states(self.protocol.stages), strict=True)
+            if state == "failed" and (failure := realisation.failure(stage))
         ]
 
+    @cached_property
+    def claims(self) -> Claims:
+        """Who is at work at which realisation."""
+        return Claims(self.directory / ".claims")
+
     def running(self) -> dict[str, str]:
-        """What the processes at work said last, by the id of their realisation."""
+        """What the processes at work said last, by the id of their realisation; those of other machines have the machine's name."""
         lines = {}
-        for path in sorted(self.running_directory.glob("*")):
-            with suppress(OSError):
-                lines[path.name] = path.read_text(encoding="utf-8").strip()
+        for name, holder in sorted(self.claims.live().items()):
+            path = self.running_directory / name
+            with suppress(OSError, ValueError):
+                line = path.read_text(encoding="utf-8").strip()
+                lines[name] = line if holder.get("place") == place() else f"{line} on {holder.get('host', 'another machine')}"
         return lines
 
     @property
@@ -258,34 +313,57 @@ class Workspace:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` against another run; a lock dies with its process.
-
-    Raises:
-        InputError: if another process holds it, or the folder cannot be written to.
-    """
-    from filelock import FileLock, Timeout
-
-    with _writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InputError(
-                f"another `qlm run` is at work in {directory}; wait until it ends, or choose another folder with --out."
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
 def _writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = integrity.storage_problem(error, directory)
+        if full is not None:
+            raise full from error
         raise InputError(
             f"{directory} cannot be written to ({error.strerror or error}); expected a folder of your own."
         ) from error
+
+
+def _former_protocol(directory: Path) -> Protocol | None:
+    """The protocol that was run last in ``directory``; None where there is none, or none that this program can read."""
+    try:
+        return Workspace.open(directory).protocol
+    except InputError:
+        return None
+
+
+def _write_configuration(path: Path) -> None:
+    """What makes the folder a signac project, in one step: signac's own function fails where two processes begin at once."""
+    if not path.is_file() or not path.stat().st_size:
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text("schema_version = 2\n", encoding="ascii")
+
+
+def _write_statepoint(realisation: Realisation) -> None:
+    """Write the state point where it is not there, or not whole: other processes may read it at any time."""
+    path = realisation.directory / "signac_statepoint.json"
+    try:
+        if json.loads(path.read_bytes()) == realisation.statepoint:
+            return
+    except (OSError, ValueError, RecursionError):
+        pass
+    realisation.directory.mkdir(parents=True, exist_ok=True)
+    # Not flushed to the disk, as a product is: there are thousands, and a lost one is written again by the next run.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(realisation.statepoint), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _file_names(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the files in a folder, and of the folders; nothing where there is no folder."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            (files if entry.is_file() else folders).add(entry.name)
+    return frozenset(files), frozenset(folders)

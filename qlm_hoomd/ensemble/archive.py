@@ -1,0 +1,378 @@
+"""An ensemble for publication: tables, protocol, exponents, versions, citation and checksums in one ZIP file, and back.
+
+The same results give the same bytes. Configurations (GSD) stay where they are; their checksums are in the archive, so that they can
+be published beside it. What is read back was written by others: nothing of it is executed, no name leads out of the folder, and
+every file is compared with its checksum before any of them is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import qlm_hoomd
+from qlm_hoomd.ensemble import integrity
+from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.files import replacing
+from qlm_hoomd.protocol import build_protocol, stage_kind
+from qlm_hoomd.provenance import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKSUM_FILE = "SHA256SUMS"
+"""In the archive: checksums of its files, as `sha256sum --check` reads them."""
+_FORMAT = 1
+_REALISATIONS = "realisations.json"
+_PROVENANCE = "provenance.json"
+_MAX_BYTES = 2_000_000_000
+_MAX_FILES = 200_000
+_NAMES = re.compile(
+    r"README\.txt|CITATION\.cff|SHA256SUMS|(protocol|realisations|provenance)\.json|results/\w[\w.-]*|workspace/[0-9a-f]{32}/\w[\w.-]*",
+    re.ASCII,
+)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_README = """\
+Results of an ensemble of computer glasses, packed by `qlm export` of qlm_hoomd.
+
+protocol.json      what was run: model, engine, sizes, preparations, stages
+results/           tables (parquet) of all realisations together, exponents.json
+workspace/         what the realisations have beyond these tables, configurations (GSD) left out
+realisations.json  state point of each realisation, the stages that are done, and checksums of all its files, those left out too
+provenance.json    versions of the code
+CITATION.cff       how to cite
+SHA256SUMS         checksums of these files: sha256sum --check SHA256SUMS
+
+`qlm import FILE.zip DIR` reads it back; `qlm report DIR` then makes the report.
+"""
+
+
+def export_run(directory: Path, target: Path) -> Path:
+    """Pack the results of a run into ``target``. The tables and exponents are those of the last `qlm report`.
+
+    Args:
+        directory: folder of a run with a report, or one that was imported.
+        target: the ZIP file; it is replaced.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        InputError: if there is no report, or a file cannot be written.
+    """
+    workspace = Workspace.open(directory)
+    results = directory / "results"
+    if not (results / "exponents.json").is_file():
+        raise InputError(f"{results} holds no exponents.json; expected the results of `qlm report {directory}`.")
+    files = dict(_files(workspace))
+    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
+    files[CHECKSUM_FILE] = sums.encode()
+    try:
+        with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in sorted(files.items()):
+                entry = zipfile.ZipInfo(name, _EPOCH)
+                entry.create_system, entry.external_attr = 3, 0o644 << 16
+                # Parquet is compressed already.
+                entry.compress_type = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
+                archive.writestr(entry, content, compresslevel=9)
+    except OSError as error:
+        full = integrity.storage_problem(error, target.parent)
+        raise full or InputError(f"{target} cannot be written ({error.strerror or error}).") from error
+    return target
+
+
+def import_run(file: Path, directory: Path) -> Path:
+    """Unpack what :func:`export_run` packed into a new folder, of which `qlm status` and `qlm report` can be asked.
+
+    Args:
+        file: the ZIP file.
+        directory: a folder that does not exist, or is empty.
+
+    Returns:
+        ``directory``.
+
+    Raises:
+        InputError: if the file is not such an archive, was changed, or the folder is in use.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"{directory} is not empty; expected a new folder.")
+    files = _read(file)
+    try:
+        protocol = build_protocol(_mapping(files, "protocol.json"))
+        realisations = _realisations(files, protocol.hash)
+        tables = _split(files, realisations)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    # A folder beside it, renamed at the end: what was interrupted leaves nothing that looks like a run.
+    draft = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    try:
+        for name, content in files.items():
+            _write(draft / name, content)
+        for identity, realisation in realisations.items():
+            folder = draft / "workspace" / identity
+            _write(folder / "signac_statepoint.json", json.dumps(realisation["statepoint"]).encode())
+            for name, content in tables.get(identity, {}).items():
+                _write(folder / name, content)
+            for name, record in realisation["failed"].items():
+                _write(folder / "failed" / name, json.dumps(record, indent=2).encode())
+        _write(draft / ".signac" / "config", b"schema_version = 2\n")
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        _write(draft / IMPORTED, (json.dumps({"file": file.name, "sha256": digest}) + "\n").encode())
+        if directory.is_dir():
+            directory.rmdir()
+        draft.rename(directory)
+    except OSError as error:
+        full = integrity.storage_problem(error, directory.parent)
+        raise full or InputError(f"{directory} cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return directory
+
+
+def verify_import(directory: Path) -> list[integrity.Finding]:
+    """What in an imported folder is not as it was packed."""
+    findings = []
+    try:
+        sums = _sums((directory / CHECKSUM_FILE).read_bytes())
+    except (OSError, InputError) as error:
+        return [integrity.Finding(directory / CHECKSUM_FILE, "unreadable", str(error))]
+    for name, digest in sums.items():
+        path = directory / name
+        # The report is made anew, and exponents and tables with it: by other versions they may come out different.
+        if name.startswith("results/"):
+            continue
+        try:
+            if integrity.sha256(path) != digest:
+                findings.append(integrity.Finding(path, "changed", "its bytes are not those that were packed"))
+        except FileNotFoundError:
+            findings.append(integrity.Finding(path, "missing", "it was packed, and is gone"))
+        except OSError as error:
+            findings.append(integrity.Finding(path, "unreadable", error.strerror or str(error)))
+    return findings
+
+
+def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
+    """Name and content of everything that is packed, but for the checksums."""
+    from qlm_hoomd.report.collect import TABLES
+
+    directory = workspace.directory
+    yield "README.txt", _README.encode()
+    yield "CITATION.cff", _citation()
+    yield "protocol.json", (directory / "protocol.json").read_bytes()
+    yield "results/exponents.json", (directory / "results" / "exponents.json").read_bytes()
+    for path in sorted((directory / "results").glob("*.parquet")):
+        yield f"results/{path.name}", path.read_bytes()
+    imported = (directory / IMPORTED).exists()
+    if imported:  # what it says of the folders' files cannot be found out here
+        yield _REALISATIONS, (directory / _REALISATIONS).read_bytes()
+        yield _PROVENANCE, (directory / _PROVENANCE).read_bytes()
+    in_tables = {f"{name}.parquet" for name in TABLES}
+    entries = []
+    provenances: list[str] = []
+    codes: set[str] = set()
+    for realisation in workspace.realisations:
+        folder = realisation.directory
+        try:
+            known = integrity.checksums(folder)
+        except ValueError:
+            known = {}
+        products = sorted({name for stage in workspace.protocol.stages for name in stage.products()} | known.keys())
+        present = [name for name in products if (folder / name).is_file()]
+        for name in present:
+            if name not in in_tables and not name.endswith(".gsd"):
+                yield f"workspace/{realisation.id}/{name}", (folder / name).read_bytes()
+        carried = {name: _carried(folder / name) for name in present if name in in_tables}
+        provenances += sorted(set(carried.values()) - set(provenances))
+        codes.update(str(entry["code"]) for entry in known.values() if "code" in entry)
+        entries.append(
+            {
+                "id": realisation.id,
+                "statepoint": dict(realisation.statepoint),
+                "stages": dict(
+                    zip(
+                        map(stage_kind, workspace.protocol.stages),
+                        realisation.stage_states(workspace.protocol.stages),
+                        strict=True,
+                    )
+                ),
+                "files": present,
+                "provenance": {name: provenances.index(text) for name, text in carried.items()},
+                "checksums": {name: entry["sha256"] for name, entry in sorted(known.items())},
+                "failed": {path.name: _plain(path) for path in sorted((folder / "failed").glob("*.json"))},
+            }
+        )
+    if not imported:
+        yield _REALISATIONS, _json(entries)
+        yield _PROVENANCE, _json(
+            {
+                "format": _FORMAT,
+                "protocol_hash": workspace.protocol.hash,
+                "packed_by": versions(),
+                "codes": sorted(codes),
+                "tables": provenances,
+            }
+        )  # fmt: skip
+
+
+def _carried(path: Path) -> str:
+    """The provenance in the metadata of a table, as JSON; empty if there is none."""
+    import polars as pl
+
+    try:
+        return pl.read_parquet_metadata(path).get("qlm_hoomd", "{}")
+    except (pl.exceptions.PolarsError, OSError):
+        return "{}"
+
+
+def _citation() -> bytes:
+    root = Path(qlm_hoomd.__file__).parent
+    for path in (root / "CITATION.cff", root.parent / "CITATION.cff"):
+        if path.is_file():
+            return path.read_bytes()
+    raise InputError(f"CITATION.cff is not in {root}; expected a whole installation of qlm_hoomd. Install it again.")
+
+
+def _read(file: Path) -> dict[str, bytes]:
+    """The files in an archive, after comparison with their checksums.
+
+    Raises:
+        InputError: if it is no archive of ours, or was changed.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            _check(file, entries)
+            files = {entry.filename: archive.read(entry) for entry in entries}
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror or error}); expected an archive of `qlm export`.") from None
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  (decompressors fail in many ways on bytes that are not their own)
+        raise InputError(
+            f"{file} is no whole ZIP file ({type(error).__name__}); expected an archive of `qlm export`."
+        ) from None
+    sums = _sums(files.pop(CHECKSUM_FILE, b""))
+    for name in sorted(files.keys() | sums.keys()):
+        if name not in files or sums.get(name) != hashlib.sha256(files[name]).hexdigest():
+            raise InputError(f"{file}: {name} is not what was packed; expected an archive as `qlm export` wrote it.")
+    files[CHECKSUM_FILE] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
+    return files
+
+
+def _check(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    if len(entries) > _MAX_FILES or sum(entry.file_size for entry in entries) > _MAX_BYTES:
+        raise InputError(f"{file} is larger than any archive of `qlm export`; nothing was written.")
+    names = [entry.filename for entry in entries]
+    for name in names:
+        if not _NAMES.fullmatch(name):
+            raise InputError(f"{file} holds '{name[:100]}', which `qlm export` packs nowhere; nothing was written.")
+    if len(set(names)) < len(names):
+        raise InputError(f"{file} holds a file twice; expected an archive of `qlm export`. Nothing was written.")
+
+
+def _sums(content: bytes) -> dict[str, str]:
+    sums = {}
+    for line in content.decode("utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    if not sums:
+        raise InputError(f"it holds no {CHECKSUM_FILE}; expected an archive of `qlm export`.")
+    return sums
+
+
+def _mapping(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    content = _parsed(files, name)
+    if not isinstance(content, dict):
+        raise InputError(f"{name} holds no mapping; expected an archive of `qlm export`.")
+    return content
+
+
+def _parsed(files: Mapping[str, bytes], name: str) -> Any:
+    try:
+        return json.loads(files[name])
+    except KeyError:
+        raise InputError(f"{name} is not in it; expected an archive of `qlm export`.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} cannot be read ({type(error).__name__}); expected an archive of `qlm export`.") from None
+
+
+def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, dict[str, Any]]:
+    """The entries of realisations.json by id, after a look at everything that is used of them."""
+    from signac.job import calc_id
+
+    entries = _parsed(files, _REALISATIONS)
+    provenances = _mapping(files, _PROVENANCE).get("tables")
+    n_provenances = len(provenances) if isinstance(provenances, list) else 0
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries if isinstance(entries, list) else [{}]:
+        try:
+            statepoint, names, failed = entry["statepoint"], entry["files"], entry["failed"]
+            whole = (
+                calc_id(statepoint) == entry["id"]
+                and statepoint["protocol_hash"] == protocol_hash
+                and all(isinstance(name, str) and PurePosixPath(name).name == name for name in (*names, *failed))
+                and all(isinstance(at, int) and 0 <= at < n_provenances for at in entry["provenance"].values())
+                and all(name in entry["provenance"] for name in names if f"results/{name}" in files)
+            )
+        except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
+            whole = False
+        if not whole:
+            raise InputError(f"{_REALISATIONS} is not that of the protocol beside it; expected an archive of `qlm export`.")
+        found[entry["id"]] = entry
+    return found
+
+
+def _split(files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, bytes]]:
+    """The tables of each realisation, from those of all: content by id and name."""
+    import polars as pl
+
+    from qlm_hoomd.report.collect import KEYS, TABLES
+
+    made: dict[str, dict[str, bytes]] = {}
+    provenances = [str(text) for text in _mapping(files, _PROVENANCE).get("tables", ())]
+    by_key = {
+        tuple(realisation["statepoint"].get(key) for key in KEYS): identity for identity, realisation in realisations.items()
+    }
+    for name in TABLES:
+        content = files.get(f"results/{name}.parquet")
+        if content is None:
+            continue
+        try:
+            table = pl.read_parquet(io.BytesIO(content))
+            parts = {tuple(key): part for key, part in table.partition_by(*KEYS, as_dict=True, include_key=False).items()}
+            empty = table.drop(*KEYS).clear()
+        except Exception as error:  # noqa: BLE001  (polars fails in many ways on bytes that are not its own)
+            raise InputError(f"results/{name}.parquet cannot be read ({type(error).__name__}).") from None
+        for key, identity in by_key.items():
+            if f"{name}.parquet" in realisations[identity]["files"]:
+                buffer = io.BytesIO()
+                carried = provenances[realisations[identity]["provenance"][f"{name}.parquet"]]
+                parts.get(key, empty).write_parquet(buffer, metadata={"qlm_hoomd": carried})
+                made.setdefault(identity, {})[f"{name}.parquet"] = buffer.getvalue()
+    return made
+
+
+def _plain(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

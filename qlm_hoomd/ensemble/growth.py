@@ -1,0 +1,171 @@
+"""A protocol that changes: what may grow in a folder, what must not mix with it, and what is taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from qlm_hoomd.ensemble import integrity
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.files import replacing
+from qlm_hoomd.protocol import stage_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.protocol import Protocol
+    from qlm_hoomd.stages import Stage
+
+_MAX_SHOWN = 5
+
+
+def check(former: Protocol, protocol: Protocol, directory: Path, *, alongside: bool) -> None:
+    """Refuse a protocol of other physics than the one that ``directory`` holds, unless it is to be put ``alongside``.
+
+    Raises:
+        InputError: with what differs.
+    """
+    if alongside or is_growth(former, protocol):
+        return
+    changes = list(_differences(_physics(former), _physics(protocol), ""))
+    shown = "; ".join(changes[:_MAX_SHOWN]) + (f"; and {len(changes) - _MAX_SHOWN} more" if len(changes) > _MAX_SHOWN else "")
+    raise InputError(
+        f"{directory} holds realisations of other physics: {shown}. Expected the same model, engine and stages, of which only "
+        "strains may be added. Choose another folder with --out, or keep both in this one with --alongside."
+    )
+
+
+def is_growth(former: Protocol, protocol: Protocol) -> bool:
+    """Whether ``protocol`` asks for all that ``former`` did, and for more: more strains in its stages, or more stages."""
+    if former.model != protocol.model or former.engine != protocol.engine:
+        return False
+    stages = {stage_kind(stage): stage for stage in protocol.stages}
+    return all(
+        stage_kind(stage) in stages and _grew(stage, stages[stage_kind(stage)]) for stage in former.stages
+    )  # fmt: skip
+
+
+def kept_stages(former: Protocol, protocol: Protocol) -> list[Stage]:
+    """The stages whose products in a realisation of ``former`` are what ``protocol`` would make.
+
+    Their settings are the same, and so are those of all the stages whose products they read: random streams depend on
+    realisation and stage alone.
+    """
+    if former.model != protocol.model or former.engine != protocol.engine:
+        return []
+    before = {stage_kind(stage): stage for stage in former.stages}
+    kept: list[Stage] = []
+    at_hand: set[str] = set()
+    for stage in protocol.stages:
+        if before.get(stage_kind(stage)) == stage and at_hand.issuperset(stage.requires()):
+            kept.append(stage)
+            at_hand.update(stage.products())
+    return kept
+
+
+def take_over(former: Workspace, workspace: Workspace) -> int:
+    """Give the realisations of ``workspace`` the products that those of ``former`` have already; nothing is removed there.
+
+    Returns:
+        Number of realisations that were given something.
+    """
+    stages = kept_stages(former.protocol, workspace.protocol)
+    if not stages:
+        return 0
+    sources = {_identity(realisation): realisation for realisation in former.realisations}
+    number = 0
+    for realisation in workspace.realisations:
+        source = sources.get(_identity(realisation))
+        missing = (
+            [] if source is None else [stage for stage in stages if not realisation.is_done(stage) and source.is_done(stage)]
+        )
+        if source is None or not missing:
+            continue
+        claim = workspace.claims.take(realisation.id)
+        if claim is not None:  # else another run does the same
+            with claim:
+                for stage in missing:
+                    _take_over_stage(source, realisation, stage)
+            number += 1
+    return number
+
+
+def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage) -> None:
+    kind = stage_kind(stage)
+    try:
+        known = integrity.checksums(source.directory)
+    except ValueError:
+        known = {}
+    entries = {name: entry | {"from": source.id} for name, entry in known.items() if entry.get("stage") == kind}
+    # The products last: with them the stage is done.
+    for name in sorted(entries.keys() | set(stage.products()), key=lambda name: name in stage.products()):
+        target = realisation.directory / name
+        if (source.directory / name).is_file() and not target.exists():
+            with replacing(target) as temporary:
+                try:
+                    os.link(source.directory / name, temporary)  # products are replaced, never changed
+                except OSError:
+                    shutil.copyfile(source.directory / name, temporary)
+    if entries:
+        with suppress(ValueError):
+            entries = integrity.checksums(realisation.directory) | entries
+        with replacing(realisation.directory / integrity.CHECKSUMS) as temporary:
+            temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
+    cost = source.costs().get(kind)
+    if cost is not None:
+        realisation.record_cost(stage, cost["cpu_s"], cost["wall_s"])
+
+
+def _identity(realisation: Realisation) -> str:
+    """What a realisation is, but for its protocol."""
+    return json.dumps({key: value for key, value in realisation.statepoint.items() if key != "protocol_hash"}, sort_keys=True)
+
+
+def _grew(former: Stage, stage: Stage) -> bool:
+    """Whether the settings of a stage are the same, but for more of those that only say how far it goes."""
+    if type(former) is not type(stage):
+        return False
+    names = type(stage).model_fields
+    return all(
+        getattr(former, name) == getattr(stage, name)
+        or (name in stage.growing and _is_more(getattr(former, name), getattr(stage, name)))
+        for name in names
+    )
+
+
+def _is_more(before: Any, after: Any) -> bool:
+    if isinstance(before, tuple) and isinstance(after, tuple):
+        return set(before) <= set(after)
+    number = (int, float)
+    return isinstance(before, number) and isinstance(after, number) and after >= before
+
+
+def _physics(protocol: Protocol) -> dict[str, Any]:
+    settings = protocol.model_dump(mode="json", include={"model", "engine", "stages"})
+    return settings | {"stages": {stage["kind"]: stage for stage in settings["stages"]}}
+
+
+def _differences(before: Any, after: Any, place: str) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *(key for key in after if key not in before)]:
+            where = f"{place}.{key}" if place else str(key)
+            if key not in after:
+                yield f"{where} is gone"
+            elif key not in before:
+                yield f"{where} is new"
+            else:
+                yield from _differences(before[key], after[key], where)
+    elif before != after:
+        yield f"{place} was {_short(before)} and is {_short(after)}"
+    elif not place:  # the stages are the same, in another order
+        yield "the order of the stages"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,314 @@
+"""Checksums of products: recorded when a stage has written them, proved by ``qlm verify``."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qlm_hoomd.errors import StorageFull
+from qlm_hoomd.files import replacing
+from qlm_hoomd.protocol import stage_kind
+from qlm_hoomd.provenance import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.stages import Stage
+
+CHECKSUMS = "checksums.json"
+"""In the folder of a realisation: SHA-256, size, stage and code of every file that its stages wrote."""
+NO_PRODUCTS = frozenset({CHECKSUMS, "costs.json", "log.txt", "signac_statepoint.json", "signac_job_document.json", "failed"})
+"""What else may be in the folder of a realisation; names that start with a dot are at nobody's disposal."""
+_SUFFIX_SET_ASIDE = ".damaged"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in a workspace that is not as it was written.
+
+    Args:
+        path: the file or folder.
+        kind: ``missing``, ``truncated``, ``changed``, ``unreadable``, ``unrecorded`` or ``foreign``.
+        text: the fact, for people.
+    """
+
+    path: Path
+    kind: str
+    text: str
+
+
+@dataclass
+class Proof:
+    """What ``qlm verify`` found.
+
+    Args:
+        findings: everything that is not as it was written.
+        n_files: files whose checksum was right.
+        n_bytes: their size [bytes].
+        codes: number of files by (versions, code) that wrote them; more than one code of the same versions: it was edited.
+    """
+
+    findings: list[Finding]
+    n_files: int
+    n_bytes: int
+    codes: Counter[tuple[str, str]]
+
+    @property
+    def edited(self) -> dict[str, dict[str, int]]:
+        """Versions of which more than one code wrote files: number of files by code."""
+        found: dict[str, dict[str, int]] = {}
+        for (version, code), number in sorted(self.codes.items()):
+            found.setdefault(version, {})[code] = number
+        return {version: numbers for version, numbers in found.items() if len(numbers) > 1}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file of any size, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is recorded of the files in the folder of a realisation: ``sha256``, ``bytes``, ``stage``, ``code``, by name.
+
+    Raises:
+        ValueError: if the record cannot be read.
+    """
+    try:
+        content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
+        for entry in content.values()
+    ):
+        raise ValueError("not a record of checksums")
+    return content
+
+
+def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code: str) -> None:
+    """Record the checksums of what ``stage`` has just written: its products, and files that no other stage accounts for.
+
+    Args:
+        realisation: whose folder it is.
+        stage: the stage.
+        stages: all stages of the protocol.
+        code: fingerprint of the code, :func:`~qlm_hoomd.provenance.code_fingerprint`.
+    """
+    folder = realisation.directory
+    kind = stage_kind(stage)
+    try:
+        known = checksums(folder)
+    except ValueError:  # the stages that it stood for are recorded again when they are looked at
+        known = {}
+    kept = {name: entry for name, entry in known.items() if entry.get("stage") != kind and (folder / name).is_file()}
+    version = versions()["qlm_hoomd"]
+    of_others = {name for other in stages if stage_kind(other) != kind for name in other.products()}
+    for name in sorted(_products(folder) - kept.keys() - of_others | set(stage.products())):
+        path = folder / name
+        kept[name] = {"sha256": sha256(path), "bytes": path.stat().st_size, "stage": kind, "version": version, "code": code}
+    with replacing(folder / CHECKSUMS) as temporary:
+        temporary.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def adopt(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code: str) -> bool:
+    """Record the products of a stage that is done but unrecorded: its process was killed in between, or they are older than records.
+
+    Returns:
+        Whether all can be read; what cannot is no product, and the stage is to be run again.
+    """
+    try:
+        known = checksums(realisation.directory)
+    except ValueError:
+        known = {}
+    unrecorded = [name for name in stage.products() if name not in known]
+    if any(unreadable(realisation.directory / name) for name in unrecorded):
+        return False
+    if unrecorded:
+        record(realisation, stage, stages, code)
+    return True
+
+
+def unreadable(path: Path) -> str | None:
+    """Why a product cannot be what a stage wrote, as far as its format tells; None if nothing speaks against it."""
+    try:
+        if path.suffix == ".parquet":
+            import polars as pl
+
+            pl.read_parquet(path, memory_map=False)
+        elif path.suffix == ".gsd":
+            import gsd.hoomd
+
+            with gsd.hoomd.open(str(path), "r") as trajectory:
+                for frame in range(len(trajectory)):
+                    trajectory[frame]
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+    except Exception as error:  # noqa: BLE001  (readers fail in every way on bytes that are not theirs)
+        return _line(error)
+    return None
+
+
+def verify(workspace: Workspace, progress: Callable[[int, int], None] | None = None) -> Proof:
+    """Compare every file of a workspace with its record.
+
+    Realisations at work are compared as far as they are recorded. Of another protocol's realisations in the same folder the
+    files are compared too.
+
+    Args:
+        workspace: the folder of the run.
+        progress: called with the number of folders that are done, and of all.
+    """
+    proof = Proof([], 0, 0, Counter())
+    at_work = workspace.claims.live().keys()
+    expected = {realisation.id: realisation for realisation in workspace.realisations}
+    root = workspace.directory / "workspace"
+    names = sorted({path.name for path in root.iterdir()} | expected.keys()) if root.is_dir() else sorted(expected)
+    for number, name in enumerate(names):
+        if progress is not None:
+            progress(number, len(names))
+        folder = root / name
+        if name in expected and not folder.exists():
+            proof.findings.append(Finding(folder, "missing", "the folder of a realisation of the protocol is not there"))
+            continue
+        statepoint = _statepoint(folder, proof)
+        if statepoint is not None:
+            _verify_folder(folder, workspace, proof, at_work=name in at_work)
+    return proof
+
+
+def set_aside(proof: Proof) -> list[Path]:
+    """Rename files that are not as they were written to ``NAME.damaged``, so that the next run makes them again.
+
+    Returns:
+        The new names.
+    """
+    moved = []
+    for finding in proof.findings:
+        if finding.kind in {"truncated", "changed", "unreadable"} and finding.path.is_file():
+            target = finding.path.with_name(finding.path.name + _SUFFIX_SET_ASIDE)
+            finding.path.replace(target)
+            moved.append(target)
+    return moved
+
+
+def _statepoint(folder: Path, proof: Proof) -> Mapping[str, Any] | None:
+    """The state point of a folder in the workspace; a finding is added where it is no realisation's."""
+    from signac.job import calc_id
+
+    path = folder / "signac_statepoint.json"
+    if not folder.is_dir() or not path.is_file():
+        proof.findings.append(Finding(folder, "foreign", "no realisation: it has no state point"))
+        return None
+    try:
+        statepoint = json.loads(path.read_text(encoding="utf-8"))
+        identity = calc_id(statepoint) if isinstance(statepoint, dict) else "no realisation"
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        proof.findings.append(Finding(path, "unreadable", f"the state point cannot be read: {_line(error)}"))
+        return None
+    if identity != folder.name:
+        proof.findings.append(Finding(path, "changed", f"the state point is that of {identity}"))
+        return None
+    return statepoint
+
+
+def _verify_folder(folder: Path, workspace: Workspace, proof: Proof, *, at_work: bool) -> None:
+    try:
+        known = checksums(folder)
+    except (OSError, ValueError) as error:
+        proof.findings.append(Finding(folder / CHECKSUMS, "unreadable", f"the checksums cannot be read: {_line(error)}"))
+        known = {}
+    for name, entry in known.items():
+        finding = _compare(folder / name, entry)
+        if finding is not None and at_work:  # it may have been written anew between the two looks
+            with suppress(OSError, ValueError):
+                entry = checksums(folder).get(name, entry)  # noqa: PLW2901
+                finding = _compare(folder / name, entry)
+        if finding is not None:
+            proof.findings.append(finding)
+        else:
+            proof.n_files += 1
+            proof.n_bytes += entry["bytes"]
+            proof.codes[str(entry.get("version")), str(entry.get("code"))] += 1
+    if at_work:
+        return
+    possible = {product for stage in workspace.protocol.stages for product in stage.products()}
+    for name in sorted(_products(folder) - known.keys()):
+        path = folder / name
+        problem = unreadable(path)
+        if problem:
+            proof.findings.append(Finding(path, "unreadable", problem))
+        elif name in possible:
+            proof.findings.append(Finding(path, "unrecorded", "no checksum was recorded of it, so that nothing can be proved"))
+        else:
+            proof.findings.append(Finding(path, "foreign", "no stage of the protocol writes it"))
+
+
+def _compare(path: Path, entry: Mapping[str, Any]) -> Finding | None:
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            kind = "truncated" if size < entry["bytes"] else "changed"
+            return Finding(path, kind, f"{size} bytes; {entry['bytes']} were written")
+        if sha256(path) != entry["sha256"]:
+            return Finding(path, "changed", "its bytes are not those that were written")
+    except FileNotFoundError:
+        return Finding(path, "missing", f"stage {entry.get('stage')} wrote it, and it is gone")
+    except OSError as error:
+        return Finding(path, "unreadable", error.strerror or str(error))
+    return None
+
+
+def _products(folder: Path) -> set[str]:
+    """Names of the files in a folder that a stage may have written."""
+    with os.scandir(folder) as entries:
+        return {
+            entry.name
+            for entry in entries
+            if entry.name not in NO_PRODUCTS
+            and not entry.name.startswith(".")
+            and not entry.name.endswith(_SUFFIX_SET_ASIDE)
+            and not entry.is_dir()
+        }
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def storage_problem(error: BaseException | None, directory: Path) -> StorageFull | None:
+    """The error to raise where ``error`` means that nothing more can be written; libraries wrap the system's error in their own."""
+    while error is not None:
+        code = error.errno if isinstance(error, OSError) else None
+        for full in _FULL:
+            if code == full or os.strerror(full) in str(error):
+                return StorageFull(
+                    f"{directory}: {os.strerror(full)}. What is finished is kept and nothing is half-written; make room, and the "
+                    "same command goes on from there."
+                )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def storage_named(directory: Path) -> Iterator[None]:
+    """Turn the system's error that a disk is full, or a quota reached, into :class:`StorageFull`."""
+    try:
+        yield
+    except Exception as error:
+        full = storage_problem(error, directory)
+        if full is None or isinstance(error, StorageFull):
+            raise
+        raise full from error
