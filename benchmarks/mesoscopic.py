@@ -1,9 +1,9 @@
-"""Failures of the mean field of qlm_mesoscopic, each a kick for all other blocks, against a plain numpy loop.
+"""Failures of the mean field of qlm_mesoscopic and of its lattice, each a kick for all other blocks, against plain numpy loops.
 
 Usage: python benchmarks/mesoscopic.py [N ...] [--turns 5] [--growth] [--theta A]
 """
 
-# Array names carry their axes: n blocks.
+# Array names carry their axes: n blocks, r the shape of a lattice.
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy as np
 from _common import introduce, note
 from numpy.typing import NDArray
 from qlm_mesoscopic.errors import ModelError
+from qlm_mesoscopic.lattice import Lattice, ThresholdSites, propagator
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks
 from qlm_mesoscopic.observables import theta_from_distances
 
@@ -28,6 +29,8 @@ _FEWEST_FAILURES = 10
 _LARGEST_DISAGREEMENT = 1e-10
 _GROWTH_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 _THETA_BLOCKS, _THETA_ACTIVITY = 20_000, 20.0
+_LATTICES = ((128, 128), (28, 28, 28))
+_AVALANCHES = 50
 
 
 class PlainLoop:
@@ -69,6 +72,36 @@ class PlainLoop:
             self.stress_n[index] = 0.0
 
 
+class PlainLattice:
+    """Sites that yield all their stress beyond thresholds, as one writes them down: the propagator rolled to the weakest site.
+
+    Args:
+        sigma_r: stresses to begin with, none beyond +-1, which are the thresholds of all sites.
+    """
+
+    def __init__(self, sigma_r: NDArray[np.float64]) -> None:
+        self.sigma_r = sigma_r.copy()
+        self._low_r, self._high_r = np.full_like(sigma_r, -1.0), np.full_like(sigma_r, 1.0)
+        self._kernel_r = propagator(sigma_r.shape, "strain")
+
+    def load(self, avalanches: int) -> int:
+        """Load from one avalanche to the next; how many failures there were."""
+        failures = 0
+        for _ in range(avalanches):
+            room_r = self._high_r - self.sigma_r
+            weakest = np.unravel_index(np.argmin(room_r), room_r.shape)
+            self.sigma_r += room_r[weakest]
+            self.sigma_r[weakest] = self._high_r[weakest]
+            while True:
+                beyond_r = np.maximum(self.sigma_r - self._high_r, self._low_r - self.sigma_r)
+                weakest = np.unravel_index(np.argmax(beyond_r), beyond_r.shape)
+                if beyond_r[weakest] < 0.0:
+                    break
+                self.sigma_r += self.sigma_r[weakest] * np.roll(self._kernel_r, weakest, range(self.sigma_r.ndim))
+                failures += 1
+        return failures
+
+
 def _seconds(job: Callable[[], int], turns: int) -> float:
     """Processor seconds per failure: the smallest over the turns."""
     least = math.inf
@@ -106,13 +139,39 @@ def _compare(n_blocks: int, turns: int) -> bool:
     modes_s = _seconds(lambda: _ours(modes, n_failures), turns)
     plain_s = _seconds(plainly, turns)
     agree = _disagreement(n_blocks)
-    note(
-        f"\nmesoscopic, N = {n_blocks}: a failure, processor time, the smallest of {turns} turns\n{'':32}{'ms':>10}{'blocks/s':>12}"
+    times = {"threshold blocks": ours_s, "modes": modes_s, "numpy-plain, threshold blocks": plain_s}
+    return _report("mesoscopic", n_blocks, times, turns, agree)
+
+
+def _compare_lattice(shape: tuple[int, ...], turns: int) -> bool:
+    """The lines of one lattice, without disorder, so that nobody has any freedom; whether the answers agree."""
+
+    def start() -> tuple[Lattice, PlainLattice]:
+        ours = Lattice(shape, ThresholdSites(residual=0.0, disorder=0.0), seed=1)
+        ours.relax()
+        return ours, PlainLattice(ours.sigma_n.reshape(shape))
+
+    ours, plain = start()
+    ours_s, plain_s = (
+        _seconds(job, turns) for job in (lambda: int(ours.load(_AVALANCHES).failures_a.sum()), lambda: plain.load(_AVALANCHES))
     )
-    for name, seconds in (("threshold blocks", ours_s), ("modes", modes_s), ("numpy-plain, threshold blocks", plain_s)):
+    ours, plain = start()
+    ours.load(_FEWEST_FAILURES)
+    plain.load(_FEWEST_FAILURES)
+    agree = float(np.max(np.abs(ours.sigma_n - plain.sigma_r.ravel())))
+    return _report("mesoscopic_lattice", ours.size, {f"lattice {shape}": ours_s, "numpy-plain": plain_s}, turns, agree)
+
+
+def _report(benchmark: str, n_blocks: int, times: dict[str, float], turns: int, agree: float) -> bool:
+    """The table for people and the JSON line of a case, of which ours is the first and the plain one the last."""
+    note(
+        f"\n{benchmark}, N = {n_blocks}: a failure, processor time, the smallest of {turns} turns\n{'':32}{'ms':>10}{'blocks/s':>12}"
+    )
+    for name, seconds in times.items():
         note(f"{name:32}{1e3 * seconds:10.4f}{n_blocks / seconds:12.3g}")
+    ours_s, *_, plain_s = times.values()
     line = {
-        "benchmark": "mesoscopic",
+        "benchmark": benchmark,
         "n_particles": n_blocks,
         "ours_s": float(f"{ours_s:.4g}"),
         "peer": "numpy-plain",
@@ -180,7 +239,9 @@ def main() -> int:
     if options.turns < 1:
         parser.error(f"--turns {options.turns}; expected at least 1.")
     introduce(("qlm_mesoscopic",))
-    note("peer GooseEPM does not run here: it is not on PyPI, and has no mean field")
+    note(
+        "peer GooseEPM does not run here: it is on conda-forge and not on PyPI, its documentation states no times, and it has no mean field"
+    )
     try:
         if options.theta is not None:
             _theta(options.theta)
@@ -189,6 +250,8 @@ def main() -> int:
             _growth(options.sizes or list(_GROWTH_SIZES), options.turns)
             return 0
         agreed = [_compare(n_blocks, options.turns) for n_blocks in options.sizes or (10_000, 100_000, 1_000_000)]
+        if not options.sizes:
+            agreed += [_compare_lattice(shape, options.turns) for shape in _LATTICES]
     except ModelError as error:
         note(f"error: {error}")
         return 2

@@ -2,8 +2,8 @@
 
 * :mod:`~qlm_mesoscopic.block`: one block in closed form; :mod:`~qlm_mesoscopic.noise`: the kicks of a failure;
 * :mod:`~qlm_mesoscopic.meanfield`: N blocks without space; :mod:`~qlm_mesoscopic.lattice`: blocks coupled by the elastic propagator;
-* :mod:`~qlm_mesoscopic.observables`: densities and exponents; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.theory`: what
-  they should be;
+* :mod:`~qlm_mesoscopic.observables`: densities and exponents; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.modes`,
+  :mod:`~qlm_mesoscopic.theory`: what they should be;
 * :mod:`~qlm_mesoscopic.thermal`: activated jumps.
 """
 

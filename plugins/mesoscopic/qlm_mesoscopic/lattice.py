@@ -271,6 +271,8 @@ class Lattice:
         self._tiled_r = np.tile(self.kernel_r, (2,) * len(self.shape)) if update == "sequential" else None
         self._kernel_q = np.fft.rfftn(self.kernel_r)
         self.sigma_n, self._low_n, self._high_n = sites.start(self._rng, self.size)
+        # Fresh memory for the intermediate results of each failure would take longer than the arithmetic.
+        self._buffer_n = np.empty((2, self.size))
         self.applied = 0.0
         self.activity = 0.0
 
@@ -289,8 +291,11 @@ class Lattice:
             RunawayAvalanche: if it does not end; the sites are left as they are then.
         """
         failures, events, yielded, begun = 0, 0, 0.0, self.applied
+        beyond_n, other_n = self._buffer_n
         while True:
-            beyond_n = np.maximum(self.sigma_n - self._high_n, self._low_n - self.sigma_n)
+            np.subtract(self.sigma_n, self._high_n, out=beyond_n)
+            np.subtract(self._low_n, self.sigma_n, out=other_n)
+            np.maximum(beyond_n, other_n, out=beyond_n)
             if self.update == "sequential":
                 weakest = int(np.argmax(beyond_n))
                 unstable_n = np.array([weakest] if beyond_n[weakest] >= 0.0 else [], dtype=np.intp)
@@ -354,11 +359,11 @@ class Lattice:
             change_r = np.fft.irfftn(np.fft.rfftn(source_r) * self._kernel_q, s=self.shape, axes=range(len(self.shape)))
             self.sigma_n += change_r.ravel()
             return
-        sigma_r = self.sigma_n.reshape(self.shape)
+        sigma_r, change_r = self.sigma_n.reshape(self.shape), self._buffer_n[0].reshape(self.shape)
         for index in felt:
             corner = np.unravel_index(int(site_n[index]), self.shape)
             window = tuple(slice(n - int(c), 2 * n - int(c)) for n, c in zip(self.shape, corner, strict=True))
-            sigma_r += drop_n[index] * self._tiled_r[window]
+            sigma_r += np.multiply(self._tiled_r[window], drop_n[index], out=change_r)
 
 
 def _without_self(kernel_r: Floats, control: Control) -> Floats:

@@ -6,7 +6,7 @@ Nothing is sampled: the flow of probability between the cells of a graded grid i
 exactly beyond the neighbouring cells and by its first two moments within them.
 
 * steady state: v such that a block lives for one unit of gamma, so that every failure is followed by one other on average;
-* quench: unstable blocks fail at v = 0, one after another, until none is left;
+* quench: blocks that start unstable come back at x = 1, and their kicks and those of who fails of them follow at v = 0 until none is left;
 * loading: v(gamma) such that failures follow each other one per unit of gamma: the quasi-static limit of infinitely many blocks.
 """
 
@@ -14,6 +14,7 @@ exactly beyond the neighbouring cells and by its first two moments within them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import erf, inf, isfinite, log, sqrt
@@ -32,6 +33,107 @@ _SDIRK = 1.0 - 1.0 / sqrt(2.0)
 _NEWTON = 50
 _TOLERANCE = 1e-11
 _MIN_CELLS_OF_FIT = 5
+
+
+@dataclass(frozen=True)
+class Flight:
+    """Kicks with the density A |zeta|^(-1 - mu) per unit of activity, and what they do to a density on cells.
+
+    Args:
+        amplitude: A.
+        mu: index, from 1 to 2.
+        lower_cutoff: kicks below it are left out.
+        upper_cutoff: kicks above it are left out.
+    """
+
+    amplitude: float
+    mu: float = 1.0
+    lower_cutoff: float = 0.0
+    upper_cutoff: float = inf
+
+    def beyond(self, reach: Floats) -> Floats:
+        """Rate of kicks in one direction that are longer than ``reach`` > 0."""
+        inner = np.clip(reach, self.lower_cutoff, self.upper_cutoff)
+        return self.amplitude / self.mu * (inner**-self.mu - self.upper_cutoff**-self.mu)
+
+    def rates(self, x_f: Floats) -> tuple[Floats, Floats, Floats]:
+        """Rates from cell (second) to cell (first), and out of each cell below the first face and above the last one.
+
+        Kicks beyond the two neighbours are integrated exactly; those within them are jumps to their centres with the right mean and
+        mean square. The diagonal takes what goes elsewhere: with what leaves, every column sums to zero.
+
+        Args:
+            x_f: faces, ascending from 0.
+        """
+        x_c, width_c = 0.5 * (x_f[1:] + x_f[:-1]), np.diff(x_f)
+        n = len(x_c)
+        reach_fc = x_f[:, None] - x_c[None, :]
+        passing_fc = np.sign(reach_fc) * self.beyond(np.abs(reach_fc))
+        rate_cc = passing_fc[:-1] - passing_fc[1:]
+        cell = np.arange(n)
+        rate_cc[np.abs(cell[:, None] - cell[None, :]) < 2] = 0.0
+        ghost = np.concatenate([width_c[:1], width_c, width_c[-1:]])
+        step_up, step_down = 0.5 * (ghost[1:-1] + ghost[2:]), 0.5 * (ghost[1:-1] + ghost[:-2])
+        far_up, far_down = 0.5 * ghost[1:-1] + ghost[2:], 0.5 * ghost[1:-1] + ghost[:-2]
+        mean = self._moment(1, far_up) - self._moment(1, far_down)
+        square = self._moment(2, far_up) + self._moment(2, far_down)
+        up = (square + mean * step_down) / (step_up * (step_up + step_down))
+        down = (square - mean * step_up) / (step_down * (step_up + step_down))
+        rate_cc[cell[1:], cell[:-1]] = up[:-1]
+        rate_cc[cell[:-1], cell[1:]] = down[1:]
+        below_c, above_c = self.beyond(x_c), self.beyond(x_f[-1] - x_c)
+        below_c[0] = down[0] + self.beyond(far_down[:1])[0]
+        above_c[-1] = up[-1] + self.beyond(far_up[-1:])[0]
+        rate_cc[cell, cell] = -(rate_cc.sum(axis=0) + below_c + above_c)
+        return rate_cc, below_c, above_c
+
+    def _moment(self, order: int, reach: Floats) -> Floats:
+        """Integral of A zeta^(order - 1 - mu) up to ``reach``; for order 1 and lower_cutoff 0 only differences mean anything."""
+        inner = np.clip(reach, self.lower_cutoff, self.upper_cutoff)
+        power = order - self.mu
+        if power == 0.0:
+            return self.amplitude * np.log(inner / self.lower_cutoff if order == 2 else inner)
+        offset = self.lower_cutoff**power if order == 2 else 0.0
+        return self.amplitude * (inner**power - offset) / power
+
+
+def drift_rates(width_c: Floats) -> Floats:
+    """Rates of a unit drift towards the first face, to second order (Fromm): P at a face is extrapolated from the cell above it.
+
+    What a column lacks to sum zero leaves through the first face; nothing comes in through the last.
+
+    Args:
+        width_c: widths of the cells.
+    """
+    n = len(width_c)
+    face_fc = np.zeros((n + 1, n))
+    cell = np.arange(n)
+    above, below = np.minimum(cell + 1, n - 1), np.maximum(cell - 1, 0)
+    # Half a width over the distance between the centres on both sides (at an end: between the cell's own and the next one's).
+    apart = 0.5 * (width_c + width_c[above]) * (above > cell) + 0.5 * (width_c + width_c[below]) * (below < cell)
+    slope = 0.5 * width_c / apart
+    face_fc[cell, cell] = 1.0
+    face_fc[cell, above] -= slope
+    face_fc[cell, below] += slope
+    face_fc /= width_c
+    return face_fc[1:] - face_fc[:-1]
+
+
+def root(excess: Callable[[float], float], low: float, high: float, excess_low: float) -> float:
+    """Where a monotonic function vanishes between ``low`` and ``high``: regula falsi with the Illinois rule."""
+    excess_high = excess(high)
+    middle = high
+    for _ in range(_NEWTON):
+        middle = high - excess_high * (high - low) / (excess_high - excess_low)
+        found = excess(middle)
+        if abs(found) < _TOLERANCE:
+            break
+        if found * excess_high < 0.0:
+            low, excess_low = high, excess_high
+        else:
+            excess_low *= 0.5
+        high, excess_high = middle, found
+    return middle
 
 
 @dataclass(frozen=True)
@@ -193,44 +295,13 @@ class MasterEquation:
     @cached_property
     def kicks_cc(self) -> Floats:
         """Rates of kicks from cell to cell; what a column lacks to sum zero leaves the stable region."""
-        x_f, x_c, width_c = self.x_f, self.x_c, self.width_c
-        n = len(x_c)
-        # Kicks from the centre of a cell that pass each face; beyond the two neighbours the exact share of a cell is a difference.
-        reach_fc = x_f[:, None] - x_c[None, :]
-        passing_fc = np.sign(reach_fc) * self._beyond(np.abs(reach_fc))
-        rate_cc = passing_fc[:-1] - passing_fc[1:]
-        cell = np.arange(n)
-        rate_cc[np.abs(cell[:, None] - cell[None, :]) < 2] = 0.0
-        # Kicks within the neighbours are carried by jumps to their centres with the right mean and the right mean square.
-        ghost = np.concatenate([width_c[:1], width_c, width_c[-1:]])
-        step_up, step_down = 0.5 * (ghost[1:-1] + ghost[2:]), 0.5 * (ghost[1:-1] + ghost[:-2])
-        far_up, far_down = 0.5 * ghost[1:-1] + ghost[2:], 0.5 * ghost[1:-1] + ghost[:-2]
-        mean = self._moment(1, far_up) - self._moment(1, far_down)
-        square = self._moment(2, far_up) + self._moment(2, far_down)
-        up = (square + mean * step_down) / (step_up * (step_up + step_down))
-        down = (square - mean * step_up) / (step_down * (step_up + step_down))
-        rate_cc[cell[1:], cell[:-1]] = up[:-1]
-        rate_cc[cell[:-1], cell[1:]] = down[1:]
-        lost_c = self._beyond(x_c) + self._beyond(_WIDTH - x_c)
-        lost_c[0] = down[0] + self._beyond(far_down[:1])[0] + self._beyond(_WIDTH - x_c[:1])[0]
-        lost_c[-1] = up[-1] + self._beyond(far_up[-1:])[0] + self._beyond(x_c[-1:])[0]
-        rate_cc[cell, cell] = -(rate_cc.sum(axis=0) + lost_c)
-        return rate_cc
+        flight = Flight(self.amplitude, self.mu, self.lower_cutoff, self.upper_cutoff)
+        return flight.rates(self.x_f)[0]
 
     @cached_property
     def drift_cc(self) -> Floats:
-        """Rates of a unit drift towards x = 0, to second order (Fromm): P at a face is extrapolated from the cell above it."""
-        x_c, width_c = self.x_c, self.width_c
-        n = len(x_c)
-        face_fc = np.zeros((n + 1, n))
-        cell = np.arange(n)
-        above, below = np.minimum(cell + 1, n - 1), np.maximum(cell - 1, 0)
-        slope = 0.5 * width_c / (x_c[above] - x_c[below])
-        face_fc[cell, cell] = 1.0
-        face_fc[cell, above] -= slope
-        face_fc[cell, below] += slope
-        face_fc /= width_c
-        return face_fc[1:] - face_fc[:-1]
+        """Rates of a unit drift towards x = 0."""
+        return drift_rates(self.width_c)
 
     def steady(self, drift: float | None = None) -> Density:
         """The steady state.
@@ -254,6 +325,9 @@ class MasterEquation:
     def quench(self, spread: float, *, longest: float = 100.0) -> Density:
         """The state after a quench: stresses start Gaussian around 0, and unstable blocks fail at v = 0 until none is left.
 
+        As in :class:`~qlm_mesoscopic.meanfield.MeanField`, a block comes back at once where it has lost its stability, and its kicks wait
+        for their turn: those of one failure after the other, one per block and unit of activity.
+
         Args:
             spread: standard deviation of the stress before the quench; the larger, the more blocks start unstable (1: about a third).
             longest: failures per block after which the avalanche counts as endless.
@@ -265,23 +339,26 @@ class MasterEquation:
             raise ModelError(f"spread = {spread}; expected a positive standard deviation of the stress.")
         cumulated_f = np.asarray([0.5 * (1.0 + erf((x - _RETURN) / (spread * sqrt(2.0)))) for x in self.x_f])
         mass_c = np.diff(cumulated_f)
-        unstable, strain, step = 1.0 - mass_c.sum(), 0.0, 1e-6
+        waiting, strain, step = 1.0 - float(mass_c.sum()), 0.0, 1e-6
+        mass_c += waiting * self.source_c
+        leaving_c = -self.kicks_cc.sum(axis=0)
+        flow_cc = self.kicks_cc + np.outer(self.source_c, leaving_c)
         identity_cc = np.eye(len(mass_c))
-        while unstable > 1e-12:
+        while waiting > 1e-12:
             if strain > longest:
                 raise ModelError(
                     f"the quench has not come to rest after {longest:g} failures per block: the avalanche runs away at A = {self.amplitude:g}. "
                     f"Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g}; lower the amplitude."
                 )
-            grown_c = _solve(identity_cc - step * self.kicks_cc, mass_c + step * self.source_c)
-            left = 1.0 - grown_c.sum()
+            grown_c = _solve(identity_cc - step * flow_cc, mass_c)
+            left = waiting + step * (float(leaving_c @ grown_c) - 1.0)
             if left < 0.0:
-                # The last unstable block fails within this step; halving finds when.
+                # The last failure falls within this step; halving finds when.
                 step *= 0.5
                 if step < 1e-10:
                     break
                 continue
-            mass_c, unstable, strain = grown_c, left, strain + step
+            mass_c, waiting, strain = grown_c, left, strain + step
             step = min(1.1 * step, 0.05)
         return self._density(mass_c / mass_c.sum(), 0.0)
 
@@ -320,46 +397,24 @@ class MasterEquation:
         theta_t = theory.theta_mean_field(self.amplitude, drift_t, self.mu)
         return Loading(strain_t, drift_t, theta_t, np.asarray(stresses), self._density(mass_c, drift))
 
-    def _beyond(self, reach: Floats) -> Floats:
-        """Rate of kicks in one direction that are longer than ``reach`` > 0."""
-        inner = np.clip(reach, self.lower_cutoff, self.upper_cutoff)
-        return self.amplitude / self.mu * (inner**-self.mu - self.upper_cutoff**-self.mu)
-
-    def _moment(self, order: int, reach: Floats) -> Floats:
-        """Integral of A zeta^(order - 1 - mu) up to ``reach``; for order 1 and lower_cutoff 0 only differences mean anything."""
-        inner = np.clip(reach, self.lower_cutoff, self.upper_cutoff)
-        power = order - self.mu
-        if power == 0.0:
-            return self.amplitude * np.log(inner / self.lower_cutoff if order == 2 else inner)
-        offset = self.lower_cutoff**power if order == 2 else 0.0
-        return self.amplitude * (inner**power - offset) / power
-
     def _steady_mass(self, drift: float) -> Floats:
         return _solve(-(self.kicks_cc + drift * self.drift_cc), self.source_c)
 
     def _drift_of_unit_lifetime(self) -> float:
         if self.amplitude == 0.0:
             return 1.0
-        low, high = 0.0, 2.0
-        excess_low, excess_high = (self._steady_mass(drift).sum() - 1.0 for drift in (low, high))
-        if excess_low <= 0.0:
+        excess_at_rest = self._excess(0.0)
+        if excess_at_rest <= 0.0:
             raise ModelError(
-                f"amplitude A = {self.amplitude:g} is beyond stability: without any drift a block lives only {excess_low + 1.0:.3g} < 1, so that "
-                f"avalanches run away. Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g} without cut-offs."
+                f"amplitude A = {self.amplitude:g} is beyond stability: without any drift a block lives only {excess_at_rest + 1.0:.3g} < 1, so "
+                f"that avalanches run away. Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g} without cut-offs."
             )
-        # Regula falsi with the Illinois rule: the lifetime falls monotonically with the drift.
-        middle = high
-        for _ in range(_NEWTON):
-            middle = high - excess_high * (high - low) / (excess_high - excess_low)
-            excess = self._steady_mass(middle).sum() - 1.0
-            if abs(excess) < _TOLERANCE:
-                break
-            if excess * excess_high < 0.0:
-                low, excess_low = high, excess_high
-            else:
-                excess_low *= 0.5
-            high, excess_high = middle, excess
-        return float(middle)
+        # The lifetime falls monotonically with the drift.
+        return root(self._excess, 0.0, 2.0, excess_at_rest)
+
+    def _excess(self, drift: float) -> float:
+        """Lifetime less 1."""
+        return float(self._steady_mass(drift).sum()) - 1.0
 
     def _stage(self, mass_c: Floats, step: float, drift: float) -> tuple[Floats, float]:
         """Solve y = mass + step (kicks + v drift) y + step source for y and the v at which y sums to 1, by Newton in v."""

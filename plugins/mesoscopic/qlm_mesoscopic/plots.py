@@ -87,6 +87,43 @@ def _in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
     return styled
 
 
+@dataclass(frozen=True)
+class Interval:
+    """Values with the ends of their intervals.
+
+    Args:
+        label: for the legend.
+        x: abscissa, shape (k,).
+        y: values, shape (k,).
+        low, high: ends of the intervals, shape (k,); infinite ends are cut at the frame.
+        open: whether a value is drawn open, shape (k,).
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    open: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """One panel of :func:`crossover`.
+
+    Args:
+        strain: shape (k,).
+        at_theta: smallest and largest alpha that the theory lets a fit read, k pairs.
+        within: the same over the interval of theta, k pairs.
+        series: values beside it.
+    """
+
+    strain: Sequence[float]
+    at_theta: Sequence[tuple[float, float]]
+    within: Sequence[tuple[float, float]]
+    series: Sequence[Interval]
+
+
 @_in_style
 def flow(*, lambda_min: float = 1.0) -> Figure:
     """Blocks in the (lambda, kappa) plane under rising stress, and the potential along a shear transformation (Fig. 1).
@@ -192,6 +229,36 @@ def alpha_of_theta(
     _scatter(ax, points)
     ax.set(xlabel=r"$\theta$", ylabel=r"$\alpha$", xlim=(0.0, 0.6), ylim=(2.9, 4.25))
     ax.legend(loc="lower right")
+    return figure
+
+
+@_in_style
+def crossover(panels: Mapping[str, Crossover]) -> Figure:
+    """alpha against strain: what the theory lets a fit at finite frequency read, its limit, and measured values.
+
+    Args:
+        panels: by their titles.
+    """
+    figure, axes = _panels(len(panels), height=3.4)
+    for ax, (title, panel) in zip(axes, panels.items(), strict=True):
+        strains = sorted({*panel.strain, *(x for series in panel.series for x in series.x)})
+        step = min(np.diff(strains), default=0.01)
+        for pairs, strength, label in ((panel.within, 0.12, None), (panel.at_theta, 0.35, "theory in our window")):
+            low, high = np.asarray(pairs).T
+            ax.bar(panel.strain, high - low, 0.7 * step, low, color=BLUE, alpha=strength, linewidth=0, label=label)
+        for index, (series, colour, marker) in enumerate(zip(panel.series, (INK, RED, GREEN), "os^", strict=False)):
+            x, y = np.asarray(series.x) + (index - 1) * 0.18 * step, np.asarray(series.y)
+            reach = np.clip([y - np.asarray(series.low), np.asarray(series.high) - y], 0.0, 10.0)
+            weak = np.asarray(series.open, dtype=bool)
+            for chosen, fill in ((~weak, "full"), (weak, "none")):
+                label = series.label if fill == "full" or weak.all() else None
+                if chosen.any():
+                    ax.errorbar(
+                        x[chosen], y[chosen], reach[:, chosen], fmt=marker, color=colour, fillstyle=fill, label=label,
+                        alpha=1.0 if fill == "full" else 0.45,
+                    )  # fmt: skip
+        ax.set(xlabel=r"strain $\gamma$", ylabel=r"$\alpha$", ylim=(2.0, 6.0), title=title)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=7.5)
     return figure
 
 

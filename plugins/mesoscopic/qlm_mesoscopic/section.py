@@ -1,28 +1,41 @@
-"""The section of qlm_hoomd's report on the stage ``mesoscopic``."""
+"""The section of qlm_hoomd's report on the stage ``mesoscopic``, and on what the theory says of the glasses of any run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from qlm_hoomd.report.markup import THETA, join, note, number, paragraph, table
+from qlm_hoomd.report.analysis import STRAIN_TOLERANCE, Estimate
+from qlm_hoomd.report.markup import ALPHA, THETA, join, note, number, paragraph, table
 from qlm_hoomd.report.results import Results, Section, SectionFigure
+from qlm_hoomd.statistics.spectra import OMEGA_MAX
 from qlm_mesoscopic import plots, theory
 from qlm_mesoscopic.errors import ModelError
 from qlm_mesoscopic.master import MasterEquation
 from qlm_mesoscopic.stage import LOADING, MODES, SPECTRA, STEADY, MesoscopicStage
 
 _MIN_FAILURES = 20
+_SCALES = (2.0 / 3.0, 2.0 / 3.0 * 10.0, 2.0 / 3.0 * 100.0)
+"""Largest phi of the theory over the largest lambda of the window. 2/3 is the least: there the window reaches up to B'."""
+_LARGEST_THETA = 2.0
+"""Where the interval of theta has no end: alpha no longer depends on it."""
+_MIN_SHEAR_TRANSFORMATIONS = 20
+"""Modes with phi > 0 from which the largest phi is read off."""
 
 
 def mesoscopic(results: Results) -> Section | None:
-    """Figure 1, theta against A / v, loading, alpha against theta, P(lambda, kappa)."""
+    """Figure 1, theta against A / v, loading, alpha against theta, P(lambda, kappa); the theory's crossover beside the glasses.
+
+    A run without the stage has the last part only, and no section where it has no theta either.
+    """
     wanted = results.stage("mesoscopic")
+    crossover = _crossover(results)
     if wanted is None:
-        return None
+        return Section("The theory at finite frequency", crossover[0], (crossover[1],), crossover[2]) if crossover else None
     settings = MesoscopicStage.model_validate(dict(wanted))
     tables = {name: _gather(results, name) for name in (STEADY, LOADING, MODES, SPECTRA)}
     text = paragraph(
@@ -60,6 +73,10 @@ def mesoscopic(results: Results) -> Section | None:
     ]
     headers = ["<i>A</i>", "<i>A</i>/<i>v</i>", THETA, "formula", "master equation at its own A/v", "systems"]
     tables_html = table([_plain(header) for header in headers], rows, "Steady states of threshold blocks") if rows else ""
+    if crossover:
+        parts.append(crossover[0])
+        figures.append(crossover[1])
+        tables_html = join([tables_html, crossover[2]])
     return Section("The mesoscopic model", join(parts), tuple(figures), tables_html)
 
 
@@ -135,6 +152,189 @@ def _plane_figures(settings: MesoscopicStage, modes: pl.DataFrame, spectra: pl.D
             "between <i>ω</i> = 0.1 and 0.3.",
         ),
     ]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One row of the crossover: theta of a glass, and what the theory lets a fit in our window read as alpha.
+
+    Args:
+        theta: the estimate it starts from.
+        window: (lower, upper) frequency of the fit to the spectrum.
+        at_theta: smallest and largest alpha at theta, over the scales and, under load, over how full the branch against it is.
+        within: the same over the interval of theta too.
+        phi: what the modes in the window say about the scale: number, how many have phi > 0, and the 95 % quantile of those; the
+            last is None where they are too few to tell.
+        measured: alpha from the spectrum and from the softest modes, as far as there is one.
+    """
+
+    theta: Estimate
+    window: tuple[float, float]
+    at_theta: tuple[float, float]
+    within: tuple[float, float]
+    phi: tuple[int, int, float | None]
+    measured: tuple[Estimate | None, Estimate | None]
+
+
+def _crossover(results: Results) -> tuple[Any, SectionFigure, Any] | None:
+    """Text, figure and table on the theory's own finite-frequency crossover; None without any theta."""
+    readings = [_reading(results, e) for e in results.analysis.find(method="gamma_min") if e.exponent is not None]
+    if not readings:
+        return None
+    text = paragraph(
+        "The theory reaches its exponents only as <i>ω</i> vanishes. Near <i>θ</i> = 1/4 it is far from them at any frequency that a "
+        "spectrum has: there, a fit to the theory’s own spectrum reads an <i>α</i> of 0.1 to 0.3 below min(4, 3 + 4 <i>θ</i>). In the table "
+        "that fit is made in the window of ours. (At a <i>θ</i> well below 1/4 passive modes still take part in it, and it may read more "
+        "than 3 + 4 <i>θ</i>.) The theory’s <i>λ</i> is the eigenvalue (<i>κ</i> / √<i>χ</i> and <i>Φ</i> / <i>χ</i> "
+        "leave it alone), but its spectrum has one scale that it does not give: the largest <i>Φ</i>, up to which <i>Φ</i> is taken as "
+        "evenly spread. The range given is over largest <i>Φ</i> from {} (the least for which all of the window lies below "
+        "B′) to {} times the largest <i>λ</i> of the window and, at strains above 0, over how full the branch is that fails against the load.",
+        f"{_SCALES[0]:.2g}",
+        f"{_SCALES[-1]:.2g}",
+    )
+    # Two detectors make two rows of one ensemble: its modes count once, and the figure shows the first.
+    ensembles = list({(r.theta.preparation, r.theta.strain): r for r in reversed(readings)}.values())[::-1]
+    if sum(reading.phi[0] for reading in ensembles):
+        text = join([text, _scale_note(ensembles)])
+    panels = {}
+    for preparation in results.preparations:
+        own = [r for r in ensembles if r.theta.preparation == preparation]
+        if own:
+            panels[preparation] = _panel(own)
+    figure = SectionFigure(
+        "mesoscopic_crossover",
+        plots.crossover(panels),
+        "<i>α</i> against strain. Bars: what the theory lets a fit in our window read at the measured <i>θ</i>, from the smallest to the "
+        "largest over its unknown scale; pale, over the interval of <i>θ</i> as well. Points with intervals of 95 %: min(4, 3 + 4 <i>θ</i>) at the measured <i>θ</i>, and measured "
+        "<i>α</i>; open where the number is withheld. The <i>θ</i> is that of the first detector of the table.",
+    )
+    return text, figure, _crossover_table(readings)
+
+
+def _reading(results: Results, theta: Estimate) -> _Reading:
+    at: dict[str, Any] = {"preparation": theta.preparation, "strain": theta.strain}
+    spectrum = results.analysis.spectrum_estimate(**at)
+    softest = next(iter(results.analysis.find(method="omega_min", **at)), None)
+    fitted = spectrum.exponent.window if spectrum.exponent is not None else None
+    window = fitted if fitted is not None else (0.0, OMEGA_MAX)
+    assert theta.exponent is not None
+    phi = _phi(results, theta, spectrum.n_particles, window)
+    least = _SCALES[0] * window[1] ** 2
+    scales = [scale * window[1] ** 2 for scale in _SCALES] if phi[2] is None else [max(phi[2], least)]
+    # A power law has next to nothing below a hundredth of its upper end, where lambda has no logarithm to offer at 0.
+    edges = (max(window[0], 0.01 * window[1]) ** 2, window[1] ** 2)
+    against = (1.0,) if theta.strain == 0.0 else (0.0, 1.0)
+
+    def readings(value: float) -> list[float]:
+        value = min(max(value, 0.0), _LARGEST_THETA)
+        return [theory.alpha_in_window(value, edges, against=share, high=high) for high in scales for share in against]
+
+    found = readings(theta.exponent.value)
+    within = found + readings(theta.exponent.low) + readings(theta.exponent.high)
+    measured = tuple(e if e is not None and e.exponent is not None else None for e in (spectrum, softest))
+    return _Reading(theta, window, (min(found), max(found)), (min(within), max(within)), phi, (measured[0], measured[1]))
+
+
+def _phi(
+    results: Results, theta: Estimate, n_particles: int | None, window: tuple[float, float]
+) -> tuple[int, int, float | None]:
+    """Quasi-localised modes in the window whose phi is known, how many have phi > 0, and the 95 % quantile of these."""
+    modes = results.tables.get("modes")
+    if modes is None or n_particles is None or "phi_theory" not in modes.columns:
+        return 0, 0, None
+    phi = modes.filter(
+        pl.col("preparation") == theta.preparation,
+        pl.col("n_particles") == n_particles,
+        (pl.col("strain") - theta.strain).abs() < STRAIN_TOLERANCE,
+        pl.col("participation_ratio") < results.settings.threshold(n_particles),
+        pl.col("frequency").is_between(*window, closed="right"),
+    )["phi_theory"].drop_nulls()
+    positive = phi.filter(phi > 0.0)
+    largest = positive.quantile(0.95, "linear") if len(positive) >= _MIN_SHEAR_TRANSFORMATIONS else None
+    return len(phi), len(positive), largest
+
+
+def _scale_note(readings: list[_Reading]) -> Any:
+    n_modes, n_shear = sum(reading.phi[0] for reading in readings), sum(reading.phi[1] for reading in readings)
+    fixed = sum(reading.phi[2] is not None for reading in readings)
+    found = "Of {} quasi-localised modes in these windows whose <i>χ</i> is positive, {} have <i>Φ</i> &gt; 0. "
+    if fixed:
+        return paragraph(
+            found + "In {} of {} ensembles these are {} or more, and the 95 % quantile of their <i>Φ</i> / <i>χ</i> is the scale.",
+            n_modes, n_shear, fixed, len(readings), _MIN_SHEAR_TRANSFORMATIONS,
+        )  # fmt: skip
+    return paragraph(
+        found + "That is too few to read the scale off: no ensemble has {} of them. The measured <i>χ</i> is that of a frozen direction "
+        "and <i>κ</i> that of a mode which may be mixed with others; both put <i>Φ</i> too low, so that the number of shear "
+        "transformations is a lower bound.",
+        n_modes, n_shear, _MIN_SHEAR_TRANSFORMATIONS,
+    )  # fmt: skip
+
+
+def _panel(readings: list[_Reading]) -> plots.Crossover:
+    strain = [reading.theta.strain for reading in readings]
+    predicted = [_mapped(reading.theta) for reading in readings]
+    series = [
+        plots.Interval("$\\min(4,\\,3+4\\theta)$", strain, *_columns(predicted), [r.theta.shown is None for r in readings])
+    ]
+    for index, label in enumerate(("spectrum", "softest modes")):
+        own = {r.theta.strain: estimate for r in readings if (estimate := r.measured[index]) is not None}
+        if own:
+            values = [(e.exponent.value, e.exponent.low, e.exponent.high) for e in own.values() if e.exponent is not None]
+            series.append(plots.Interval(label, list(own), *_columns(values), [e.shown is None for e in own.values()]))
+    return plots.Crossover(strain, [r.at_theta for r in readings], [r.within for r in readings], series)
+
+
+def _mapped(theta: Estimate) -> tuple[float, float, float]:
+    """min(4, 3 + 4 theta) at the value and both ends of the interval; the theory has no theta below 0."""
+    assert theta.exponent is not None
+    value, low, high = (
+        float(theory.alpha(max(end, 0.0))) for end in (theta.exponent.value, theta.exponent.low, theta.exponent.high)
+    )
+    return value, low, high
+
+
+def _columns(rows: list[tuple[float, float, float]]) -> tuple[list[float], list[float], list[float]]:
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+def _crossover_table(readings: list[_Reading]) -> Any:
+    headers = [
+        "preparation", _plain("<i>γ</i>"), "detector", THETA, _plain("min(4, 3 + 4 <i>θ</i>)"), _plain("window of <i>ω</i>"),
+        "theory in the window", _plain("<i>α</i>, spectrum"), _plain("<i>α</i>, softest modes"),
+    ]  # fmt: skip
+    rows = []
+    for r in readings:
+        value, low, high = _mapped(r.theta)
+        rows.append(
+            (
+                r.theta.preparation,
+                f"{r.theta.strain:g}",
+                r.theta.detector,
+                _with_interval(r.theta),
+                f"{value:.2f} ({low:.2f} to {high:.2f})",
+                f"({r.window[0]:.2g}, {r.window[1]:.2g}]",
+                f"{r.at_theta[0]:.2f} to {r.at_theta[1]:.2f} ({r.within[0]:.2f} to {r.within[1]:.2f})",
+                *(_with_interval(estimate) if estimate is not None else None for estimate in r.measured),
+            )
+        )
+    caption = join(
+        [
+            ALPHA,
+            " of the theory as a fit in our window would read it (in brackets: over the interval of ",
+            THETA,
+            " as well), beside what was measured; intervals of 95 %",
+        ]
+    )
+    return table(headers, rows, caption)
+
+
+def _with_interval(estimate: Estimate) -> str:
+    exponent = estimate.exponent
+    assert exponent is not None
+    ends = [f"{end:.2f}" if abs(end) < np.inf else "no end" for end in (exponent.low, exponent.high)]
+    text = f"{exponent.value:.2f} ({' to '.join(ends)})"
+    return text if estimate.shown is not None else f"{text}, withheld"
 
 
 def _master(settings: MesoscopicStage) -> dict[float, Any]:

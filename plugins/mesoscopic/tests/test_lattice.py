@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qlm_mesoscopic import block
+from qlm_mesoscopic import block, observables
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
 from qlm_mesoscopic.lattice import BlockSites, Lattice, ThresholdSites, propagator
 
@@ -175,35 +175,30 @@ def test_bad_input_is_refused(call, message: str) -> None:  # noqa: ANN001
         call()
 
 
-def slope_of_density(x: np.ndarray, low: float, high: float) -> float:
-    """Maximum likelihood of theta in P(x) ~ x^theta between low and high."""
-    logarithm = np.log(x[(x > low) & (x < high)] / low)
-    grid, span = np.linspace(-0.5, 3.0, 3501), np.log(high / low)
-    likelihood = np.log((grid + 1) / np.expm1((grid + 1) * span)) + grid * logarithm.mean()
-    return float(grid[np.argmax(likelihood)])
-
-
 @pytest.mark.physics
 @pytest.mark.parametrize(
-    ("shape", "window", "literature", "allowed"),
-    [((128, 128), (0.03, 0.15), (0.57, 0.60), 0.08), ((28, 28, 28), (0.02, 0.1), (0.35, 0.40), 0.10)],
+    ("shape", "window", "literature"), [((256, 256), (0.03, 0.15), (0.57, 0.60)), ((40, 40, 40), (0.02, 0.1), (0.35, 0.40))]
 )
 def test_theta_in_flow_agrees_with_the_literature(
-    shape: tuple[int, ...], window: tuple[float, float], literature: tuple[float, float], allowed: float
+    shape: tuple[int, ...], window: tuple[float, float], literature: tuple[float, float]
 ) -> None:
-    # P(x) after avalanches, between an activity of 1, past the overshoot, and 2.5, before the flow gathers in a band of rows.
-    # Below the window P(x) runs into the plateau that finite lattices have; above it bends over.
-    thetas = []
-    for seed in range(3):
+    """P(x) between an activity of 1, past the overshoot, and 2.5, before the flow gathers in a band of rows.
+
+    The windows were chosen on lattices of 128 x 128 and 28 x 28 x 28, before these larger ones with other seeds were run. P(x) is no
+    power law over more than such a window: what others show is in the README.
+    """
+    series: list[np.ndarray] = []
+    for seed in range(100, 104):
         lattice = Lattice(shape, ThresholdSites(), seed=seed)
         lattice.relax()
-        sampled = []
+        due = 1.0
         while lattice.activity < 2.5:
-            lattice.load(10)
-            if lattice.activity > 1.0:
-                sampled.append(lattice.x_n)
-        thetas.append(slope_of_density(np.concatenate(sampled), *window))
-    error = np.std(thetas, ddof=1) / np.sqrt(len(thetas))
-    print(f"{shape}: theta = {np.mean(thetas):.3f} +- {error:.3f}, by seed {np.round(thetas, 3)}")  # noqa: T201 shown by pytest -s
-    assert literature[0] - allowed < np.mean(thetas) < literature[1] + allowed
-    assert error < 0.05
+            lattice.load(1)
+            if lattice.activity >= due:
+                series.append(lattice.x_n)
+                due += 0.05
+    found = observables.theta_from_distances(series, window=window, order=0)
+    print(f"{shape}: theta = {found.value:.3f} +- {found.error:.3f}")  # noqa: T201 shown by pytest -s
+    assert found.error < 0.05
+    assert found.value - found.error <= literature[1]
+    assert found.value + found.error >= literature[0]

@@ -13,8 +13,9 @@ import pytest
 from qlm_mesoscopic import block, observables
 from qlm_mesoscopic.block import Replacement, UniformInvariants
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
-from qlm_mesoscopic.master import MasterEquation
+from qlm_mesoscopic.master import Density, MasterEquation
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, ModeSnapshot, Run, ThresholdBlocks
+from qlm_mesoscopic.modes import ModeEquation
 
 KINDS = [ThresholdBlocks(), ModeBlocks(), ModeBlocks(kick="jump"), ModeBlocks(Replacement(overshoot="carry"))]
 
@@ -22,6 +23,11 @@ KINDS = [ThresholdBlocks(), ModeBlocks(), ModeBlocks(kick="jump"), ModeBlocks(Re
 def _theta(run: Run) -> float:
     """Theory for mu = 1 at the drift of this very run."""
     return math.atan(math.pi * run.noise_over_drift) / math.pi
+
+
+def _density(exact: Density) -> Callable[[np.ndarray], np.ndarray]:
+    """P(x) of the master equation as a function."""
+    return lambda x: np.exp(np.interp(np.log(x), np.log(exact.x_c), np.log(exact.density_c)))
 
 
 def _near(model: MeanField) -> np.ndarray:
@@ -208,32 +214,6 @@ def test_wrong_calls_are_refused() -> None:
             call()
 
 
-def _asymptote(theta: float) -> float:
-    return min(4.0, 3.0 + 4.0 * theta)
-
-
-def _spectrum(theta: float, phi_max: float) -> Callable[[np.ndarray], np.ndarray]:
-    """P(lambda) of the theory with its crossovers: 2 lambda times the integral over kappa of P(sigma, phi).
-
-    That is (x / x*)^theta below x* and 1 beyond for modes which the load drives to failure, with 1 - theta for those that fail against
-    it, and 1 for passive modes; phi up to phi_max.
-    """
-
-    def density(lam_q: np.ndarray) -> np.ndarray:
-        share = (np.arange(2000) + 0.5) / 2000
-        values = []
-        for lam in lam_q:
-            low, high = math.sqrt(2 * lam), math.sqrt(phi_max + 2 * lam)
-            kappa = low + (high - low) * share
-            y = kappa / np.sqrt(kappa**2 - 2 * lam) - 1
-            ratio = np.minimum(y * y * (3 + y) / 4, 1.0)
-            shear = (high - low) * np.mean(ratio**theta + ratio ** (1 - theta))
-            values.append(2 * lam * (shear + 2 * low))
-        return np.array(values)
-
-    return density
-
-
 class TestExponents:
     def test_no_interactions_theta_is_zero(self) -> None:
         run = MeanField(10_000, 0.0, seed=1).steady_state(2.0, skip=1.0, every=0.125, observe=_near)
@@ -307,25 +287,33 @@ class TestPhysics:
         lower_cutoff = (2 * amplitude / (mu * n_blocks)) ** (1 / mu)
         exact = MasterEquation(amplitude, mu=mu, lower_cutoff=lower_cutoff).steady()
         assert run.drift == pytest.approx(exact.drift, abs=0.01)
-        slope = observables.exponent_of(
-            lambda x: np.exp(np.interp(np.log(x), np.log(exact.x_c), np.log(exact.density_c))), found.window, order=1
-        )
+        slope = observables.exponent_of(_density(exact), found.window, order=1)
         assert 0.45 < slope < 0.6
         assert found.agrees(slope)
         assert found.error < 0.05
 
     def test_theta_after_a_quench_is_one_half(self) -> None:
-        """Without load there is no drift. Both ends of each sample are taken together: what drift remains by chance cancels."""
+        """Without load there is no drift, and both ends of every system are alike: they are taken together.
+
+        The window was fixed before anything was sampled: 0.003 < x < 0.3. There the exact density of the same quench, with the smallest
+        kick of N blocks, shows a plain power law 0.555 instead of 1/2. This correction is taken off, theta alone is fitted. With one
+        correction fitted as well (order 1) the exact density shows 0.495, and theta is known less than half as well.
+        """
+        n_blocks, amplitude, window = 4000, 0.25, (0.003, 0.3)
         series, drifts = [], []
-        for seed in range(80):
-            model = MeanField(20_000, 0.25, seed=seed)
+        for seed in range(1000, 2100):
+            model = MeanField(n_blocks, amplitude, seed=seed)
             drifts.append(model.quench().drift)
             x_n = np.concatenate((model.distances(1), model.distances(-1)))
-            series.append(x_n[x_n < 0.3])
-        assert np.mean(drifts) == pytest.approx(0.0, abs=0.05)
-        found = observables.theta_from_distances(series, rank=20.0)
-        assert found.agrees(0.5)
-        assert found.error <= 0.03
+            series.append(x_n[x_n < window[1]])
+        assert np.mean(drifts) == pytest.approx(0.0, abs=0.03)
+        exact = MasterEquation(amplitude, lower_cutoff=2 * amplitude / n_blocks, finest=1e-5).quench(1.0)
+        shown = observables.exponent_of(_density(exact), window)
+        assert shown == pytest.approx(0.555, abs=0.002)
+        found = observables.theta_from_distances(series, window=window, order=0)
+        assert found.error <= 0.01
+        assert found.agrees(shown)
+        assert observables.theta_from_distances(series, window=window).agrees(0.5)
 
     def test_loading_after_a_quench(self) -> None:
         """The drift along the way is that of the transient of the master equation (A = 0.25, Gaussian start of width 1)."""
@@ -349,18 +337,22 @@ class TestPhysics:
         wanted = np.arctan(np.pi * 0.25 / np.array([expected[key] for key in sorted(expected)])) / np.pi
         np.testing.assert_allclose(theta, wanted, atol=0.03)
 
-    @pytest.mark.parametrize("amplitude", [0.05, 0.2, 0.3, 0.4])
+    @pytest.mark.parametrize("amplitude", [0.05, 0.1, 0.15, 0.2, 0.3, 0.4])
     def test_alpha_of_modes(self, amplitude: float) -> None:
-        """In the window that counts reach, the theory's own crossover is up to 0.5 away from its asymptote: it is compared there."""
-        model = MeanField(60_000, amplitude, blocks=ModeBlocks(), seed=3)
+        """Sampled modes have the alpha of the equation for modes in the window that counts reach, and nothing is fitted to make it so.
+
+        What that equation gives further down, where no count reaches, is tested in test_modes.py: min(4, 3 + 4 theta) within 0.1 from
+        lambda = 1e-3 on.
+        """
 
         def soft(model: MeanField) -> np.ndarray:
             lam_n = model.snapshot().lam_n
-            return lam_n[lam_n < 0.1]
+            return lam_n[lam_n < 0.3]
 
-        run = model.steady_state(1.5, skip=0.7, every=0.005, observe=soft)
-        theta = _theta(run)
-        found = observables.alpha_from_curvatures(run.snapshots, window=(0.02, 0.1))
-        crossover = 2 * observables.exponent_of(_spectrum(theta, 0.6), found.window) + 1
-        assert found.value - crossover + _asymptote(theta) == pytest.approx(_asymptote(theta), abs=0.1)
-        assert found.scatter < 0.08
+        model = MeanField(20_000, amplitude, blocks=ModeBlocks(), seed=3)
+        run = model.steady_state(4.0, skip=0.7, every=0.05, observe=soft)
+        exact = ModeEquation(amplitude).steady()
+        assert _theta(run) == pytest.approx(exact.theta, abs=0.01)
+        found = observables.alpha_from_curvatures(run.snapshots, window=(0.03, 0.2))
+        assert found.value == pytest.approx(2 * observables.exponent_of(exact.total, found.window) + 1, abs=0.1)
+        assert found.scatter < 0.1
