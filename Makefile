@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test physics lint types clean
+.PHONY: help venv demo test physics docs lint types clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test: $(VENV)/.qlm-test ## run the tests
 physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
 	@$(PY) -m pytest -n $(JOBS) -m physics
 
+docs: $(VENV)/.qlm-docs ## build the documentation, tutorials run, warnings as errors: docs/_build/html/index.html
+	@MPLBACKEND=agg $(PY) -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "The documentation: $(CURDIR)/docs/_build/html/index.html"
+
 lint: $(VENV)/.qlm-dev ## check style and formatting
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -42,7 +46,7 @@ types: $(VENV)/.qlm-dev ## check types
 	@$(PY) -m mypy
 
 clean: ## remove the demo's results and all caches; .venv stays
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find qlm_hoomd plugins tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment sees the interpreter's own packages, so that a HOOMD-blue installed there is found.
@@ -82,3 +86,7 @@ comma := ,
 $(VENV)/.qlm-dev: $(REQUIREMENTS) | $(PY)
 	$(call install,[test$(comma)dev])
 	@touch $@ $(VENV)/.qlm-test $(VENV)/.qlm-run
+
+$(VENV)/.qlm-docs: $(REQUIREMENTS) | $(PY)
+	$(call install,[docs])
+	@touch $@ $(VENV)/.qlm-run

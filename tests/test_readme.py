@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import gsd.hoomd
+import numpy as np
+import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from qlm_hoomd import gsdio
+from qlm_hoomd.cli import app
+from qlm_hoomd.engines.cpu import CPUEngine
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.potentials import KobAndersen
+from qlm_hoomd.preparation import random_start
 from qlm_hoomd.protocol import load_protocol
 
 ROOT = Path(__file__).parents[1]
@@ -18,15 +29,70 @@ def examples(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_readme_protocol_is_valid(tmp_path: Path) -> None:
+def test_readme_protocol_runs_in_a_small_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (text,) = examples("yaml")
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "first.yaml"
     path.write_text(text)
     assert load_protocol(path).name == "first"
+    small = {
+        "[500, 1000, 2000]": "[100]",
+        "[rapid, slow]": "{rapid: {quench: rapid, equilibration_time: 1}}",
+        "realisations: 24": "realisations: 1",
+        "strain_max: 0.08": "strain_max: 0.021",
+    }
+    for large, little in small.items():
+        assert large in text
+        text = text.replace(large, little)
+    path.write_text(text)
+    done = CliRunner().invoke(app, ["run", "first.yaml", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    (realisation,) = (tmp_path / "runs/first/workspace").iterdir()
+    assert set(pl.read_parquet(realisation / "modes.parquet")["strain"]) == {0.0, 0.02}
+    assert (tmp_path / "runs/first/results/report.html").exists()
+    assert CliRunner().invoke(app, ["status", "runs/first"]).exit_code == 0
+
+
+def test_readme_gsd_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = (line for text in examples("sh") for line in text.splitlines() if line.startswith("qlm modes"))
+    model = GlassModel(potential=KobAndersen(q=2), density=1.2, fraction_large=0.2)
+    glass, _ = CPUEngine(model.potential).descend(random_start(model, 300, np.random.default_rng(1)))
+    # A file as others write it: single precision, letters for types, none of our log chunks.
+    with gsd.hoomd.open(tmp_path / "trajectory.gsd", "w") as file:
+        for _ in range(11):
+            frame = gsd.hoomd.Frame()
+            frame.particles.N = glass.n_particles
+            frame.particles.position = glass.box.wrap(glass.positions)
+            frame.particles.types, frame.particles.typeid = ["A", "B"], glass.typeid
+            frame.configuration.box = [glass.box.length] * 3 + [0, 0, 0]
+            file.append(frame)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, shlex.split(line)[1:])
+    assert done.exit_code == 0, done.output
+    table = pl.read_parquet(tmp_path / "trajectory-modes/modes.parquet")
+    assert sorted(set(table["frame"])) == [0, 10]
+    assert len(table) == 80
+    assert list((tmp_path / "trajectory-modes").glob("*.html"))
+    assert list((tmp_path / "trajectory-modes").glob("*.png"))
+
+
+@pytest.mark.hoomd
+def test_readme_hoomd_script_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = (text for text in examples("python") if "import hoomd" in text)
+    model = GlassModel()
+    engine = CPUEngine(model.potential)
+    glass, _ = engine.descend(random_start(model, 200, np.random.default_rng(2)))
+    gsdio.write_glasses(tmp_path / "glass.gsd", [(glass, engine.measure(glass))], {})
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(text, "README.md", "exec"), names)
+    assert names["shear"].strain == 0.02
+    assert names["shear"].max_force < 1e-10
+    assert isinstance(names["shear"].events, pl.DataFrame)
 
 
 def test_readme_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (text,) = examples("python")
+    (text,) = (text for text in examples("python") if "import hoomd" not in text)
     names: dict[str, Any] = {}
     exec(compile(text, "README.md", "exec"), names)
     report, stress, *_ = capsys.readouterr().out.splitlines()
@@ -37,6 +103,13 @@ def test_readme_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert ((modes.participation_ratios > 0) & (modes.participation_ratios < 1)).all()
     # The shear modulus of the rapidly quenched glass is 12 (notes of the model); a single small sample scatters.
     assert 5 < float(stress) / 1e-4 < 25
+
+
+def test_readme_names_only_commands_that_exist() -> None:
+    said = set(re.findall(r"`?\bqlm (?!--)([a-z]+)\b", (ROOT / "README.md").read_text()))
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert said <= commands
+    assert said >= {"run", "modes", "status"}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text()))))
