@@ -486,3 +486,13 @@ def test_a_tiny_real_run_draws_its_own_search(tmp_path: Path) -> None:
         pl.col("participation_ratio") < results.settings.threshold(150), pl.col("eigenvalue") < 1
     )
     assert data.filter(pl.col("series").str.starts_with("measured")).height == soft.drop_nulls("kappa_theory").height
+
+
+def test_a_band_with_a_gap_is_read_back_in_pieces() -> None:
+    figure = Figure()
+    ax = figure.subplots()
+    band = ax.fill_between([0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 0.0, np.nan, 0.0, 0.0], 1.0, label="gap")
+    mark(band, [5, 6, 7, 8, 9])
+    data = drawn_data(figure)
+    assert data["x"].to_list() == [0.0, 1.0, 3.0, 4.0]
+    assert data["n_realisations"].null_count() == 4

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.files import read_json
 from qlm_hoomd.stages import replacing
 
 TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
@@ -67,7 +68,7 @@ def read_protocol(directory: Path) -> dict[str, Any]:
     """
     path = directory / "protocol.json"
     try:
-        protocol = json.loads(path.read_text(encoding="utf-8"))
+        protocol = read_json(path)
     except FileNotFoundError:
         raise InputError(f"{directory} holds no protocol.json; expected the output folder of a 'qlm run'.") from None
     except (OSError, ValueError) as error:
@@ -82,7 +83,7 @@ def realisations(directory: Path) -> tuple[Realisation, ...]:
     found = []
     for path in sorted((directory / "workspace").glob("*/signac_statepoint.json")):
         try:
-            realisation = Realisation(path.parent, json.loads(path.read_text(encoding="utf-8")), _failures(path.parent))
+            realisation = Realisation(path.parent, read_json(path), _failures(path.parent))
             found.append((realisation.key, realisation))
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -149,7 +150,7 @@ def _failures(path: Path) -> tuple[Failure, ...]:
     found = []
     for record in sorted((path / "failed").glob("*.json")):
         try:
-            content = json.loads(record.read_text(encoding="utf-8"))
+            content = read_json(record)
             found.append(Failure(str(content.get("stage", record.stem)), str(content["error"]), str(content["message"])))
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             found.append(Failure(record.stem, "unknown", "the record of this failure cannot be read"))

@@ -168,6 +168,9 @@ def _rows(
         if kind == pl.Float64:
             given = values.get(name)
             columns[name] = [None] * length if given is None else np.asarray(given, dtype=np.float64)
-    counts = list(n_realisations) if isinstance(n_realisations, Sequence) else [n_realisations] * length
-    columns["n_realisations"] = counts
+    if not isinstance(n_realisations, Sequence):
+        columns["n_realisations"] = [n_realisations] * length
+    else:
+        # A band with gaps is drawn in pieces, and which points a piece has is not known.
+        columns["n_realisations"] = list(n_realisations) if len(n_realisations) == length else [None] * length
     return pl.DataFrame(columns, schema=COLUMNS).with_columns(pl.col(pl.Float64).fill_nan(None))
