@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test physics docs lint types clean
+.PHONY: help venv demo test physics faults docs lint types clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ test: $(VENV)/.qlm-test ## run the tests
 
 physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
 	@$(PY) -m pytest -n $(JOBS) -m physics
+
+faults: $(VENV)/.qlm-test ## kill, fill, damage and fuzz: nothing may be lost (some 15 minutes)
+	@$(PY) tests/faults campaign --kills 200
+	@$(PY) tests/faults fuzz --inputs 20000
 
 docs: $(VENV)/.qlm-docs ## build the documentation, tutorials run, warnings as errors: docs/_build/html/index.html
 	@MPLBACKEND=agg $(PY) -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html

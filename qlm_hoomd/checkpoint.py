@@ -102,7 +102,7 @@ class Checkpoint:
                     ", ".join(sorted(foreign)),
                 )
                 return None
-            self._spent = content["cpu_s"], content["wall_s"]
+            self._spent = float(content["cpu_s"]), float(content["wall_s"])
             return content["state"]
         except FileNotFoundError:
             return None

@@ -1,11 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what is read of those that others may have written."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,3 +28,29 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no JSON, or nested too deeply for this interpreter.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether ``name`` is that of a file in a folder: none that leads out of it, and none that the system cannot write."""
+    try:
+        return (
+            isinstance(name, str)
+            and not {"/", "\0"} & set(name)
+            and name not in (".", "..")
+            and 0 < len(os.fsencode(name)) < 256
+        )
+    except UnicodeEncodeError:
+        return False

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 _POSITION = "particles/qlm/position"
 _AXES = "qlm/axes"
+# The beginning of the header of a GSD file: magic number, place and number of entries of the index and of the list of names; and the
+# sizes of these entries [bytes].
+_HEADER = struct.Struct("<QQQQQ")
+_MAGIC = 0x65DF65DF65DF65DF
+_INDEX_ENTRY, _NAME_ENTRY = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +151,32 @@ def read_glasses(path: Path | str) -> list[Frame]:
         return [_read(path, trajectory, index) for index in range(len(trajectory))]
 
 
+def check_layout(path: Path | str) -> None:
+    """Refuse a file whose index or list of names would reach beyond its end: the GSD library dies of some (2^59 entries of 32 bytes).
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no GSD file, or damaged in this way.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123  (a path or a text)
+        header = file.read(_HEADER.size)
+        size = file.seek(0, 2)
+    if len(header) < _HEADER.size:
+        raise ValueError("too short")
+    magic, index, n_index, names, n_names = _HEADER.unpack(header)
+    if magic != _MAGIC:
+        raise ValueError("not a GSD file")
+    if index + n_index * _INDEX_ENTRY > size or names + n_names * _NAME_ENTRY > size:
+        raise ValueError("its index reaches beyond its end")
+
+
 def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     try:
+        check_layout(path)
         trajectory = gsd.hoomd.open(str(path), "r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
         raise InputError(
             f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
         ) from None
@@ -160,7 +186,7 @@ def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
 def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> Frame:
     try:
         frame = trajectory[index]
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  (the same; chunks of other shapes than the format's among them)
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
     log = frame.log
     exact = _POSITION in log and "qlm/box" in log
@@ -170,18 +196,22 @@ def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -
         raise InputError(f"{path}, frame {index}: no particles or no box; expected a three-dimensional glass.")
     try:
         cube = Box.from_gsd(box)
-        strain = float(log["qlm/strain"][0]) if exact and "qlm/strain" in log else cube.xy
+        strain = _scalar(log["qlm/strain"]) if exact and "qlm/strain" in log else cube.xy
         glass = Glass(positions_nc, frame.particles.typeid, cube, strain, _provenance(trajectory))
-    except (QlmError, ValueError, TypeError) as error:
+        x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
+    except (QlmError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}, frame {index}: {error}") from None
     scalars = {
-        name.removeprefix("qlm/"): float(value[0])
+        name.removeprefix("qlm/"): _scalar(value)
         for name, value in log.items()
-        if name.startswith("qlm/") and getattr(value, "dtype", None) == np.float64 and len(value) == 1
+        if name.startswith("qlm/") and getattr(value, "dtype", None) == np.float64 and value.size == 1
     }
     exact = exact or getattr(positions_nc, "dtype", None) == np.float64
-    x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
     return Frame(glass, exact, scalars, (x, y, z))
+
+
+def _scalar(value: NDArray[np.float64]) -> float:
+    return float(np.asarray(value).reshape(-1)[0])
 
 
 def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
@@ -191,5 +221,5 @@ def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
         if not trajectory.file.chunk_exists(**where):
             return {}
         return dict(json.loads(np.asarray(trajectory.file.read_chunk(**where), dtype=np.uint8).tobytes()))
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+    except Exception:  # noqa: BLE001  (a note: whatever stands there instead is not used)
         return {}

@@ -518,7 +518,7 @@ class _Loader:
         with _open(path) as trajectory:
             try:
                 source = trajectory[index]
-            except (OSError, RuntimeError, ValueError, KeyError) as error:
+            except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
                 raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
         if source.configuration.dimensions == 2:
             raise InputError(
@@ -547,10 +547,11 @@ class _Loader:
 
 def _open(path: Path) -> gsd.hoomd.HOOMDTrajectory:
     try:
+        gsdio.check_layout(path)
         return gsd.hoomd.open(str(path), "r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  (the same)
         raise InputError(
             f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
         ) from None

@@ -15,14 +15,14 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qlm_hoomd
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import replacing
+from qlm_hoomd.files import is_plain_name, read_json, replacing
 from qlm_hoomd.protocol import build_protocol, stage_kind
 from qlm_hoomd.provenance import versions
 
@@ -310,6 +310,8 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
     """The entries of realisations.json by id, after a look at everything that is used of them."""
     from signac.job import calc_id
 
+    from qlm_hoomd.report.collect import KEYS
+
     entries = _parsed(files, _REALISATIONS)
     provenances = _mapping(files, _PROVENANCE).get("tables")
     n_provenances = len(provenances) if isinstance(provenances, list) else 0
@@ -320,7 +322,8 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
             whole = (
                 calc_id(statepoint) == entry["id"]
                 and statepoint["protocol_hash"] == protocol_hash
-                and all(isinstance(name, str) and PurePosixPath(name).name == name for name in (*names, *failed))
+                and all(is_plain_name(name) for name in (*names, *failed))
+                and all(isinstance(statepoint.get(key), (str, int)) for key in KEYS)
                 and all(isinstance(at, int) and 0 <= at < n_provenances for at in entry["provenance"].values())
                 and all(name in entry["provenance"] for name in names if f"results/{name}" in files)
             )
@@ -364,8 +367,8 @@ def _split(files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, A
 
 def _plain(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, ValueError):
         return {}
 
 

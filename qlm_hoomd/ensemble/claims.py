@@ -65,8 +65,9 @@ class Claim:
         self._released.set()
         name, _, generation = self.path.name.rpartition(".")
         # The oldest first: whoever looks in between still finds this one.
-        for number in range(1, int(generation) + 1):
-            self.path.with_name(f"{name}.{number}").unlink(missing_ok=True)
+        for number in sorted(Claims(self.path.parent)._files().get(name, ())):  # noqa: SLF001  (counting up to a damaged number never ends)
+            if number <= int(generation):
+                self.path.with_name(f"{name}.{number}").unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
@@ -219,19 +220,22 @@ def _holder(path: Path) -> tuple[dict[str, Any], int | None]:
         return {}, 0
     try:
         holder = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         holder = {}
     return (holder if isinstance(holder, dict) else {}), changed
 
 
 def _lives(holder: dict[str, Any]) -> bool:
     """Whether the process that holds a claim of this machine is still that process."""
+    pid = holder.get("pid")
+    # Zero and less mean groups of processes to the system; a claim whose text is damaged must never lead to a signal for those.
+    if type(pid) is not int or pid <= 0:
+        return False
     try:
-        pid = int(holder["pid"])
         os.kill(pid, 0)
     except PermissionError:  # somebody else's, but alive
         pass
-    except (OSError, KeyError, TypeError, ValueError, OverflowError):
+    except (OSError, OverflowError):
         return False
     return _started(pid) == holder.get("started")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.errors import StorageFull
-from qlm_hoomd.files import replacing
+from qlm_hoomd.files import is_plain_name, read_json, replacing
 from qlm_hoomd.protocol import stage_kind
 from qlm_hoomd.provenance import versions
 
@@ -84,14 +84,16 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
         ValueError: if the record cannot be read.
     """
     try:
-        content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        content = read_json(folder / CHECKSUMS)
     except FileNotFoundError:
         return {}
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
     if not isinstance(content, dict) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
-        for entry in content.values()
+        # `qlm verify --set-aside` renames files by these names: none may lead out of the folder.
+        is_plain_name(name)
+        and isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("bytes"), int)
+        for name, entry in content.items()
     ):
         raise ValueError("not a record of checksums")
     return content
@@ -150,6 +152,9 @@ def unreadable(path: Path) -> str | None:
         elif path.suffix == ".gsd":
             import gsd.hoomd
 
+            from qlm_hoomd.gsdio import check_layout
+
+            check_layout(path)
             with gsd.hoomd.open(str(path), "r") as trajectory:
                 for frame in range(len(trajectory)):
                     trajectory[frame]
@@ -212,9 +217,9 @@ def _statepoint(folder: Path, proof: Proof) -> Mapping[str, Any] | None:
         proof.findings.append(Finding(folder, "foreign", "no realisation: it has no state point"))
         return None
     try:
-        statepoint = json.loads(path.read_text(encoding="utf-8"))
+        statepoint = read_json(path)
         identity = calc_id(statepoint) if isinstance(statepoint, dict) else "no realisation"
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         proof.findings.append(Finding(path, "unreadable", f"the state point cannot be read: {_line(error)}"))
         return None
     if identity != folder.name:

@@ -19,7 +19,7 @@ from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
 from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
 from qlm_hoomd.errors import InputError, PluginError
-from qlm_hoomd.files import replacing
+from qlm_hoomd.files import read_json, replacing
 from qlm_hoomd.interrupt import listening, stop_if_requested
 from qlm_hoomd.protocol import Preparation, stage_kind
 from qlm_hoomd.provenance import code_fingerprint, provenance, versions
@@ -200,8 +200,9 @@ def run_realisation(directory: Path, job_id: str) -> Outcome:
         if claim is None:
             return Outcome(job_id, 0.0, elsewhere=True)
         with claim, listening():
-            for leftover in realisation.directory.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for pattern in (".*.tmp", "failed/.*.tmp"):
+                for leftover in realisation.directory.glob(pattern):
+                    leftover.unlink(missing_ok=True)
             with _logged(realisation.directory / "log.txt"), _Voice(workspace, realisation) as voice:
                 failure = _run_stages(workspace.protocol, realisation, voice, claim)
             stop_if_requested()
@@ -252,7 +253,7 @@ def note_code(workspace: Workspace) -> None:
     others = 0
     for path in folder.glob("[0-9a-f]*"):
         with suppress(OSError, ValueError, AttributeError):
-            same = json.loads(path.read_text(encoding="utf-8")).get("qlm_hoomd") == versions()["qlm_hoomd"]
+            same = read_json(path).get("qlm_hoomd") == versions()["qlm_hoomd"]
             others += same and path.name != code
     if others:
         _log.warning(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import socket
 import traceback
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from qlm_hoomd.ensemble import growth, integrity
 from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import replacing
+from qlm_hoomd.files import read_json, replacing
 from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
 
 if TYPE_CHECKING:
@@ -103,10 +105,11 @@ class Realisation:
     def failure(self, stage: Stage) -> Failure | None:
         """The record of a failure of ``stage``, or None."""
         try:
-            return Failure(**json.loads(self._record(stage).read_text(encoding="utf-8")))
+            content = read_json(self._record(stage))
+            return Failure(**{str(name): str(text) for name, text in content.items()})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             return Failure(stage_kind(stage), type(error).__name__, f"the record of the failure cannot be read: {error}")
 
     def stage_state(self, stage: Stage) -> State:
@@ -155,8 +158,9 @@ class Realisation:
     def costs(self) -> dict[str, dict[str, float]]:
         """What each stage took, ``cpu_s`` and ``wall_s`` [s], by its kind; stages of which nothing is known are left out."""
         try:
-            return dict(json.loads((self.directory / COSTS).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            content = read_json(self.directory / COSTS)
+            return {kind: {clock: _seconds(spent[clock]) for clock in ("cpu_s", "wall_s")} for kind, spent in content.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
 
     def record_cost(self, stage: Stage, cpu_s: float, wall_s: float) -> None:
@@ -210,6 +214,8 @@ class Workspace:
                     f"{directory} holds imported tables; expected another folder for a run: choose one with --out."
                 )
             directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK):  # where everything is there already, nothing below would notice
+                raise PermissionError(errno.EACCES, "no right to write, or a read-only disk")
             _write_configuration(directory / ".signac" / "config")
             try:
                 signac.get_project(str(directory), search=False)
@@ -239,7 +245,7 @@ class Workspace:
         """
         path = directory / "protocol.json"
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = read_json(path)
         except (OSError, ValueError):
             raise InputError(f"{directory} holds no readable protocol.json; expected a folder that `qlm run` made.") from None
         return cls(directory, build_protocol(settings, path=path))
@@ -256,15 +262,22 @@ class Workspace:
         """The realisation with that id.
 
         Raises:
-            InputError: if there is none, or it belongs to another protocol than the one in ``protocol.json``.
+            InputError: if there is none, its state point is not its own, or it belongs to another protocol than the one in ``protocol.json``.
         """
+        from signac.job import calc_id
+
         directory = self.directory / "workspace" / job_id
         try:
-            statepoint = json.loads((directory / "signac_statepoint.json").read_text(encoding="utf-8"))
+            statepoint = read_json(directory / "signac_statepoint.json")
         except (OSError, ValueError):
             raise InputError(
                 f"{directory} holds no readable state point; expected a realisation that `qlm run` made."
             ) from None
+        if not isinstance(statepoint, dict) or "protocol_hash" not in statepoint or calc_id(statepoint) != job_id:
+            raise InputError(
+                f"{directory} holds the state point of something else; expected a realisation that `qlm run` made. The same "
+                "`qlm run` writes it anew."
+            )
         if statepoint["protocol_hash"] != self.protocol.hash:
             raise InputError(
                 f"realisation {job_id} belongs to protocol {statepoint['protocol_hash']}; expected {self.protocol.hash}, "
@@ -345,9 +358,9 @@ def _write_statepoint(realisation: Realisation) -> None:
     """Write the state point where it is not there, or not whole: other processes may read it at any time."""
     path = realisation.directory / "signac_statepoint.json"
     try:
-        if json.loads(path.read_bytes()) == realisation.statepoint:
+        if read_json(path) == realisation.statepoint:
             return
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         pass
     realisation.directory.mkdir(parents=True, exist_ok=True)
     # Not flushed to the disk, as a product is: there are thousands, and a lost one is written again by the next run.
@@ -357,6 +370,16 @@ def _write_statepoint(realisation: Realisation) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except OverflowError as error:
+        raise ValueError("no time") from error
+    if not 0.0 <= seconds < math.inf:
+        raise ValueError("no time")
+    return seconds
 
 
 def _file_names(folder: Path) -> tuple[frozenset[str], frozenset[str]]:

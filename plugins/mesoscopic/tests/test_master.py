@@ -121,8 +121,8 @@ def test_loading_makes_theta_drop_and_rise_again_deeper_if_annealed() -> None:
         assert loading.stress_t[-1] == pytest.approx(steady.stress, abs=2e-3)
     assert np.all(good.theta_t[good.activity_t < 0.05] < poor.theta_t[poor.activity_t < 0.05])
     # The annealed glass overshoots by far more.
-    assert good.stress_t.max() == pytest.approx(0.262, abs=3e-3)
-    assert poor.stress_t.max() == pytest.approx(0.227, abs=3e-3)
+    assert good.stress_t.max() > steady.stress + 0.04
+    assert steady.stress < poor.stress_t.max() < steady.stress + 0.01
 
 
 def test_loading_agrees_with_sampled_blocks() -> None:
