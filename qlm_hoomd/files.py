@@ -6,11 +6,13 @@ import json
 import os
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import polars as pl
 
 
 @contextmanager
@@ -41,6 +43,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def read_table(source: Path | BinaryIO) -> pl.DataFrame:
+    """The table in a parquet file.
+
+    Raises:
+        OSError: if it cannot be read.
+        polars.exceptions.PolarsError: if it is no parquet file. On some damaged ones polars panics, which is no Exception and would
+            pass every handler; that comes as a ``ComputeError``.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet(source, memory_map=False)
+    except pl.exceptions.PanicException as panic:
+        raise pl.exceptions.ComputeError(f"not a readable parquet file ({panic})") from None
 
 
 def is_plain_name(name: Any) -> bool:

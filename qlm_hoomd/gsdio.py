@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gsd.hoomd
@@ -19,7 +20,6 @@ from qlm_hoomd.stages import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -170,6 +170,23 @@ def check_layout(path: Path | str) -> None:
         raise ValueError("its index reaches beyond its end")
 
 
+def checked_frame(trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> gsd.hoomd.Frame:
+    """The frame, unless it claims more particles than the file has bytes: the GSD library would fill arrays of that length.
+
+    Raises:
+        ValueError: if it does.
+        Exception: whatever the reader raises on a damaged frame.
+    """
+    file = trajectory.file
+    size = Path(file.name).stat().st_size
+    for at in {0, index}:
+        if file.chunk_exists(frame=at, name="particles/N"):
+            n_particles = int(file.read_chunk(frame=at, name="particles/N").flat[0])
+            if n_particles > size:
+                raise ValueError(f"{n_particles} particles in a file of {size} bytes")
+    return trajectory[index]
+
+
 def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     try:
         check_layout(path)
@@ -185,7 +202,7 @@ def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
 
 def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> Frame:
     try:
-        frame = trajectory[index]
+        frame = checked_frame(trajectory, index)
     except Exception as error:  # noqa: BLE001  (the same; chunks of other shapes than the format's among them)
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
     log = frame.log

@@ -517,7 +517,7 @@ class _Loader:
         path = self._path
         with _open(path) as trajectory:
             try:
-                source = trajectory[index]
+                source = gsdio.checked_frame(trajectory, index)
             except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
                 raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
         if source.configuration.dimensions == 2:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import gsd.fl
+import gsd.hoomd
 import numpy as np
+import polars as pl
 import pytest
 
 from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.ensemble.integrity import checksums, unreadable
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import is_plain_name, read_json
+from qlm_hoomd.files import is_plain_name, read_json, read_table
 from qlm_hoomd.gsdio import read_glass
 from qlm_hoomd.protocol import build_protocol
 
@@ -171,3 +173,26 @@ def test_finished_folder_that_cannot_be_written_to_is_refused(workspace: Workspa
             Workspace.create(workspace.protocol, workspace.directory)
     finally:
         workspace.directory.chmod(0o755)
+
+
+def test_frame_that_claims_more_particles_than_the_file_has_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.gsd"
+    with gsd.hoomd.open(str(path), "w") as trajectory:
+        frame = gsd.hoomd.Frame()
+        frame.particles.N = 2
+        frame.particles.position = [[0, 0, 0], [1, 0, 0]]
+        frame.configuration.box = [5, 5, 5, 0, 0, 0]
+        trajectory.append(frame)
+        trajectory.file.write_chunk("particles/N", np.array([2**31], dtype=np.uint32))
+        trajectory.file.end_frame()
+    with pytest.raises(InputError, match="particles in a file of"):
+        read_glass(path, 1)
+
+
+def test_panic_of_the_table_reader_is_an_error_like_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panics(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_parquet", panics)
+    with pytest.raises(pl.exceptions.PolarsError, match="index out of bounds"):
+        read_table(tmp_path / "t.parquet")

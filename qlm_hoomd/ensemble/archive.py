@@ -22,7 +22,7 @@ import qlm_hoomd
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import is_plain_name, read_json, replacing
+from qlm_hoomd.files import is_plain_name, read_json, read_table, replacing
 from qlm_hoomd.protocol import build_protocol, stage_kind
 from qlm_hoomd.provenance import versions
 
@@ -337,8 +337,6 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
 
 def _split(files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, bytes]]:
     """The tables of each realisation, from those of all: content by id and name."""
-    import polars as pl
-
     from qlm_hoomd.report.collect import KEYS, TABLES
 
     made: dict[str, dict[str, bytes]] = {}
@@ -351,7 +349,7 @@ def _split(files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, A
         if content is None:
             continue
         try:
-            table = pl.read_parquet(io.BytesIO(content))
+            table = read_table(io.BytesIO(content))
             parts = {tuple(key): part for key, part in table.partition_by(*KEYS, as_dict=True, include_key=False).items()}
             empty = table.drop(*KEYS).clear()
         except Exception as error:  # noqa: BLE001  (polars fails in many ways on bytes that are not its own)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.errors import StorageFull
-from qlm_hoomd.files import is_plain_name, read_json, replacing
+from qlm_hoomd.files import is_plain_name, read_json, read_table, replacing
 from qlm_hoomd.protocol import stage_kind
 from qlm_hoomd.provenance import versions
 
@@ -146,18 +146,16 @@ def unreadable(path: Path) -> str | None:
     """Why a product cannot be what a stage wrote, as far as its format tells; None if nothing speaks against it."""
     try:
         if path.suffix == ".parquet":
-            import polars as pl
-
-            pl.read_parquet(path, memory_map=False)
+            read_table(path)
         elif path.suffix == ".gsd":
             import gsd.hoomd
 
-            from qlm_hoomd.gsdio import check_layout
+            from qlm_hoomd.gsdio import check_layout, checked_frame
 
             check_layout(path)
             with gsd.hoomd.open(str(path), "r") as trajectory:
                 for frame in range(len(trajectory)):
-                    trajectory[frame]
+                    checked_frame(trajectory, frame)
         elif path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
     except Exception as error:  # noqa: BLE001  (readers fail in every way on bytes that are not theirs)

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import read_json
+from qlm_hoomd.files import read_json, read_table
 from qlm_hoomd.stages import replacing
 
 TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
@@ -111,7 +111,7 @@ def collect(
         for realisation in found:
             if realisation.has(f"{name}.parquet"):
                 try:
-                    part = pl.read_parquet(realisation.path / f"{name}.parquet", memory_map=False)
+                    part = read_table(realisation.path / f"{name}.parquet")
                 except (pl.exceptions.PolarsError, OSError) as error:
                     message = str(error).splitlines()[0] if str(error) else "unreadable"
                     broken.setdefault(realisation.key, []).append(Failure(f"{name}.parquet", type(error).__name__, message))
