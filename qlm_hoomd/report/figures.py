@@ -6,6 +6,7 @@ Figures are made without pyplot, so that making a report leaves the user's own f
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,8 @@ def save(figure: Figure, name: str, directory: Path, alternative: str, provenanc
     directory.mkdir(parents=True, exist_ok=True)
     metadata = {**provenance, "figure": name, "caption": alternative}
     write_table(directory / f"{name}.parquet", drawn_data(figure), metadata)
+    # It finds the dates in matplotlib's own fonts strange, and says so for every PDF.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
     FigureCanvasAgg(figure)
     # A salt of its own keeps the ids of several figures in one page apart, and every run writes the same bytes.
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
