@@ -20,24 +20,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qlm_hoomd.ensemble import archive, runner
-from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.integrity import CHECKSUMS, set_aside, storage_problem, verify
-from qlm_hoomd.ensemble.runner import run_protocol, run_realisation
+from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, StorageFull
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.provenance import code_fingerprint
-from qlm_hoomd.testing.tiny import installed
+from qlm_hoomd.testing.tiny import HereExecutor, installed
 
 QLM = Path(sys.executable).with_name("qlm")
-
-
-class HereExecutor(Executor):
-    """Runs realisations one after the other in this process."""
-
-    def run(self, directory: Path, ids: Any, finished: Any) -> None:
-        for job_id in ids:
-            finished(run_realisation(directory, job_id))
 
 
 @pytest.fixture(autouse=True)

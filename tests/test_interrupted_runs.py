@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qlm_hoomd.checkpoint import INTERVAL_VARIABLE
-from qlm_hoomd.ensemble.executor import Executor
-from qlm_hoomd.ensemble.runner import run_protocol, run_realisation
+from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import load_protocol
+from qlm_hoomd.testing.tiny import HereExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qlm_hoomd.ensemble.workspace import Outcome
 
 YAML = """\
 name: t
@@ -34,14 +33,6 @@ stages:
   - {kind: prepare}
   - {kind: shear, strain_max: 0.06, increment: 2.5e-4, detector: {kind: fold, max_increment: 2.5e-4, overlaps: []}}
 """
-
-
-class HereExecutor(Executor):
-    """Runs realisations one after the other in this process."""
-
-    def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
-        for job_id in ids:
-            finished(run_realisation(directory, job_id))
 
 
 def products(directory: Path) -> dict[str, bytes]:

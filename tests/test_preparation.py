@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
-from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.interrupt import Interrupted, listening, request_stop
+from qlm_hoomd.interrupt import Interrupted
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import PrepareStage, equilibrate, quench, random_start
 from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import StageContext
+from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from qlm_hoomd.engines.cpu import CPUEngine
@@ -184,9 +183,9 @@ def test_interrupted_anywhere_it_ends_in_the_same_bytes(
 ) -> None:
     """Stopped at every second waypoint, each time gone on with by a new engine, from the file."""
 
-    def attempt(directory: Path, stop_at: int) -> _Stopping:
+    def attempt(directory: Path, stop_at: int) -> StoppingCheckpoint:
         directory.mkdir(exist_ok=True)
-        checkpoint = _Stopping(directory / ".prepare.checkpoint", stop_at)
+        checkpoint = StoppingCheckpoint(directory / ".prepare.checkpoint", stop_at)
         fresh = CPUEngineSettings().build(model)
         PrepareStage().run(replace(context, directory=directory, preparation=settings, engine=fresh, checkpoint=checkpoint))
         return checkpoint
@@ -203,21 +202,6 @@ def test_interrupted_anywhere_it_ends_in_the_same_bytes(
     assert n_stops == n_waypoints // 2
     for name in PrepareStage().products():
         assert (tmp_path / "disturbed" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes()
-
-
-class _Stopping(Checkpoint):
-    """Stops the stage at one of its waypoints."""
-
-    def __init__(self, path: Path, stop_at: int) -> None:
-        super().__init__(path, {}, interval=1e9)
-        self.stop_at, self.passed = stop_at, 0
-
-    def waypoint(self, state: Callable[[], Any]) -> None:
-        self.passed += 1
-        with listening():
-            if self.passed == self.stop_at:
-                request_stop(15)
-            super().waypoint(state)
 
 
 def test_tolerance_is_passed_on(context: StageContext) -> None:

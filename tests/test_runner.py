@@ -17,25 +17,16 @@ import polars as pl
 import pytest
 
 from qlm_hoomd.ensemble import local
-from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.integrity import CHECKSUMS
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.runner import Outcome, run_protocol, run_realisation
 from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.protocol import Protocol, build_protocol
-from qlm_hoomd.testing.tiny import installed
+from qlm_hoomd.testing.tiny import HereExecutor, installed
 
 # Starting a worker costs seconds of imports: tests that need none run realisations in this process.
 QLM = Path(sys.executable).with_name("qlm")
-
-
-class HereExecutor(Executor):
-    """Runs realisations one after the other in this process."""
-
-    def run(self, directory: Path, ids: Any, finished: Any) -> None:
-        for job_id in ids:
-            finished(run_realisation(directory, job_id))
 
 
 @pytest.fixture(autouse=True)

@@ -15,24 +15,15 @@ import pytest
 
 from qlm_hoomd.ensemble import claims as claims_module
 from qlm_hoomd.ensemble import runner
-from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import LocalExecutor, _run, gpus_at_hand
 from qlm_hoomd.ensemble.runner import run_chunk, run_protocol, run_realisation, work_through
 from qlm_hoomd.ensemble.workspace import Outcome, Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.registry import EXECUTORS
-from qlm_hoomd.testing.tiny import installed
+from qlm_hoomd.testing.tiny import HereExecutor, installed
 
 QLM = Path(sys.executable).with_name("qlm")
-
-
-class HereExecutor(Executor):
-    """Runs realisations one after the other in this process."""
-
-    def run(self, directory: Path, ids: Any, finished: Any) -> None:
-        for job_id in ids:
-            finished(run_realisation(directory, job_id))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from qlm_hoomd.report import panels
-from qlm_hoomd.report.analysis import STRAIN_TOLERANCE, Estimate, Spectrum, first_rise
+from qlm_hoomd.report.analysis import STRAIN_TOLERANCE, Analysis, Estimate, Spectrum, first_rise
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.figures import PANEL, STYLE
 from qlm_hoomd.report.markup import join, note, paragraph
@@ -273,10 +273,16 @@ def _stress_panel(ax: Axes, results: Results, preparation: str, *, inset: bool) 
         _as_inset(small)
 
 
+def _largest_spectra(analysis: Analysis, preparation: str, strains: Sequence[float]) -> list[Spectrum]:
+    """The spectra of the largest size at these strains, those with modes in them."""
+    found = [analysis.largest(preparation, strain) for strain in strains]
+    return [spectrum for spectrum in found if spectrum is not None and spectrum.density is not None]
+
+
 def _density_panel(ax: Axes, results: Results, preparation: str) -> None:
     analysis = results.analysis
     shown = analysis.settings.shown
-    spectra = [s for strain in shown if (s := analysis.largest(preparation, strain)) is not None and s.density is not None]
+    spectra = _largest_spectra(analysis, preparation, shown)
     if not spectra:
         _nothing(ax)
         return
@@ -605,7 +611,7 @@ def softest(results: Results) -> _Drawn:
 def _softest_modes(ax: Axes, results: Results, preparation: str) -> None:
     analysis = results.analysis
     shown = analysis.settings.shown
-    spectra = [s for strain in shown if (s := analysis.largest(preparation, strain)) is not None and s.density is not None]
+    spectra = _largest_spectra(analysis, preparation, shown)
     if not spectra:
         _nothing(ax)
         return
@@ -798,7 +804,7 @@ def steady_state(results: Results) -> _Drawn:
         e for e in analysis.find(quantity="theta", preparation=preparation) if e.strain in strains and e.exponent is not None
     ]
     pooled = analysis.pooled(preparation)
-    spectra = [s for strain in strains if (s := analysis.largest(preparation, strain)) is not None and s.density is not None]
+    spectra = _largest_spectra(analysis, preparation, strains)
     if not spectra and not any(e.exponent for e in (*thetas, *pooled)):
         raise MissingDataError(
             f"nothing was measured at strains from {first:.3g} to {last:.3g} of the preparation {preparation}"

@@ -19,15 +19,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import polars as pl
 from pydantic import Field
 
+from qlm_hoomd.ensemble.executor import Executor
+from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.errors import ConvergenceError
 from qlm_hoomd.registry import GROUPS
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from qlm_hoomd.ensemble.workspace import Outcome
     from qlm_hoomd.model import GlassModel
+
+
+class HereExecutor(Executor):
+    """Runs realisations one after the other in this process."""
+
+    def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
+        """See :meth:`Executor.run`."""
+        for job_id in ids:
+            finished(run_realisation(directory, job_id))
 
 
 class WalkStage(Stage):

@@ -28,8 +28,6 @@ from qlm_mesoscopic.errors import ModelError
 Floats: TypeAlias = NDArray[np.float64]
 Overshoot: TypeAlias = Literal["drop", "carry"]
 
-_MANY_SWAPS = 1000
-
 
 def stress(kappa: ArrayLike, phi: ArrayLike) -> Floats:
     """Stress sigma = kappa^3 / 6 - phi kappa / 2 at cubic coefficient ``kappa`` (corrected C3), units of chi = C = 1."""

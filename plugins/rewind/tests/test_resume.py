@@ -10,15 +10,14 @@ import pytest
 from qlm_quasistatic.stage import ShearStage
 
 from qlm_hoomd import gsdio
-from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.interrupt import Interrupted, listening, request_stop
+from qlm_hoomd.interrupt import Interrupted
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import StageContext
+from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from qlm_hoomd.glass import Glass
@@ -26,21 +25,6 @@ if TYPE_CHECKING:
 
 PRODUCTS = ("steps.parquet", "events.parquet", "trials.parquet", "sheared.gsd")
 STATEPOINT = {"n_particles": 100, "preparation": "rapid", "realisation": 0, "seed": 1, "protocol_hash": "a" * 16}
-
-
-class Stopping(Checkpoint):
-    """Saves and stops the stage at one of its waypoints."""
-
-    def __init__(self, path: Path, stop_at: int) -> None:
-        super().__init__(path, {}, interval=1e9)
-        self.stop_at, self.passed = stop_at, 0
-
-    def waypoint(self, state: Callable[[], Any]) -> None:
-        self.passed += 1
-        with listening():
-            if self.passed == self.stop_at:
-                request_stop(15)
-            super().waypoint(state)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +43,12 @@ def test_interrupted_anywhere_it_ends_in_the_same_bytes(
         {"path": [0.0, 0.075, 0.06], "increment": 1e-3, "frames": [0.07], "detector": detector, "trials": "always"}
     )
 
-    def attempt(directory: Path, stop_at: int) -> Stopping:
+    def attempt(directory: Path, stop_at: int) -> StoppingCheckpoint:
         engine = CPUEngineSettings().build(model)
         if not directory.exists():
             directory.mkdir()
             gsdio.write_glasses(directory / "quenched.gsd", [(small_glass, engine.measure(small_glass))], {})
-        checkpoint = Stopping(directory / ".shear.checkpoint", stop_at)
+        checkpoint = StoppingCheckpoint(directory / ".shear.checkpoint", stop_at)
         stage.run(
             StageContext(
                 directory=directory,
