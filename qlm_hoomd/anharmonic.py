@@ -49,12 +49,13 @@ import numpy as np
 import polars as pl
 
 from qlm_hoomd import kernels, mode_kernels
+from qlm_hoomd.display import Computation, Displayed, counted
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.mechanics import SHEAR_XY
 from qlm_hoomd.minimize.surface import without_drift
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
@@ -136,7 +137,7 @@ def distance_to_instability(curvature: ArrayLike, kappa: ArrayLike, phi: ArrayLi
 
 
 @dataclass(frozen=True, slots=True)
-class ModeExpansion:
+class ModeExpansion(Displayed):
     """The energy along one mode z, |z| = 1, to fourth order. The module says what is derived from it, and how.
 
     Args:
@@ -307,7 +308,7 @@ def expand(
     return expander.expand(mode_nc)
 
 
-class AnharmonicModes:
+class AnharmonicModes(Computation):
     """The energy along many modes of one glass, to fourth order.
 
     Args:
@@ -331,11 +332,19 @@ class AnharmonicModes:
         self.max_products = max_products
         self._expansions: tuple[ModeExpansion, ...] | None = None
 
-    def __repr__(self) -> str:
-        return (
-            f"AnharmonicModes(relaxed={self.relaxed}, gradient_cc={self.gradient_cc.tolist()}, "
-            f"tolerance={self.tolerance:g}, max_products={self.max_products})"
-        )
+    def _settings(self) -> Mapping[str, Any]:
+        return {
+            "relaxed": self.relaxed,
+            "gradient_cc": self.gradient_cc.tolist(),
+            "tolerance": self.tolerance,
+            "max_products": self.max_products,
+        }
+
+    def _headline(self) -> str:
+        if self._expansions is None:
+            return ""
+        passive = sum(expansion.phi < 0.0 for expansion in self._expansions)
+        return f"{counted(len(self._expansions), 'mode')}, {passive} of them passive"
 
     def compute(self, hessian: Hessian, vectors_mnc: NDArray[np.float64]) -> AnharmonicModes:
         """Expand the energy of a computed Hessian of order 4 along ``vectors_mnc`` ((M, N, 3) ndarray).
@@ -395,7 +404,7 @@ class AnharmonicModes:
         return JointDistribution().compute(self.table).plot(ax)
 
 
-class JointDistribution:
+class JointDistribution(Computation):
     """The joint distribution P(lambda, kappa) of modes, in the theory's units, as its figure 1 has it.
 
     Modes with Phi = kappa^2 - 2 lambda < 0 are passive. Beyond kappa^2 = 8 lambda / 3 the quartic energy has a second minimum:
@@ -413,8 +422,14 @@ class JointDistribution:
             raise InputError(f"bins = {bins}; expected at least 2.")
         self.bins = bins
 
-    def __repr__(self) -> str:
-        return f"JointDistribution(bins={self.bins})"
+    def _settings(self) -> Mapping[str, Any]:
+        return {"bins": self.bins}
+
+    def _headline(self) -> str:
+        if "kappas" not in vars(self):
+            return ""
+        shares = ", ".join(f"{share:.1%} {name}" for name, share in self.fractions.items())
+        return f"{counted(len(self.kappas), 'mode')}: {shares}"
 
     def compute(self, table: pl.DataFrame) -> JointDistribution:
         """Take the modes of any table with the columns ``curvature`` (or ``eigenvalue``) and ``kappa_theory``.

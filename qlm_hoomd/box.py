@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class Box(Displayed):
     """A cube of edge ``length`` whose second lattice vector is tilted by ``xy``.
 
     The lattice vectors are (L, 0, 0), (xy L, L, 0) and (0, 0, L), HOOMD-blue's convention for a triclinic box. A box at
@@ -36,6 +37,9 @@ class Box:
             raise InputError(f"box length = {self.length}; expected a positive number.")
         if not math.isfinite(self.xy):
             raise InputError(f"box tilt xy = {self.xy}; expected a finite number.")
+
+    def _headline(self) -> str:
+        return f"L = {self.length:.6g}, xy = {self.xy:.6g}"
 
     @classmethod
     def at_strain(cls, length: float, strain: float) -> Box:

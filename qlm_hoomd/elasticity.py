@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.hessian import solve
 from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds
 from qlm_hoomd.minimize.surface import without_drift
@@ -33,7 +34,7 @@ _SHEARS_SCC = np.array(
 
 
 @dataclass(frozen=True, slots=True)
-class ElasticModuli:
+class ElasticModuli(Displayed):
     """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3].
 
     Args:

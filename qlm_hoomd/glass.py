@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Glass:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Glass(Displayed):
     """Positions, types and box of a glass, with the strain it has travelled. A plain value: keeping one is the rewind.
 
     Args:
@@ -59,6 +60,13 @@ class Glass:
         typeid_n.flags.writeable = False
         object.__setattr__(self, "positions", positions_nc)
         object.__setattr__(self, "typeid", typeid_n)
+
+    def _headline(self) -> str:
+        counts = " + ".join(str(count) for count in np.bincount(self.typeid))
+        return f"{self.n_particles} particles ({counts}), L = {self.box.length:.6g}, strain {self.strain:.6g}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"density": self.n_particles / self.box.volume, "box": self.box, "strain": self.strain, **self.provenance}
 
     @property
     def n_particles(self) -> int:

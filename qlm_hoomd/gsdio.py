@@ -14,6 +14,7 @@ import gsd.hoomd
 import numpy as np
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.display import Displayed, in_words
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.stages import replacing
@@ -34,8 +35,8 @@ _MAGIC = 0x65DF65DF65DF65DF
 _INDEX_ENTRY, _NAME_ENTRY = 32, 64
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+@dataclass(frozen=True, slots=True, repr=False)
+class Frame(Displayed):
     """One frame of a GSD file.
 
     Args:
@@ -50,6 +51,9 @@ class Frame:
     exact: bool
     log: dict[str, float]
     axes: tuple[int, int, int] = (0, 1, 2)
+
+    def _headline(self) -> str:
+        return f"{in_words(self.glass)}, {'exact' if self.exact else 'positions rounded to float32'}"
 
 
 def write_glasses(

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qlm_hoomd.display import Computation, in_words
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import max_norm, without_drift
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import scipy.sparse as sp
     from numpy.typing import NDArray
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.potentials import PairPotential
 
 
-class Hessian:
+class Hessian(Computation):
     """Second derivative of the energy of a glass at a minimum.
 
     Args:
@@ -36,8 +39,11 @@ class Hessian:
         self.force_tolerance = force_tolerance
         self._bonds: Bonds | None = None
 
-    def __repr__(self) -> str:
-        return f"Hessian({self.potential!r}, order={self.order}, force_tolerance={self.force_tolerance:g})"
+    def _settings(self) -> Mapping[str, Any]:
+        return {"potential": self.potential, "order": self.order, "force_tolerance": self.force_tolerance}
+
+    def _headline(self) -> str:
+        return "" if self._bonds is None else in_words(self._bonds)
 
     def compute(self, glass: Glass) -> Hessian:
         """Evaluate the interacting pairs of ``glass``.

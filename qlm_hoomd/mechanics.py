@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
 from qlm_hoomd import kernels, mode_kernels
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.neighbors import NeighborCandidates
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ SHEAR_YZ = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
 DILATION = np.eye(3)
 
 
-@dataclass(frozen=True, eq=False)
-class Bonds:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bonds(Displayed):
     """The interacting pairs of one configuration, with the pair potential's derivatives: every derivative of U follows.
 
     Args:
@@ -56,6 +57,9 @@ class Bonds:
     phi_kp: NDArray[np.float64]
     n_particles: int
     volume: float
+
+    def _headline(self) -> str:
+        return f"{len(self.i_p)} interacting pairs of {self.n_particles} particles, derivatives to order {len(self.phi_kp) - 1}"
 
     @property
     def n_pairs(self) -> int:

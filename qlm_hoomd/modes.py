@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from qlm_hoomd import eigensolvers
+from qlm_hoomd.display import Computation, counted, span
 from qlm_hoomd.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def participation_ratio(modes_mnc: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(norm_m**2 / (square_mn.shape[1] * (square_mn**2).sum(axis=1)))
 
 
-class LowestModes:
+class LowestModes(Computation):
     """The k lowest eigenpairs of a Hessian, uniform translations left out.
 
     Args:
@@ -79,8 +80,18 @@ class LowestModes:
         self.solver = solver
         self.check_completeness = check_completeness
 
-    def __repr__(self) -> str:
-        return f"LowestModes(k={self.k}, solver={self.solver!r}, check_completeness={self.check_completeness})"
+    def _settings(self) -> Mapping[str, Any]:
+        return {"k": self.k, "solver": self.solver, "check_completeness": self.check_completeness}
+
+    def _headline(self) -> str:
+        if "frequencies" not in vars(self):
+            return ""
+        return f"{counted(len(self.frequencies), 'mode')}, frequencies {span(self.frequencies)}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        found = vars(self)
+        results = {name: found[name] for name in LowestModes.__annotations__ if name in found}
+        return {**self._settings(), **{n: span(v) if np.ndim(v) == 1 else v for n, v in results.items()}}
 
     def __getattr__(self, name: str) -> Any:
         # Called only for what is not there.
@@ -170,7 +181,7 @@ def _check_completeness(
     return "random block"
 
 
-class ParticipationRatioFilter:
+class ParticipationRatioFilter(Computation):
     """Keeps the modes of small participation ratio, which are quasi-localised (the paper, section III).
 
     Args:
@@ -182,8 +193,11 @@ class ParticipationRatioFilter:
             raise InputError(f"e_c = {e_c}; expected a participation ratio in (0, 1].")
         self.e_c = e_c
 
-    def __repr__(self) -> str:
-        return f"ParticipationRatioFilter(e_c={self.e_c:g})"
+    def _settings(self) -> Mapping[str, Any]:
+        return {"e_c": self.e_c}
+
+    def _headline(self) -> str:
+        return f"{self.keep.sum()} of {len(self.keep)} modes kept" if "keep" in vars(self) else ""
 
     def compute(self, modes: LowestModes) -> ParticipationRatioFilter:
         """Select from ``modes``: ``keep`` ((M,) ndarray of bool), ``frequencies`` and ``vectors`` of those kept."""

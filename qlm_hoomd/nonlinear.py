@@ -32,18 +32,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
+from qlm_hoomd.display import Computation, counted, span
 from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.modes import LowestModes, participation_ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -171,7 +172,7 @@ class QuarticForm(Form):
         return curvature**2 / form
 
 
-class NonlinearModes:
+class NonlinearModes(Computation):
     """Local minima of a cost of directions; use :class:`PseudoHarmonicModes`, :class:`CubicModes` or :class:`QuarticModes`.
 
     Args:
@@ -214,11 +215,14 @@ class NonlinearModes:
         self.max_iterations = max_iterations
         self._attempts: tuple[Attempt, ...] | None = None
 
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(random={self.random}, seed={self.seed}, overlap={self.overlap:g}, "
-            f"tolerance={self.tolerance:g}, max_iterations={self.max_iterations})"
-        )
+    def _settings(self) -> Mapping[str, Any]:
+        return {name: getattr(self, name) for name in ("random", "seed", "overlap", "tolerance", "max_iterations")}
+
+    def _headline(self) -> str:
+        if self._attempts is None:
+            return ""
+        starts = f"{len(self._attempts)} starts, {self.n_unconverged} of them lost"
+        return f"{counted(len(self), 'mode')} from {starts}; frequencies {span(self.frequencies)}"
 
     def compute(self, hessian: Hessian, starts: LowestModes | NDArray[np.float64] | None = None) -> NonlinearModes:
         """Minimise the cost from every start and list the distinct minima.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
 from qlm_hoomd.ensemble.local import n_cores
 from qlm_hoomd.ensemble.progress import duration
@@ -51,8 +52,8 @@ _METHODS = {"theta": "gamma_min", "alpha": "omega_min"}
 _KINDS = {"theta": "shear", "alpha": "modes"}
 
 
-@dataclass(frozen=True)
-class Demand:
+@dataclass(frozen=True, repr=False)
+class Demand(Displayed):
     """What one exponent of one preparation at one strain asks for.
 
     Args:
@@ -74,6 +75,9 @@ class Demand:
     scatter: Scatter
     share: float = 1.0
     half_width: float | None = None
+
+    def _headline(self) -> str:
+        return f"{self.label} to +- {self.target:g}"
 
     @property
     def leverage(self) -> float:
@@ -112,7 +116,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Option:
+class Option(Displayed):
     """One way to reach the targets.
 
     Args:
@@ -139,8 +143,8 @@ class Option:
         }
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Displayed):
     """How many realisations to make.
 
     Args:
@@ -168,6 +172,10 @@ class Plan:
     equal: Option
     cores: int
     notes: tuple[str, ...]
+
+    def _headline(self) -> str:
+        numbers = ", ".join(f"{count} of N = {size}" for size, count in self.equal.numbers.items())
+        return f"{self.name}: {numbers} for each preparation"
 
     @property
     def deciding(self) -> Demand:

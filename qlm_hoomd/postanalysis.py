@@ -22,8 +22,9 @@ import polars as pl
 from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.display import Displayed, counted, in_words
 from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
-from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
+from qlm_hoomd.errors import ConvergenceError, InputError, QlmError, did_you_mean
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics, bonds_of
@@ -35,11 +36,11 @@ from qlm_hoomd.modes_stage import mode_rows
 from qlm_hoomd.protocol import load_protocol
 from qlm_hoomd.provenance import versions
 from qlm_hoomd.registry import POTENTIALS
-from qlm_hoomd.settings import did_you_mean
 from qlm_hoomd.stages import replacing
 from qlm_hoomd.view import ModeView
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from qlm_hoomd.mechanics import Bonds
@@ -83,7 +84,8 @@ def potential_from_spec(spec: str) -> PairPotential:
         return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
     except ValidationError as error:
         kind = str(settings["kind"])
-        raise InputError(f"potential {kind}: {'; '.join(_sentences(error, kind))}.") from None
+        sentences = "; ".join(_sentences(error, kind))
+        raise InputError(f"potential {kind}: {sentences}{'' if sentences.endswith('?') else '.'}") from None
 
 
 def _yaml(path: Path) -> Any:
@@ -149,8 +151,8 @@ def frames_from_text(text: str, every: int = 1) -> slice:
 # ---- what comes out ----
 
 
-@dataclass(frozen=True, eq=False)
-class FrameModes:
+@dataclass(frozen=True, eq=False, repr=False)
+class FrameModes(Displayed):
     """The lowest modes of one frame, and what was done to it.
 
     Args:
@@ -185,9 +187,12 @@ class FrameModes:
     row: dict[str, Any]
     notes: tuple[str, ...]
 
+    def _headline(self) -> str:
+        return f"frame {self.frame}, {in_words(self.glass)}; {in_words(self.modes)}"
 
-@dataclass(frozen=True)
-class FileModes:
+
+@dataclass(frozen=True, repr=False)
+class FileModes(Displayed):
     """The analysis of a file.
 
     Args:
@@ -203,6 +208,22 @@ class FileModes:
     failures: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+
+    def _headline(self) -> str:
+        lost = f", {len(self.failures)} failed" if self.failures else ""
+        return f"{counted(len(self.modes), 'mode')} of {counted(len(self.moduli), 'frame')}{lost}"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Participation ratio against frequency, the frames by colour."""
+        from matplotlib import pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots()
+        points = ax.scatter(self.modes["frequency"], self.modes["participation_ratio"], c=self.modes["frame"], s=14)
+        if self.modes["frame"].n_unique() > 1:
+            ax.figure.colorbar(points, ax=ax, label="frame")
+        ax.set(yscale="log", xlabel=r"frequency $\omega$ [$1/t_c$]", ylabel="participation ratio $e$")
+        return ax
 
 
 _FRAME_COLUMNS = {

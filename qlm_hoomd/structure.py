@@ -17,11 +17,14 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qlm_hoomd.display import Computation
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.gsdio import read_glass
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
 
     from qlm_hoomd.glass import Glass
@@ -36,7 +39,7 @@ _Curve = NDArray[np.float64]
 _Result = TypeVar("_Result")
 
 
-class _Compute(Generic[_Result]):
+class _Compute(Computation, Generic[_Result]):
     """A measurement: settings at construction, ``compute(glass)`` returns itself, results are properties."""
 
     _result: _Result | None
@@ -48,7 +51,7 @@ class _Compute(Generic[_Result]):
         return self._result
 
 
-@dataclass
+@dataclass(repr=False)
 class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
     """The radial distribution function g(r), of all particles and of every pair of types.
 
@@ -106,6 +109,12 @@ class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
         """((B,) ndarray) centres of the bins [length]."""
         return self._computed()[0]
 
+    def _headline(self) -> str:
+        if self._result is None:
+            return ""
+        peak = int(self.total.argmax())
+        return f"largest g = {self.total[peak]:.3g} at r = {self.r[peak]:.3g}; pairs {', '.join(self.partials)}"
+
     @property
     def total(self) -> NDArray[np.float64]:
         """((B,) ndarray) g(r) of all particles."""
@@ -127,7 +136,7 @@ class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
         return ax
 
 
-@dataclass
+@dataclass(repr=False)
 class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
     """The static structure factor S(q) = |sum_j exp(-i q r_j)|^2 / N, averaged over wavevectors of like length.
 
@@ -194,6 +203,13 @@ class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
         taken = order[(rank_v + 1) * wanted_v // count_v > rank_v * wanted_v // count_v]
         return miller_vc[taken].astype(np.float64), q_v[taken]
 
+    def _headline(self) -> str:
+        if self._result is None:
+            return ""
+        q_b, s_b = self._result
+        peak = int(s_b.argmax())
+        return f"largest S = {s_b[peak]:.3g} at q = {q_b[peak]:.3g}"
+
     @property
     def q(self) -> NDArray[np.float64]:
         """((B,) ndarray) mean wavenumber of each bin that holds a wavevector [1 / length]."""
@@ -212,7 +228,7 @@ class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
         return ax
 
 
-@dataclass
+@dataclass(repr=False)
 class LocalOrder(_Compute["_Order"]):
     """Crystalline order and demixing around every particle, and the verdict on the sample.
 
@@ -265,6 +281,13 @@ class LocalOrder(_Compute["_Order"]):
         demixing, error = _demixing(glass.typeid, first_p, second_p)
         self._result = _Order(q6_n, np.asarray(solid.ql_ij, dtype=np.float64), is_solid_n, largest, demixing, error)
         return self
+
+    def _headline(self) -> str:
+        return "" if self._result is None else self.reason or "a glass"
+
+    def _facts(self) -> Mapping[str, Any]:
+        results = () if self._result is None else ("crystal_fraction", "largest_cluster", "demixing", "demixing_error")
+        return {**self._settings(), **{name: getattr(self, name) for name in results}}
 
     @property
     def q6(self) -> NDArray[np.float64]:

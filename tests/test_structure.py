@@ -278,8 +278,10 @@ def test_measurements_say_what_they_are(measurement: RadialDistribution | Struct
     result = {RadialDistribution: "total", StructureFactor: "s", LocalOrder: "q6"}[type(measurement)]
     with pytest.raises(QlmError, match=r"compute\(glass\) first"):
         getattr(measurement, result)
+    call = repr(measurement)
+    assert eval(call) == type(measurement)()
     assert measurement.compute(glass) is measurement
-    assert eval(repr(measurement)) == type(measurement)()
+    assert repr(measurement).startswith(f"{call}: ")
     axes = measurement.plot()
     assert axes.get_xlabel()
     assert measurement.plot(axes) is axes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ AfterEvent: TypeAlias = Literal["descent", "fire"]
 
 
 @dataclass(frozen=True, slots=True)
-class Observables:
+class Observables(Displayed):
     """What an engine measures of a glass at rest.
 
     Args:
@@ -45,7 +46,7 @@ class Observables:
 
 
 @dataclass(frozen=True, slots=True)
-class DynamicsReport:
+class DynamicsReport(Displayed):
     """Averages over a run of molecular dynamics.
 
     Args:
@@ -61,8 +62,8 @@ class DynamicsReport:
     pressure: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DynamicsState:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DynamicsState(Displayed):
     """Where a run of molecular dynamics is: a plain value from which it goes on.
 
     Args:
@@ -80,6 +81,9 @@ class DynamicsState:
     sums: tuple[float, ...]
     rng: dict[str, Any]
     memory: Any = None
+
+    def _headline(self) -> str:
+        return f"step {self.step}, {len(self.positions)} particles"
 
 
 class Engine(ABC):

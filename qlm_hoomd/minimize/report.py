@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qlm_hoomd.display import Displayed
+
 
 @dataclass(frozen=True, slots=True)
-class MinimizeReport:
+class MinimizeReport(Displayed):
     """How a minimisation ended.
 
     Args:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats
@@ -49,7 +50,7 @@ _REACH = 100.0  # crossovers are looked for up to this factor beyond the sizes
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Scaling(Displayed):
     """One law for the scale of the minima against N.
 
     Args:
@@ -75,8 +76,8 @@ class Scaling:
         return {name: _plain(value) for name, value in vars(self).items()}
 
 
-@dataclass(frozen=True)
-class ScalingAlternatives:
+@dataclass(frozen=True, repr=False)
+class ScalingAlternatives(Displayed):
     """Power law, plateau and crossover, fitted to the same minima.
 
     Args:
@@ -115,6 +116,9 @@ class ScalingAlternatives:
     scale_errors: tuple[float, ...]
     shape: float
     dispersion: float
+
+    def _headline(self) -> str:
+        return self.verdict
 
     @property
     def scalings(self) -> tuple[Scaling, ...]:

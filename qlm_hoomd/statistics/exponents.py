@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from qlm_hoomd.display import Displayed, in_words
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
@@ -43,8 +44,8 @@ DISAGREEMENT = 0.01
 data, so that their difference has an error of its own, much smaller than theirs (Hausman 1978)."""
 
 
-@dataclass(frozen=True)
-class Exponent:
+@dataclass(frozen=True, repr=False)
+class Exponent(Displayed):
     """An exponent with its confidence interval.
 
     Args:
@@ -68,6 +69,9 @@ class Exponent:
     window: tuple[float, float] | None = None
     warnings: tuple[str, ...] = ()
 
+    def _headline(self) -> str:
+        return f"{self.name} = {self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.confidence:.0%})"
+
     @property
     def half_width(self) -> float:
         """Half the length of the confidence interval."""
@@ -89,8 +93,8 @@ class Exponent:
         }
 
 
-@dataclass(frozen=True)
-class FiniteSizeScaling:
+@dataclass(frozen=True, repr=False)
+class FiniteSizeScaling(Displayed):
     """The mean of a minimum against the system size, and the exponent from <min> ~ N^(-1 / (1 + exponent)).
 
     Args:
@@ -139,6 +143,9 @@ class FiniteSizeScaling:
     weibull_shape: float = np.nan
     weibull_p: float = np.nan
     disagreement: str | None = None
+
+    def _headline(self) -> str:
+        return f"{in_words(self.exponent)} from N = {', '.join(map(str, self.sizes))}"
 
     @property
     def estimators(self) -> tuple[Exponent, ...]:

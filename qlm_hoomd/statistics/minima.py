@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
+from qlm_hoomd.display import Displayed, in_words
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, poisson_interval
@@ -35,8 +36,8 @@ MAX_CENSORED = 0.5
 BINS_PER_DECADE = 5
 
 
-@dataclass(frozen=True)
-class MinimaHistogram:
+@dataclass(frozen=True, repr=False)
+class MinimaHistogram(Displayed):
     """Density of the minima over their median, in logarithmic bins.
 
     Args:
@@ -53,9 +54,12 @@ class MinimaHistogram:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
+    def _headline(self) -> str:
+        return f"{sum(self.counts)} minima in {len(self.counts)} bins"
 
-@dataclass(frozen=True)
-class MinimaDistribution:
+
+@dataclass(frozen=True, repr=False)
+class MinimaDistribution(Displayed):
     """How the density of a minimum vanishes at zero, P(x_min) ~ x_min^exponent.
 
     Args:
@@ -87,6 +91,9 @@ class MinimaDistribution:
     n_realisations: tuple[int, ...]
     n_points: int
     scales: tuple[float, ...]
+
+    def _headline(self) -> str:
+        return f"{in_words(self.exponent)} from {self.n_window} minima in the window"
 
     def curve(self, x: ArrayLike) -> Floats:
         """The fitted power law's density at ``x`` (array, over the median), meant for x within the window."""

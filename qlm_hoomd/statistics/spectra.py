@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
+from qlm_hoomd.display import Displayed, counted, in_words
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, ordinary_least_squares, poisson_interval
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, Exponent, new_axes
@@ -47,7 +48,7 @@ _BATCH_DRAWS = 4_000_000  # realisations drawn at once by the bootstrap: 32 MB
 
 
 @dataclass(frozen=True)
-class PhononBand:
+class PhononBand(Displayed):
     """Plane waves of one frequency.
 
     Args:
@@ -62,7 +63,7 @@ class PhononBand:
 
 
 @dataclass(frozen=True)
-class Phonons:
+class Phonons(Displayed):
     """The low-frequency plane waves of an elastic cube.
 
     Args:
@@ -100,8 +101,8 @@ class Phonons:
         return tuple(PhononBand(omega, degeneracy, kind) for (omega, kind), degeneracy in sorted(found.items()))
 
 
-@dataclass(frozen=True)
-class DensityOfStates:
+@dataclass(frozen=True, repr=False)
+class DensityOfStates(Displayed):
     """Density of modes per frequency, normalised to one over all 3 N modes of a glass.
 
     Args:
@@ -120,6 +121,10 @@ class DensityOfStates:
     high: tuple[float, ...]
     n_particles: int
     n_realisations: int
+
+    def _headline(self) -> str:
+        modes, realisations = counted(sum(self.counts), "mode"), counted(self.n_realisations, "realisation")
+        return f"{modes} of {realisations} of N = {self.n_particles}, omega {self.edges[0]:.4g} to {self.edges[-1]:.4g}"
 
     @property
     def centres(self) -> Floats:
@@ -159,8 +164,8 @@ class DensityOfStates:
         return ax
 
 
-@dataclass(frozen=True)
-class SpectrumFit:
+@dataclass(frozen=True, repr=False)
+class SpectrumFit(Displayed):
     """The exponent of D_L(omega) ~ omega^alpha within a window of frequencies.
 
     Args:
@@ -181,6 +186,10 @@ class SpectrumFit:
     n_modes: int
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+
+    def _headline(self) -> str:
+        lower, upper = self._window
+        return f"{in_words(self.exponent)} from {counted(self.n_modes, 'mode')}, omega {lower:.4g} to {upper:.4g}"
 
     @property
     def estimators(self) -> tuple[Exponent, ...]:
@@ -271,8 +280,8 @@ class SpectrumFit:
         return self.exponent.n_realisations
 
 
-@dataclass(frozen=True)
-class ExcessFit:
+@dataclass(frozen=True, repr=False)
+class ExcessFit(Displayed):
     """The exponent of D_G(omega) = D - D_Debye ~ omega^alpha, from bins above the first phonon band.
 
     Args:
@@ -294,6 +303,9 @@ class ExcessFit:
     density: DensityOfStates
     bands: tuple[int, ...]
     p_value: float
+
+    def _headline(self) -> str:
+        return f"{in_words(self.exponent)} from {in_words(self.density)}"
 
     @property
     def estimators(self) -> tuple[Exponent, ...]:

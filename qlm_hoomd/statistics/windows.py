@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qlm_hoomd.display import Displayed, span
 from qlm_hoomd.statistics.errors import SEED, Floats
 from qlm_hoomd.statistics.exponents import new_axes
 from qlm_hoomd.statistics.power_law import alpha_of, fit_power_law, inside, log_length
@@ -38,8 +39,8 @@ _MIN_SCAN_MODES = 10
 _GOODNESS_MODES = 400  # the distribution of the statistic no longer depends on the number of modes beyond
 
 
-@dataclass(frozen=True)
-class CutoffScan:
+@dataclass(frozen=True, repr=False)
+class CutoffScan(Displayed):
     """alpha for a range of windows: the robustness check of App. H.
 
     Args:
@@ -55,6 +56,9 @@ class CutoffScan:
     error: tuple[float, ...]
     n_modes: tuple[int, ...]
 
+    def _headline(self) -> str:
+        return f"alpha = {span(self.alpha)} in {len(self.alpha)} windows"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
         return {name: list(getattr(self, name)) for name in ("lower", "upper", "alpha", "error", "n_modes")}
@@ -67,8 +71,8 @@ class UpperEnd(NamedTuple):
     limited_by: str
 
 
-@dataclass(frozen=True)
-class WindowChoice:
+@dataclass(frozen=True, repr=False)
+class WindowChoice(Displayed):
     """The window in which alpha is read off, and what other windows say.
 
     Args:
@@ -96,6 +100,9 @@ class WindowChoice:
     other: tuple[float, float, float] | None
     decided_by: str | None
     refusal: str | None
+
+    def _headline(self) -> str:
+        return f"{self.lower:.4g} to {self.upper:.4g}, {self.n_modes} modes: {self.refusal or self.decided_by or self.rule}"
 
     @property
     def decides(self) -> bool:

@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.engines.base import Observables
 from qlm_hoomd.errors import PluginError
 from qlm_hoomd.glass import Glass
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from qlm_quasistatic.strains import StrainGrid
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Instability:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Instability(Displayed):
     """A plastic event, bracketed or located.
 
     Args:
@@ -49,6 +50,9 @@ class Instability:
     fold: Fold | None = None
     fallen: ShearState | None = None
     overlaps: tuple[tuple[float, float], ...] = ()
+
+    def _headline(self) -> str:
+        return f"at strain {self.strain_c:.10g}, stress drop {self.stress_drop:.4g}, energy drop per particle {self.energy_drop:.4g}"
 
     @property
     def ends(self) -> tuple[Glass, Observables, Glass, Observables]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.modes import participation_ratio
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from qlm_hoomd.glass import Glass
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fold:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Fold(Displayed):
     """The saddle-node at which an elastic branch ends: the minimum meets a saddle, and one eigenvalue of the Hessian vanishes.
 
     Along the branch lambda_min^2 = 2 kappa C (strain_c - gamma) to leading order, with kappa = U''' : psi psi psi and
@@ -50,6 +51,10 @@ class Fold:
     coupling: float
     eigenvalue: float
     hessian_products: int
+
+    def _headline(self) -> str:
+        located = f"at strain {self.strain_c:.10g} +- {self.error:.1g}, lambda_min {self.eigenvalue:.2g}"
+        return f"{located}, participation ratio {self.participation_ratio:.3g}"
 
     @property
     def participation_ratio(self) -> float:

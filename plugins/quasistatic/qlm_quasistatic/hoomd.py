@@ -24,6 +24,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from qlm_hoomd.box import Box
+from qlm_hoomd.display import Displayed, counted, in_words
 from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from qlm_hoomd.potentials import PairPotential
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Checkpoint:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Checkpoint(Displayed):
     """An accepted state of a simulation, to the last bit. A plain value: keeping one is the rewind.
 
     Args:
@@ -66,6 +67,9 @@ class Checkpoint:
     leg: Leg | None = None
     seen: ShearState | None = None
     events: tuple[dict[str, Any], ...] = ()
+
+    def _headline(self) -> str:
+        return f"{in_words(self.state)}, {counted(len(self.events), 'event')} so far"
 
     @property
     def travelled(self) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.errors import BasinLost, InputError
 from qlm_hoomd.minimize.surface import max_norm, without_drift
@@ -30,8 +31,8 @@ _LARGEST_ELASTIC_Q = 100.0
 _LARGEST_CORRECTION = 0.5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ShearState:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ShearState(Displayed):
     """A glass at rest on its way through strain. A plain value: keeping one is the rewind.
 
     Args:
@@ -43,6 +44,9 @@ class ShearState:
     glass: Glass
     observables: Observables
     branch: Branch | None = None
+
+    def _headline(self) -> str:
+        return f"strain {self.strain:.10g}, stress {self.observables.stress_xy:.6g}, energy per particle {self.observables.energy:.8g}"
 
     @property
     def strain(self) -> float:
@@ -58,8 +62,8 @@ class ShearState:
         return None if self.branch is None else self.branch.velocity()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ShearStep:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ShearStep(Displayed):
     """A step from one state at rest to the next.
 
     Args:
@@ -79,6 +83,10 @@ class ShearStep:
     hessian_products: int = 0
     left_basin: bool = False
     fallbacks: int = 0
+
+    def _headline(self) -> str:
+        lost = ", fell out of its basin" if self.left_basin else ""
+        return f"strain {self.before.strain:.10g} to {self.after.strain:.10g}, Q = {self.q:.4g}{lost}"
 
     @property
     def increment(self) -> float:
