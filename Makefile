@@ -46,8 +46,9 @@ lint: $(VENV)/.qlm-dev ## check style and formatting
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-types: $(VENV)/.qlm-dev ## check types
+types: $(VENV)/.qlm-dev ## check types, ours and those that a user's script sees
 	@$(PY) -m mypy
+	@$(PY) -m mypy --config-file tests/typing/mypy.ini tests/typing/user.py
 
 clean: ## remove the demo's results and all caches; .venv stays
 	rm -rf demo build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

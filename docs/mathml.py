@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from docutils import nodes
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def _mathml(node: nodes.math | nodes.math_block, display: str) -> str:
     # Browsers set a tilde without room around it.
-    return convert(node.astext().replace(r"\sim", r"\;\sim\;"), display=display)
+    return convert(re.sub(r"\\(sim|simeq)(?![A-Za-z])", r"\;\\\1\;", node.astext()), display=display)
 
 
 def _inline(translator: HTML5Translator, node: nodes.math) -> None:

@@ -66,11 +66,13 @@ class GlassModel(BaseModel):
         default_factory=lambda: InversePowerLaw(**_INVERSE_POWER_LAW),
         description="pair potential; default: the smoothed inverse power law",
     )
-    density: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(_default("density"), description=_describe("density"))
-    fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(
-        _default("fraction_large"), description=_describe("fraction_large")
+    density: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=_default("density"), description=f"particles per volume; {_describe('density')}"
     )
-    T0: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(_default("T0"), description=_describe("T0"))
+    fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=_default("fraction_large"), description=f"share of the large particles; {_describe('fraction_large')}"
+    )
+    T0: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=_default("T0"), description=_describe("T0"))
 
     @model_validator(mode="after")
     def _two_types(self) -> GlassModel:

@@ -83,27 +83,33 @@ class ModesStage(Stage):
     """Lowest modes and elastic moduli of the glass at chosen strains."""
 
     growing: ClassVar[frozenset[str]] = frozenset({"strains", "count"})
+    cost_power: ClassVar[float] = 1.15
     kind: Literal["modes"] = "modes"
-    count: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="number of lowest modes, translations not counted")
+    count: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=20, description="number of lowest modes, translations not counted"
+    )
     strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
-        (0.0,),
+        default=(0.0,),
         description="strains at which modes are computed; those other than 0 must be frames of the shear stage, and where its path "
         "passes one several times the first passage counts",
     )
-    solver: Solver = Field("auto", description="eigensolver; auto chooses by size")
+    solver: Solver = Field(default="auto", description="eigensolver; auto chooses by size")
     check_completeness: Literal["never", "first", "always"] = Field(
-        "first",
+        default="first",
         description="count the modes below the end of the window a second time (up to N = 4000 by the inertia of a sparse factor): in the "
         "first realisation of each size and preparation, never or always",
     )
     nonlinear: tuple[Literal["pseudo_harmonic", "cubic", "quartic"], ...] = Field(
-        (), description="modes beyond the harmonic one to look for, free of hybridisation with phonons; they go to qlms.parquet"
+        default=(),
+        description="modes beyond the harmonic one to look for, free of hybridisation with phonons; they go to qlms.parquet",
     )
     random_starts: Annotated[int, Field(ge=0, le=1000)] = Field(
-        10, description="random starts of that search, beside the harmonic modes"
+        default=10, description="random starts of that search, beside the harmonic modes"
     )
-    keep_vectors: bool = Field(False, description="write the mode vectors to modes.gsd (one frame a mode)")
-    force_tolerance: Annotated[float, Field(gt=0)] = Field(1e-8, description="largest force of a glass at rest [energy/length]")
+    keep_vectors: bool = Field(default=False, description="write the mode vectors to modes.gsd (one frame a mode)")
+    force_tolerance: Annotated[float, Field(gt=0)] = Field(
+        default=1e-8, description="largest force of a glass at rest [energy/length]"
+    )
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse more modes than the smallest system has."""

@@ -90,7 +90,7 @@ class InversePowerLaw(PairPotential):
     """
 
     kind: Literal["inverse_power_law"] = "inverse_power_law"
-    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="energy scale [energy]")
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=1.0, description="energy scale [energy]")
     n: Annotated[int, Field(ge=1, le=64)] = Field(description="exponent of the repulsion")
     q: Annotated[int, Field(ge=0, lt=_MAX_COEFFICIENTS)] = Field(description="highest derivative that vanishes at the cut-off")
     x_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="cut-off in units of the pair length")
@@ -250,12 +250,12 @@ class LennardJones(PairPotential):
     kind: Literal["lennard_jones"] = "lennard_jones"
     epsilon: Matrix = Field(description="symmetric matrix of well depths [energy]")
     sigma: Matrix = Field(description="symmetric matrix of the distances where the unsmoothed energy is zero [length]")
-    x_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(2.5, description="cut-off in units of sigma")
+    x_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=2.5, description="cut-off in units of sigma")
     q: Annotated[int, Field(ge=0, lt=_MAX_COEFFICIENTS)] = Field(
         description="highest derivative that vanishes at the cut-off; 0: cut and shifted"
     )
-    n: Annotated[int, Field(ge=2, le=64)] = Field(12, description="exponent of the repulsion")
-    m: Annotated[int, Field(ge=1, le=63)] = Field(6, description="exponent of the attraction")
+    n: Annotated[int, Field(ge=2, le=64)] = Field(default=12, description="exponent of the repulsion")
+    m: Annotated[int, Field(ge=1, le=63)] = Field(default=6, description="exponent of the attraction")
 
     @model_validator(mode="after")
     def _consistent(self) -> LennardJones:
@@ -292,9 +292,9 @@ class KobAndersen(LennardJones):
     """The binary Lennard-Jones glass former of Kob and Andersen, PRE 51, 4626 (1995): 80 % A, 20 % B at density 1.2."""
 
     kind: Literal["kob_andersen"] = "kob_andersen"  # type: ignore[assignment]  # a kind of its own, by design of the registry
-    epsilon: Matrix = Field(((1.0, 1.5), (1.5, 0.5)), description="symmetric matrix of well depths [energy]")
+    epsilon: Matrix = Field(default=((1.0, 1.5), (1.5, 0.5)), description="symmetric matrix of well depths [energy]")
     sigma: Matrix = Field(
-        ((1.0, 0.8), (0.8, 0.88)),
+        default=((1.0, 0.8), (0.8, 0.88)),
         description="symmetric matrix of the distances where the unsmoothed energy is zero [length]",
     )
 
@@ -353,7 +353,7 @@ class _SoftSphere(PairPotential):
     """
 
     alpha: ClassVar[float]
-    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(1.0, description="energy scale [energy]")
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=1.0, description="energy scale [energy]")
     sigma: Matrix = Field(description="symmetric matrix of contact distances [length]")
 
     def cutoffs(self) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,7 +19,7 @@ from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize.surface import max_norm
-from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.protocol import Preparation as Preparation  # noqa: PLC0414  # scripts take it from here; type checkers want the alias
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ class _Progress:
 class PrepareStage(Stage):
     """Prepare the glass: random start, equilibration at T0, quench, minimum."""
 
+    cost_power: ClassVar[float] = 1.0
     kind: Literal["prepare"] = "prepare"
     tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(
-        1e-10, description="largest force left in the glass [energy/length]"
+        default=1e-10, description="largest force left in the glass [energy/length]"
     )
 
     def requires(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -361,27 +361,33 @@ class _Order:
 class StructureStage(Stage):
     """Vouch that the quenched sample is a glass: local order, demixing, g(r) and S(q)."""
 
+    cost_power: ClassVar[float] = 1.0
     kind: Literal["structure"] = "structure"
     r_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        5.0, description="largest distance of g(r) [length]; never more than half the box"
+        default=5.0, description="largest distance of g(r) [length]; never more than half the box"
     )
-    r_bin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(0.02, description="bin width of g(r) [length]")
+    r_bin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=0.02, description="bin width of g(r) [length]")
     q_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        15.0, description="largest wavenumber of S(q) [1 / length]"
+        default=15.0, description="largest wavenumber of S(q) [1 / length]"
     )
-    q_bin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(0.15, description="bin width of S(q) [1 / length]")
-    neighbors: Annotated[int, Field(ge=4, le=32)] = Field(12, description="nearest neighbours that count as bonds")
+    q_bin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.15, description="bin width of S(q) [1 / length]"
+    )
+    neighbors: Annotated[int, Field(ge=4, le=32)] = Field(default=12, description="nearest neighbours that count as bonds")
     bond_threshold: Annotated[float, Field(gt=-1, lt=1)] = Field(
-        0.7, description="q6 . q6 product above which a bond is solid-like; 2.5 % of the bonds of a quenched 3DIPL glass pass"
+        default=0.7,
+        description="q6 . q6 product above which a bond is solid-like; 2.5 % of the bonds of a quenched 3DIPL glass pass",
     )
     solid_bonds: Annotated[int, Field(ge=1, le=32)] = Field(
-        7, description="solid-like bonds that make a solid-like particle; hardly any in a glass, nearly all in a crystal"
+        default=7,
+        description="solid-like bonds that make a solid-like particle; hardly any in a glass, nearly all in a crystal",
     )
     crystal_limit: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.05, description="largest harmless share of particles in one cluster of solid-like ones"
+        default=0.05, description="largest harmless share of particles in one cluster of solid-like ones"
     )
     demixing_limit: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="largest harmless demixing: 0 random mixing, 1 full separation; 3DIPL glasses have -0.11 to -0.03"
+        default=0.1,
+        description="largest harmless demixing: 0 random mixing, 1 full separation; 3DIPL glasses have -0.11 to -0.03",
     )
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:

@@ -25,7 +25,7 @@ class SmoothSphere(PairPotential):
     """Soft spheres with phi = epsilon (1 - r^2 / sigma^2)^5 where they overlap: all derivatives to the fourth are continuous."""
 
     kind: Literal["smooth_sphere"] = "smooth_sphere"
-    epsilon: Annotated[float, Field(gt=0)] = Field(1.0, description="energy scale [energy]")
+    epsilon: Annotated[float, Field(gt=0)] = Field(default=1.0, description="energy scale [energy]")
     sigma: Matrix = Field(description="symmetric matrix of contact distances [length]")
 
     def cutoffs(self) -> NDArray[np.float64]:
@@ -48,7 +48,7 @@ class StressDropDetector(Detector):
     """Counts every step in which the shear stress falls, as many scripts do: no rewinding, and blind to small events."""
 
     kind: Literal["stress_drop"] = "stress_drop"
-    smallest: Annotated[float, Field(gt=0)] = Field(1e-4, description="smallest drop that counts [energy / length^3]")
+    smallest: Annotated[float, Field(gt=0)] = Field(default=1e-4, description="smallest drop that counts [energy / length^3]")
 
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """Steps along the grid; after a step in which the stress falls, its instability."""

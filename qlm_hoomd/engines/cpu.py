@@ -52,15 +52,15 @@ class CPUEngineSettings(EngineSettings):
     """Settings of the embedded CPU engine."""
 
     kind: Literal["cpu"] = "cpu"
-    dt: Annotated[float, Field(gt=0, le=0.02)] = Field(0.005, description="time step of molecular dynamics [t_c]")
+    dt: Annotated[float, Field(gt=0, le=0.02)] = Field(default=0.005, description="time step of molecular dynamics [t_c]")
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        0.5, description="time constant of the stochastic velocity rescaling thermostat [t_c]"
+        default=0.5, description="time constant of the stochastic velocity rescaling thermostat [t_c]"
     )
     accuracy: Annotated[float, Field(gt=0, le=0.1)] = Field(
-        3e-4, description="largest local error of a position in one step of overdamped descent [length]"
+        default=3e-4, description="largest local error of a position in one step of overdamped descent [length]"
     )
     reach: Annotated[float, Field(gt=0, le=0.5)] = Field(
-        0.05, description="displacement beyond which Newton hands a relaxation over to overdamped descent [length]"
+        default=0.05, description="displacement beyond which Newton hands a relaxation over to overdamped descent [length]"
     )
 
     def build(self, model: GlassModel) -> CPUEngine:

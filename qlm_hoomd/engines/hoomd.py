@@ -64,29 +64,32 @@ class HOOMDEngineSettings(EngineSettings):
     """Settings of the HOOMD-blue engine."""
 
     kind: Literal["hoomd"] = "hoomd"
-    device: Literal["cpu", "gpu"] = Field("cpu", description="where HOOMD runs; gpu pays from about N = 16000")
+    device: Literal["cpu", "gpu"] = Field(default="cpu", description="where HOOMD runs; gpu pays from about N = 16000")
     pair: Literal["auto", "component", "mie", "table"] = Field(
-        "auto", description="pair force: compiled component, exact sum of Mie terms, or table; auto takes the best at hand"
+        default="auto",
+        description="pair force: compiled component, exact sum of Mie terms, or table; auto takes the best at hand",
     )
-    thermostat: Literal["bussi", "mttk", "langevin"] = Field("bussi", description="thermostat of molecular dynamics")
-    dt: Annotated[float, Field(gt=0, le=0.02)] = Field(0.005, description="time step of molecular dynamics [t_c]")
+    thermostat: Literal["bussi", "mttk", "langevin"] = Field(default="bussi", description="thermostat of molecular dynamics")
+    dt: Annotated[float, Field(gt=0, le=0.02)] = Field(default=0.005, description="time step of molecular dynamics [t_c]")
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        0.5, description="time constant of the thermostat; langevin: inverse friction [t_c]"
+        default=0.5, description="time constant of the thermostat; langevin: inverse friction [t_c]"
     )
-    fire_dt: Annotated[float, Field(gt=0, lt=0.059)] = Field(0.04, description="largest time step of FIRE [t_c]")
-    descent_dt: Annotated[float, Field(gt=0, lt=1.7e-3)] = Field(1e-3, description="time step of overdamped descent")
+    fire_dt: Annotated[float, Field(gt=0, lt=0.059)] = Field(default=0.04, description="largest time step of FIRE [t_c]")
+    descent_dt: Annotated[float, Field(gt=0, lt=1.7e-3)] = Field(default=1e-3, description="time step of overdamped descent")
     descent_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        50.0, description="time after which FIRE takes over from overdamped descent, if the forces have not settled before"
+        default=50.0,
+        description="time after which FIRE takes over from overdamped descent, if the forces have not settled before",
     )
     switch_force: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        1e-2, description="largest force at which FIRE takes over from overdamped descent [energy/length]"
+        default=1e-2, description="largest force at which FIRE takes over from overdamped descent [energy/length]"
     )
 
     reach: Annotated[float, Field(gt=0, le=0.5)] = Field(
-        0.05, description="displacement beyond which the end of FIRE counts as another basin [length]"
+        default=0.05, description="displacement beyond which the end of FIRE counts as another basin [length]"
     )
     accuracy: Annotated[float, Field(gt=0, le=0.1)] = Field(
-        3e-4, description="largest local error of a position in one step of the overdamped fall behind an instability [length]"
+        default=3e-4,
+        description="largest local error of a position in one step of the overdamped fall behind an instability [length]",
     )
 
     def build(self, model: GlassModel) -> HOOMDEngine:

@@ -46,12 +46,12 @@ class WalkStage(Stage):
     """A random walk: a deterministic table for each realisation and seed, at a chosen price in time."""
 
     kind: Literal["walk"] = "walk"
-    steps: Annotated[int, Field(gt=0)] = Field(10, description="number of steps")
-    pause: Annotated[float, Field(ge=0)] = Field(0.0, description="wall time of a step [s]")
-    fail: tuple[int, ...] = Field((), description="realisations that do not converge")
-    crash: tuple[int, ...] = Field((), description="realisations whose process is killed at the end of the walk")
-    warn: tuple[int, ...] = Field((), description="realisations that log and warn")
-    forget: tuple[int, ...] = Field((), description="realisations that do not write their product")
+    steps: Annotated[int, Field(gt=0)] = Field(default=10, description="number of steps")
+    pause: Annotated[float, Field(ge=0)] = Field(default=0.0, description="wall time of a step [s]")
+    fail: tuple[int, ...] = Field(default=(), description="realisations that do not converge")
+    crash: tuple[int, ...] = Field(default=(), description="realisations whose process is killed at the end of the walk")
+    warn: tuple[int, ...] = Field(default=(), description="realisations that log and warn")
+    forget: tuple[int, ...] = Field(default=(), description="realisations that do not write their product")
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse more steps than particles, for the sake of an error that depends on the sizes."""

@@ -81,18 +81,19 @@ class FoldDetector(Detector):
     """
 
     kind: Literal["fold"] = "fold"
-    max_increment: Annotated[float, Field(gt=0, le=0.01)] = Field(1e-3, description="longest elastic strain step")
+    max_increment: Annotated[float, Field(gt=0, le=0.01)] = Field(default=1e-3, description="longest elastic strain step")
     min_increment: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        1e-8, description="strain step below which the search for a fold is given up, and the run fails"
+        default=1e-8, description="strain step below which the search for a fold is given up, and the run fails"
     )
     balance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        1e-7, description="energy that an elastic step may seem to dissipate; an event that dissipates less can be missed"
+        default=1e-7,
+        description="energy that an elastic step may seem to dissipate; an event that dissipates less can be missed",
     )
     offset: Annotated[float, Field(gt=0, le=1e-4)] = Field(
-        5e-7, description="strain from an event to the states recorded before and after it"
+        default=5e-7, description="strain from an event to the states recorded before and after it"
     )
     overlaps: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.1, 0.01, 0.001),
+        default=(0.1, 0.01, 0.001),
         description="fractions of gamma_min before an event at which the softest mode is compared with the critical one",
     )
 

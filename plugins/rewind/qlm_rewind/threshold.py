@@ -47,15 +47,17 @@ class ThresholdDetector(Detector):
     """
 
     kind: Literal["threshold"] = "threshold"
-    q_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(100.0, description="threshold Q_c; the paper: 100")
-    refine: Annotated[int, Field(ge=2, le=100)] = Field(10, description="factor between successive increments; the paper: 10")
+    q_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=100.0, description="threshold Q_c; the paper: 100")
+    refine: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=10, description="factor between successive increments; the paper: 10"
+    )
     min_increment: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        1e-6, description="increment at which refinement ends; the paper: 1e-6"
+        default=1e-6, description="increment at which refinement ends; the paper: 1e-6"
     )
     discontinuity: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
-        100.0, description="factor by which Q_2 must exceed Q_3 at the finest increment; the paper: 100"
+        default=100.0, description="factor by which Q_2 must exceed Q_3 at the finest increment; the paper: 100"
     )
-    rule: Literal["text", "figure"] = Field("text", description="which of the paper's two rules marks a jump")
+    rule: Literal["text", "figure"] = Field(default="text", description="which of the paper's two rules marks a jump")
 
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """See :meth:`qlm_quasistatic.detector.Detector.follow`."""
@@ -85,14 +87,14 @@ class ThresholdDetector(Detector):
                 yield from before
                 for item in self._refine(stepper, grid, q_last, jump, settled, self._finer(grid.increment)):
                     step = item.step if isinstance(item, Instability) else item
-                    if step.after.strain > grid.largest:
+                    if grid.beyond(step.after.strain):
                         return
                     yield item
                     state, q_last = step.after, step.q
             elif len(waiting) == 3:
                 q_last = waiting[0].q
                 yield waiting.pop(0)
-        yield from (step for step in waiting if step.after.strain <= grid.largest)
+        yield from (step for step in waiting if not grid.beyond(step.after.strain))
 
     def _marks(self, q1: float, q2: float, q3: float) -> bool:
         if self.rule == "text":
