@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,14 @@ if TYPE_CHECKING:
 TYPE_COLOURS = ("#8fb8de", "#b9bec6", "#9fd0b4", "#d9c58f", "#c4a9d6", "#c8b6a6")
 """Colours of the particle types, again from the start after the last."""
 
+INK = "#1d1f24"
+"""Colour of the arrows; that of the text in the figures of a report."""
+
 CORE_COLOUR = "#d55e00"
 """Colour of a mode's core."""
+
+HELP = "Arrow keys rotate, plus and minus zoom, space plays, 0 resets."
+"""The keys of the interactive view, for those who hear the page."""
 
 # The core moves at least this part of the largest displacement; where a larger part of all particles does, there is no core.
 _CORE_MOVES = 0.5
@@ -73,12 +80,14 @@ class ModeView:
 
         Arrows show the largest displacements, in the whole box; those far above or below the layer are paler.
         """
-        from matplotlib import pyplot as plt
         from matplotlib.collections import EllipseCollection
+        from matplotlib.colors import to_rgb
         from matplotlib.lines import Line2D
 
         core_n = self.core(index)
         if ax is None:
+            from matplotlib import pyplot as plt
+
             _, ax = plt.subplots(layout="constrained")
         mode_nc, size_n = self.modes[index], self._sizes(index)
         centred_nc = self.box.wrap(self.positions - self.positions[size_n.argmax()])
@@ -107,7 +116,7 @@ class ModeView:
             longest * mode_nc[arrow_n, across], longest * mode_nc[arrow_n, up],
             angles="xy", scale_units="xy", scale=1.0, units="xy", width=0.09 * float(self.diameters.mean()),
             headwidth=3.2, headlength=3.6, headaxislength=3.2, minshaft=1.5, minlength=0.0,
-            color=[(0.08, 0.08, 0.1, float(opacity)) for opacity in opacity_n], zorder=3,
+            color=[(*to_rgb(INK), float(opacity)) for opacity in opacity_n], zorder=3,
         )  # fmt: skip
         reach = 1.06 * np.abs(centred_nc[:, [across, up]]).max(axis=0)
         ax.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), aspect="equal")
@@ -137,21 +146,26 @@ class ModeView:
         """Write the page, which opens with mode ``index``. It loads nothing from anywhere."""
         import jinja2
 
-        self._check(index)
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
         )
-        page = environment.get_template("view.html.j2").render(
-            title=self.title, version=qlm_hoomd.__version__, data=self._data(index), core_colour=CORE_COLOUR
-        )
+        template = environment.get_template("view.html.j2")
+        page = template.render(title=self.title, version=qlm_hoomd.__version__, help=HELP, data=self.data(index))
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
-    def _data(self, index: int) -> dict[str, Any]:
-        """What the page's script reads; arrays as base64, displacements in parts of the mode's largest component."""
+    def data(self, index: int, held: Sequence[int] | None = None) -> dict[str, Any]:
+        """What ``view.js`` reads; arrays as base64, displacements in parts of the mode's largest component.
+
+        Args:
+            index: mode that is shown first.
+            held: modes that are in it, ascending; by default all, or the lowest ones that do not make it too large.
+        """
+        self._check(index)
         fractional_nc = self.positions @ np.linalg.inv(self.box.matrix)
         most = max(1, _MOST_BYTES // (6 * len(self.positions)))
-        held = sorted({*range(min(most, len(self.modes))), index})
+        if held is None:
+            held = sorted({*range(min(most, len(self.modes))), index})
         types, number_n = np.unique(self.typeid, return_inverse=True)
         modes = []
         for mode in held:
@@ -176,7 +190,7 @@ class ModeView:
             "coreMoves": _CORE_MOVES,
             "modes": modes,
             "all": len(self.modes),
-            "first": held.index(index),
+            "first": list(held).index(index),
         }
 
     def _sizes(self, index: int) -> NDArray[np.float64]:

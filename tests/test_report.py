@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.loads: list[str] = []
         self.elements: list[str] = []
         self.anchors: list[str] = []
+        self.ids: list[str] = []
         self.links: list[str] = []
         self.text = ""
         self._hidden = 0
@@ -46,8 +47,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the element and what it refers to."""
         self.elements.append(tag)
-        self._hidden += tag in {"style", "svg"}
+        self._hidden += tag in {"style", "svg", "script"}
         for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
             if name == "id" and tag == "section":
                 self.anchors.append(str(value))
             if name in {"src", "srcset", "data", "href", "xlink:href", "action", "poster"} and value:
@@ -55,7 +58,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """Leave what is not text."""
-        self._hidden -= tag in {"style", "svg"}
+        self._hidden -= tag in {"style", "svg", "script"}
 
     def handle_data(self, data: str) -> None:
         """Collect the text."""
@@ -139,12 +142,52 @@ def test_page_says_the_numbers_of_the_json(told: Path) -> None:
 def test_page_is_self_contained(told: Path) -> None:
     page = Page(told / "results" / "report.html")
     assert [load for load in page.loads if not load.startswith(("#", "data:"))] == []
-    assert not {"script", "link", "iframe", "img"} & set(page.elements)
+    assert not {"link", "iframe", "img", "object", "embed"} & set(page.elements)
+    assert "default-src 'none'" in page.source
     assert "@import" not in page.source
     assert not re.search(r"url\((?!#)", page.source)
     assert all(link.startswith("#") or (told / "results" / link).is_file() for link in page.links)
     anchors = [link[1:] for link in page.links if link.startswith("#")]
-    assert anchors == [*page.anchors, "cite"]
+    assert set(anchors) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert anchors[1 : len(page.anchors) + 2] == [*page.anchors, "cite"]
+
+
+def test_every_exponent_leads_to_its_realisations_and_back(told: Path) -> None:
+    source = (told / "results" / "report.html").read_text(encoding="utf-8")
+    blocks = dict(
+        re.findall(
+            r'<details id="((?:exponents|glasses)-[^"]+)"[^>]*>(.*?)(?=<details id="|<h3 id="glasses|\Z)', source, re.DOTALL
+        )
+    )
+    (exponents,) = (text for name, text in blocks.items() if name.startswith("exponents"))
+    assert set(re.findall(r'href="#(glasses-[^"]+)"', exponents)) == {f"glasses-0-{size}" for size in (500, 1000, 2000)}
+    samples = Results.load(told).analysis.samples
+    kept = pl.read_parquet(told / "results" / "glasses.parquet")
+    assert kept.filter(pl.col("quantity") == "gamma_min").height == 3 * 120
+    for size in (500, 1000, 2000):
+        text = blocks[f"glasses-0-{size}"]
+        assert 'href="#exponents-0-0"' in text
+        rows = re.findall(r'<tr><th scope="row">(\d+)<td><code>(\w+)</code><td>([^<]*)<td>([^<]*)', text)
+        assert len(rows) == 120
+        index, folder, gamma_min, omega_min = rows[17]
+        own = samples.filter(pl.col("n_particles") == size, pl.col("realisation") == int(index))
+        for quantity, shown in (("gamma_min", gamma_min), ("omega_min", omega_min)):
+            value = own.filter(pl.col("quantity") == quantity)["value"].item()
+            assert float(shown.removeprefix("&gt; ")) == pytest.approx(value, rel=6e-3)
+        path = realisation(told, size, int(index))
+        assert path.name.startswith(folder)
+        (there,) = kept.filter(pl.col("n_particles") == size, pl.col("realisation") == int(index))["folder"].unique()
+        assert (told / "results" / there).resolve() == path.resolve()
+
+
+def test_means_are_those_of_the_listed_values(told: Path) -> None:
+    analysis = Results.load(told).analysis
+    for row in analysis.minima.iter_rows(named=True):
+        own = analysis.samples.filter(pl.col("quantity") == row["quantity"], pl.col("n_particles") == row["n_particles"])
+        assert (row["n_realisations"], row["n_censored"]) == (own.height, own["censored"].sum())
+        assert row["mean"] == pytest.approx(own["value"].mean())
+        assert row["standard_error"] == pytest.approx(own["value"].std() / own.height**0.5)
 
 
 def test_ids_in_the_page_are_unambiguous(told: Path) -> None:
@@ -235,7 +278,7 @@ def test_event_rate_counts_no_event_beyond_the_common_end(tmp_path: Path) -> Non
         steps.with_columns(strain=pl.col("strain") * (0.3 / steps["strain"].max())).write_parquet(path / "steps.parquet")
     html = REPORT_SECTIONS.load("instabilities")(Results.load(directory)).tables
     # Three events in each run up to the stage's strain_max = 0.2, though the runs went on to 0.3.
-    assert re.search(r'<td class="number">6</td>\s*<td>15</td>', html)
+    assert re.search(r'<td class="short">6</td>\s*<td class="short">15</td>', html)
 
 
 @pytest.mark.usefixtures("plain_sections")
@@ -363,6 +406,14 @@ def test_missing_tables_are_said(tmp_path: Path, without: tuple[str, ...], gone:
         (spectrum,) = (s for s in results.analysis.spectra if s.n_particles == 2000)
         assert spectrum.plane_waves is None
         assert any("phonon frequency is unknown" in w for w in results.analysis.find(n_particles=2000)[0].exponent.warnings)
+
+
+def test_a_run_that_is_not_finished_says_so(tmp_path: Path) -> None:
+    directory = SMALL.write(tmp_path)
+    overview = REPORT_SECTIONS.plugins["overview"].load()
+    assert "not finished" not in overview(Results.load(directory)).html
+    next(directory.glob("workspace/*/modes.parquet")).unlink()
+    assert "not finished: 8 of 9 realisations have been through all stages" in overview(Results.load(directory)).html
 
 
 @pytest.mark.usefixtures("plain_sections")
@@ -507,7 +558,7 @@ def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypat
     assert "“aa_gone”" in page.text
     assert "9 glasses" in page.text
     assert page.text.index("9 glasses") < page.text.index("strange numbers")
-    assert page.anchors[0] == "section-overview"
+    assert page.anchors[:2] == ["content", "section-overview"]
     assert page.anchors[-4:] == ["section-aa_gone", "section-zz_broken", "section-zz_good", "section-zz_wrong"]
 
 

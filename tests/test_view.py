@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.view import CORE_COLOUR, ModeView
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+from .browser import CHROMIUM, WHY_NOT, Browser, opened
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def test_page_is_self_contained_and_escapes_what_is_put_in(view: ModeView, tmp_p
 
 
 def _data(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    found = re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     content = json.loads(found[1])
     assert isinstance(content, dict)
@@ -114,66 +113,65 @@ def test_page_of_very_many_modes_holds_the_lowest_and_the_chosen_one(
     assert (data["first"], data["all"]) == (3, 10)
 
 
-# Works the page as a reader would, and leaves in the document what came of it.
-_READER = """
-<script>
-const seen = {errors: []};
-window.addEventListener("error", (event) => seen.errors.push(event.message));
-const picture = () => { waiting = false; render(performance.now()); return canvas.toDataURL(); };
-const press = (key) => canvas.dispatchEvent(new KeyboardEvent("keydown", {key, cancelable: true}));
-setTimeout(() => {
-  // On a busy machine the page may not have drawn yet; the label that it then writes moves the canvas.
-  picture();
-  const first = picture();
-  seen.painted = new Set(context.getImageData(0, 0, canvas.width, canvas.height).data).size > 50;
-  seen.labels = [byId("label").textContent];
-  const changed = (act) => { const before = picture(); act(); return picture() !== before; };
-  seen.keys = ["ArrowLeft", "ArrowUp", "+", "n"].map((key) => changed(() => press(key)));
-  seen.labels.push(byId("label").textContent);
-  press("p"); press("0");
-  seen.back = picture() === first;
-  seen.amplitude = changed(() => { byId("amplitude").value = 6; byId("amplitude").dispatchEvent(new Event("input")); });
-  seen.choice = changed(() => { byId("mode").selectedIndex = 1; byId("mode").dispatchEvent(new Event("change")); });
-  const at = (x) => ({pointerId: 1, clientX: x, clientY: 50, bubbles: true});
-  canvas.setPointerCapture = () => {};
-  seen.drag = changed(() => { canvas.dispatchEvent(new PointerEvent("pointerdown", at(10)));
-    canvas.dispatchEvent(new PointerEvent("pointermove", at(60))); canvas.dispatchEvent(new PointerEvent("pointerup", at(60))); });
-  seen.released = !changed(() => canvas.dispatchEvent(new PointerEvent("pointermove", at(200))));
-  seen.wheel = changed(() => canvas.dispatchEvent(new WheelEvent("wheel", {deltaY: -200, cancelable: true})));
-  byId("play").click(); seen.playing = byId("play").getAttribute("aria-pressed"); byId("play").click();
-  seen.overflow = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-  document.title = JSON.stringify(seen);
-}, 300);
-</script>
-"""
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of this module."""
+    with opened(tmp_path_factory.mktemp("profile")) as found:
+        yield found
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed; the page is opened by hand then")
-@pytest.mark.parametrize("width", [1280, 500])
-def test_page_works_in_a_browser(view: ModeView, tmp_path: Path, width: int) -> None:
+@pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
+@pytest.mark.parametrize("width", [1280, 400])
+def test_page_works_in_a_browser(view: ModeView, tmp_path: Path, browser: Browser, width: int) -> None:
     view.write_html(tmp_path / "page.html", 0)
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    (tmp_path / "read.html").write_text(page.replace("</body>", _READER + "</body>"), encoding="utf-8")
-    done = subprocess.run(
-        [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
-            "--enable-logging=stderr", "--virtual-time-budget=4000", "--dump-dom", (tmp_path / "read.html").as_uri(),
-        ],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr, done.stderr
-    title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
-    assert title is not None, done.stdout[:500]
-    seen = json.loads(title[1].replace("&amp;", "&"))
-    assert seen["errors"] == []
-    assert seen["painted"]
-    assert seen["keys"] == [True] * 4
-    assert seen["labels"][0].startswith("Mode 0: ω = 0.4321, participation ratio e = 0.0")
-    assert f"core of {len(view.core(0))} particles of 300" in seen["labels"][0]
-    assert seen["labels"][1].startswith("Mode 1: ω = 1.250")
-    assert "extended: no core" in seen["labels"][1]
-    for action in ("back", "amplitude", "choice", "drag", "released", "wheel"):
-        assert seen[action], action
-    assert seen["playing"] == "true"
-    assert not seen["overflow"]
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.show(width=width)
+    browser.open(tmp_path / "page.html")
+
+    def picture() -> Any:
+        browser.drawn()
+        return browser.ask("picture()")
+
+    def label() -> str:
+        return str(browser.ask("document.querySelector('.label').textContent"))
+
+    def changes(act: Callable[[], Any]) -> bool:
+        before = picture()
+        act()
+        return bool(picture() != before)
+
+    first = picture()
+    assert browser.ask(
+        "(({context: c, canvas}) => new Set(c.getImageData(0, 0, canvas.width, canvas.height).data).size)"
+        "({context: document.querySelector('canvas').getContext('2d'), canvas: document.querySelector('canvas')})"
+    ) > 50  # fmt: skip
+    assert label().startswith("Mode 0: ω = 0.4321, participation ratio e = 0.0")
+    assert f"core of {len(view.core(0))} particles of 300" in label()
+    browser.ask("document.querySelector('canvas').focus()")
+    for key in ("ArrowLeft", "ArrowUp", "+", "n"):
+        assert changes(lambda key=key: browser.press(key)), key
+    assert label().startswith("Mode 1: ω = 1.250")
+    assert "extended: no core" in label()
+    browser.press("p")
+    browser.press("0")
+    assert picture() == first
+    for name, how in (("amplitude", "part.value = 6, 'input'"), ("mode", "part.selectedIndex = 1, 'change'")):
+        assert changes(
+            lambda name=name, how=how: browser.ask(
+                f"(() => {{ const part = document.querySelector('[name={name}]'); part.dispatchEvent(new Event(({how}))); }})()"
+            )
+        ), name
+    left, top, wide, high = browser.ask(
+        "(({left, top, width, height}) => [left, top, width, height])(document.querySelector('canvas').getBoundingClientRect())"
+    )
+    start, end = (left + 0.3 * wide, top + 0.5 * high), (left + 0.5 * wide, top + 0.6 * high)
+    assert changes(lambda: browser.drag(start, end))
+    assert not changes(lambda: browser.mouse("mouseMoved", left + 0.9 * wide, top + 0.2 * high))
+    assert changes(lambda: browser.mouse("mouseWheel", *start, deltaX=0, deltaY=-200))
+    browser.ask("document.querySelector('[name=play]').click()")
+    assert browser.ask("document.querySelector('[name=play]').getAttribute('aria-pressed')") == "true"
+    browser.ask("document.querySelector('[name=play]').click()")
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.complaints == []
+    assert {url for url in browser.requests if not url.startswith("data:")} == {(tmp_path / "page.html").as_uri()}

@@ -318,6 +318,7 @@ class Analysis:
         stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
             mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of ``fold``'s events.
+        samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value, censored.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
             softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
         spectra: one for each diagonalised ensemble at the strains of the settings.
@@ -328,6 +329,7 @@ class Analysis:
     excluded: tuple[tuple[str, int, int, str], ...]
     stress_strain: pl.DataFrame
     minima: pl.DataFrame
+    samples: pl.DataFrame
     moduli: pl.DataFrame
     spectra: tuple[Spectrum, ...]
     estimates: tuple[Estimate, ...]
@@ -395,7 +397,7 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
     kept |= {name: first_rise(kept[name]) for name in ("steps", "events") if name in kept}
     if "events" in kept:
         kept["events"] = _with_the_papers_detector(kept["events"], density)
-    minima: list[dict[str, Any]] = []
+    minima: list[pl.DataFrame] = []
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
     moduli = _moduli(kept.get("moduli"))
@@ -407,11 +409,13 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
             estimates += _steady(_Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+    samples = pl.concat([pl.DataFrame(schema=_SAMPLES), *minima])
     return Analysis(
         settings=settings,
         excluded=excluded,
         stress_strain=_stress_strain(kept.get("steps")),
-        minima=pl.DataFrame(minima, schema=_MINIMA, orient="row"),
+        minima=_means(samples),
+        samples=samples,
         moduli=moduli,
         spectra=tuple(spectra),
         estimates=tuple(estimates),
@@ -455,6 +459,16 @@ _MINIMA = {
     "n_censored": pl.Int64,
     "mean": pl.Float64,
     "standard_error": pl.Float64,
+}
+_SAMPLES = {
+    "quantity": pl.String,
+    "preparation": pl.String,
+    "strain": pl.Float64,
+    "detector": pl.String,
+    "n_particles": pl.Int64,
+    "realisation": pl.Int64,
+    "value": pl.Float64,
+    "censored": pl.Boolean,
 }
 _MODULI = ("shear_modulus", "bulk_modulus", "softest_shear_modulus", "poisson_ratio", "pressure", "residual_shear_stress")
 
@@ -503,13 +517,31 @@ class _Ensemble:
         except InsufficientStatistics:
             return estimate
 
-    def minimum(
-        self, quantity: str, detector: str | None, size: int, values_r: Floats, censored_r: NDArray[np.bool_]
-    ) -> dict[str, Any]:
-        """A row of the table of minima."""
-        mean, error = mean_and_standard_error(values_r)
-        row = (quantity, self.preparation, self.strain, detector, size, values_r.size, int(censored_r.sum()), mean, error)
-        return dict(zip(_MINIMA, row, strict=True))
+    def minima(
+        self,
+        quantity: str,
+        detector: str | None,
+        size: int,
+        realisation_r: Sequence[int],
+        values_r: Floats,
+        censored_r: NDArray[np.bool_],
+    ) -> pl.DataFrame:
+        """The minima of the realisations of one size, a row each."""
+        labels = {"quantity": quantity, "preparation": self.preparation, "strain": self.strain, "detector": detector}
+        return pl.DataFrame(
+            {"n_particles": size, "realisation": realisation_r, "value": values_r, "censored": censored_r},
+            schema_overrides={name: _SAMPLES[name] for name in ("n_particles", "realisation")},
+        ).select(*(pl.lit(value, _SAMPLES[name]).alias(name) for name, value in labels.items()), pl.all())
+
+
+def _means(samples: pl.DataFrame) -> pl.DataFrame:
+    """A row of the table of minima for each ensemble in ``samples``, in their order."""
+    keys = ("quantity", "preparation", "strain", "detector", "n_particles")
+    rows = [
+        (*key, group.height, int(group["censored"].sum()), *mean_and_standard_error(group["value"].to_numpy()))
+        for key, group in samples.group_by(keys, maintain_order=True)
+    ]
+    return pl.DataFrame(rows, schema=_MINIMA, orient="row")
 
 
 # ---- theta ----
@@ -551,25 +583,26 @@ class _Runs:
 
     def next_events(
         self, detector: str | None, strains: Sequence[float]
-    ) -> tuple[dict[int, Floats], dict[int, NDArray[np.bool_]], int]:
+    ) -> tuple[dict[int, Floats], dict[int, NDArray[np.bool_]], dict[int, list[int]]]:
         """gamma_min of every realisation that was sheared through all ``strains``.
 
         Returns:
-            By size the distances ((R, S) array) and which of them are lower limits; and how many realisations ended before.
+            By size the distances ((R, S) array), which of them are lower limits, and which realisations they are.
         """
         # Nothing is known of a strain before the start, either.
         begun = self.ends.filter(pl.col("begin") <= min(strains) + STRAIN_TOLERANCE)
         beyond = begun.filter(pl.col("end") > max(strains) + STRAIN_TOLERANCE)
-        samples, censored = {}, {}
+        samples, censored, who = {}, {}, {}
         for (size,), group in beyond.group_by("n_particles", maintain_order=True):
             rows = [self.strains[detector].get((int(size), index), np.empty(0)) for index in group["realisation"]]
             found = [strain_to_next_event(rows, strain, group["end"].to_numpy()) for strain in strains]
             samples[int(size)] = np.column_stack([next_events.distances for next_events in found])
             censored[int(size)] = np.column_stack([next_events.censored for next_events in found])
-        return samples, censored, self.ends.height - beyond.height
+            who[int(size)] = group["realisation"].to_list()
+        return samples, censored, who
 
 
-def _thetas(at: _Ensemble, minima: list[dict[str, Any]]) -> Iterator[Estimate]:
+def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
     """For each detector theta, the alpha that eq. (9) predicts from it, theta' and the alpha' predicted from that."""
     runs = _Runs.of(at)
     if runs is None:
@@ -578,10 +611,11 @@ def _thetas(at: _Ensemble, minima: list[dict[str, Any]]) -> Iterator[Estimate]:
         yield _prediction(at, theta)
         return
     for detector in runs.strains:
-        samples, censored, left = runs.next_events(detector, [at.strain])
+        samples, censored, who = runs.next_events(detector, [at.strain])
+        left = runs.ends.height - sum(map(len, who.values()))
         flat = {size: values[:, 0] for size, values in samples.items()}
         cut = {size: values[:, 0] for size, values in censored.items()}
-        minima.extend(at.minimum("gamma_min", detector, size, flat[size], cut[size]) for size in flat)
+        minima.extend(at.minima("gamma_min", detector, size, who[size], flat[size], cut[size]) for size in flat)
         blank = at.estimate("theta", "gamma_min", detector=detector)
         if not samples:
             theta = replace(blank, refusal=f"no realisation was sheared beyond strain {at.strain:g}")
@@ -673,7 +707,7 @@ def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
 
 def _alphas(
     at: _Ensemble,
-    minima: list[dict[str, Any]],
+    minima: list[pl.DataFrame],
     spectra: list[Spectrum],
     moduli: pl.DataFrame,
     density: float,
@@ -714,7 +748,8 @@ def _alphas(
         top_r = np.array([w_m[-1] for w_m in _by_realisation(stable, "frequency").values()])
         softest_r = np.array([w_m[0] if w_m.size else top for w_m, top in zip(local_rm, top_r, strict=True)])
         cut_r = np.array([w_m.size == 0 for w_m in local_rm])
-        minima.append(at.minimum("omega_min", None, n_particles, softest_r, cut_r))
+        who = [index for _, index in _by_realisation(stable, "frequency")]
+        minima.append(at.minima("omega_min", None, n_particles, who, softest_r, cut_r))
         spectrum = _spectrum(
             at, n_particles, stable, unstable, _plane_waves(moduli, density, at, n_particles), local_rm, softest_r[~cut_r]
         )

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import read_json, read_table
+from qlm_hoomd.files import read_json, read_table, read_table_metadata
 from qlm_hoomd.stages import replacing
 
 TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
@@ -139,7 +139,7 @@ def product_provenance(realisation: Realisation) -> dict[str, Any] | None:
     for name in TABLES:
         if realisation.has(f"{name}.parquet"):
             try:
-                carried = json.loads(pl.read_parquet_metadata(realisation.path / f"{name}.parquet")["qlm_hoomd"])
+                carried = json.loads(read_table_metadata(realisation.path / f"{name}.parquet")["qlm_hoomd"])
             except (pl.exceptions.PolarsError, OSError, KeyError, ValueError):
                 continue
             return carried if isinstance(carried, dict) else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
+from matplotlib.collections import EllipseCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -52,6 +53,100 @@ def drawn_data(figure: Figure) -> pl.DataFrame:
     return pl.concat(parts) if parts else pl.DataFrame(schema=COLUMNS)
 
 
+MOST_POINTS = 1500
+"""Points of a series that a page shows the values of; of a scatter of more, as many evenly chosen ones."""
+MOST_ON_A_CURVE = 70
+"""The same for a curve without markers, whose points lie closer than a hand can tell apart."""
+
+
+def hover_data(figure: Figure) -> dict[str, Any]:
+    """What a page needs to show the values of ``figure`` under the mouse: where each point lies, and what it is.
+
+    Maps, and artists that the legend names or that realisations stand behind (:func:`mark`); guides say nothing of data. Call it after
+    the layout, at 72 dots per inch: places are then those in the SVG, in points from the upper left corner.
+
+    Returns:
+        ``panels``, each with ``name``, ``x``, ``y`` and ``z`` (names of the axes), ``box`` (left, top, right, bottom) and ``series``, each
+        with ``name``, ``curve`` (no markers), places ``px`` and ``py``, values ``x``, ``y``, ends of bars or bands ``x_low``, ``x_high``,
+        ``y_low``, ``y_high``, ``z`` and ``n_realisations``; what a series lacks is left out.
+    """
+    height = figure.get_figheight() * 72.0
+    colorbar = next((ax.get_ylabel() for ax in figure.axes if ax.get_label() == "<colorbar>"), "")
+    panels = []
+    for name, ax in _panels(figure):
+        left, bottom, right, top = ax.bbox.extents
+        series = [one for one in _with_bands(ax, height) if one["px"]]
+        if series:
+            title = " ".join(filter(None, (ax.get_title(), ax.get_title(loc="left"))))
+            panels.append(
+                {
+                    "name": plain_words(title if len(title) > len(name) else name),
+                    "x": plain_words(ax.get_xlabel()),
+                    "y": plain_words(ax.get_ylabel()),
+                    "z": plain_words(colorbar),
+                    "box": [round(float(place), 1) for place in (left, height - top, right, height - bottom)],
+                    "series": series,
+                }
+            )
+    return {"panels": panels}
+
+
+def _with_bands(ax: Axes, height: float) -> Iterator[dict[str, Any]]:
+    """The series of a panel that have a name or realisations, a curve with the band around it as its error bars."""
+    found = [
+        (artist, _rows("", _series(artist, number), values, getattr(artist, "n_realisations", None)))
+        for number, (artist, values) in enumerate(_artists(ax), 1)
+        if hasattr(artist, "n_realisations")
+        or isinstance(artist, PolyCollection | QuadMesh)
+        or not str(artist.get_label()).startswith("_")
+    ]
+    bands = [rows for artist, rows in found if isinstance(artist, PolyCollection)]
+    for artist, rows in found:
+        points = rows.drop_nulls(["x", "y"])
+        if isinstance(artist, PolyCollection) or points.is_empty():
+            continue
+        curve = isinstance(artist, Line2D) and artist.get_linestyle() != "None"
+        band = next((other for other in bands if curve and other["x"].equals(points["x"])), None)
+        shown = points if band is None else points.with_columns(band["y_low"], band["y_high"])
+        yield {"name": plain_words(points["series"][0]), "curve": curve, **_placed(ax, shown, height, curve=curve)}
+
+
+def _placed(ax: Axes, rows: pl.DataFrame, height: float, *, curve: bool) -> dict[str, Any]:
+    """Places and values of those points that the panel shows, with six digits."""
+    place = ax.transData.transform(rows.select("x", "y").to_numpy())
+    left, bottom, right, top = ax.bbox.padded(0.5).extents
+    seen = (place[:, 0] >= left) & (place[:, 0] <= right) & (place[:, 1] >= bottom) & (place[:, 1] <= top)
+    kept = np.flatnonzero(seen)
+    kept = kept[:: max(1, -(-len(kept) // (MOST_ON_A_CURVE if curve else MOST_POINTS)))]
+    series: dict[str, Any] = {
+        "px": [round(float(x), 1) for x in place[kept, 0]],
+        "py": [round(height - float(y), 1) for y in place[kept, 1]],
+    }
+    for name in COLUMNS:
+        if name in {"panel", "series"} or rows[name].null_count() == rows.height:
+            continue
+        values = rows[name].gather(kept).to_list()
+        series[name] = [value if value is None or isinstance(value, int) else float(f"{value:.6g}") for value in values]
+    counts = series.get("n_realisations", [])
+    if counts and len(set(counts)) == 1:
+        series["n_realisations"] = counts[0]
+    return series
+
+
+_SYMBOLS = {
+    "alpha": "α", "gamma": "γ", "theta": "θ", "omega": "ω", "kappa": "κ", "lambda": "λ", "chi": "χ", "Sigma": "Σ", "Phi": "Φ",
+    "varepsilon": "ε", "epsilon": "ε", "pi": "π", "langle": "⟨", "rangle": "⟩", "sqrt": "√", "prime": "′", "infty": "∞", "mu": "μ",
+    "delta": "δ", "times": "×", "to": "→", "leq": "≤", "geq": "≥", "sim": "~", "Delta": "Δ", "mathrm": "", "mathbf": "", "cdot": "·",
+}  # fmt: skip
+
+
+def plain_words(text: str) -> str:
+    r"""Matplotlib's mathematics as plain text: ``$\langle\gamma_\mathrm{min}\rangle$`` becomes ``⟨γ_min⟩``."""
+    text = re.sub(r"\\([A-Za-z]+) ?", lambda found: _SYMBOLS.get(found[1], found[1]), text)
+    text = re.sub(r"\\[,;: ]", " ", text)
+    return re.sub(r"\s+", " ", re.sub(r"[${}]", "", text)).strip()
+
+
 def _panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
     for number, ax in enumerate(figure.axes, 1):
         name = str(ax.get_label() or number)
@@ -83,7 +178,7 @@ def _artists(ax: Axes) -> Iterator[tuple[Any, dict[str, ArrayLike]]]:
     for collection in ax.collections:
         if id(collection) in parts_of_bars:
             continue
-        if isinstance(collection, PathCollection):
+        if isinstance(collection, (PathCollection, EllipseCollection)):
             offsets = np.ma.getdata(collection.get_offsets())
             yield collection, {"x": offsets[:, 0], "y": offsets[:, 1]}
         elif isinstance(collection, QuadMesh):

@@ -9,6 +9,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from qlm_hoomd.report import panels
 from qlm_hoomd.report.analysis import Analysis, Estimate, Spectrum
 from qlm_hoomd.report.collect import write_table
-from qlm_hoomd.report.drawn import drawn_data, mark
+from qlm_hoomd.report.drawn import drawn_data, hover_data, mark
 from qlm_hoomd.report.panels import INK
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.stages import replacing
@@ -61,7 +62,33 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def save(figure: Figure, name: str, directory: Path, alternative: str, provenance: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Saved:
+    """A figure as a page shows it.
+
+    Args:
+        svg: an SVG element: no background, text and axes in the page's text colour.
+        width: of the element [CSS pixel].
+        points: what it shows and where (:func:`qlm_hoomd.report.drawn.hover_data`).
+    """
+
+    svg: str
+    width: int
+    points: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """What the figure shows, for those who do not see it: axes, ranges and series of each panel."""
+        said = []
+        for panel in self.points["panels"]:
+            places = [value for series in panel["series"] for value in series["x"]]
+            axes = f"{panel['y'] or 'y'} against {panel['x'] or 'x'} from {min(places):.3g} to {max(places):.3g}"
+            series = "; ".join(one["name"] for one in panel["series"])
+            said.append(f"Panel {panel['name']}: {axes}. Series: {series}.")
+        return " ".join(said)
+
+
+def save(figure: Figure, name: str, directory: Path, alternative: str, provenance: Mapping[str, Any]) -> Saved:
     """Write ``figure`` as NAME.pdf and NAME.png to ``directory``, and what it shows as NAME.parquet (:mod:`qlm_hoomd.report.drawn`).
 
     Args:
@@ -72,7 +99,7 @@ def save(figure: Figure, name: str, directory: Path, alternative: str, provenanc
         provenance: goes to the data too.
 
     Returns:
-        The figure as an SVG element to put into a page: no background, text and axes in the page's text colour.
+        The figure to put into a page.
     """
     directory.mkdir(parents=True, exist_ok=True)
     metadata = {**provenance, "figure": name, "caption": alternative}
@@ -86,6 +113,7 @@ def save(figure: Figure, name: str, directory: Path, alternative: str, provenanc
         figure.set_dpi(72)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        points = hover_data(figure)
         for suffix, stamp in ((".png", None), (".pdf", {"CreationDate": None})):
             with replacing(directory / f"{name}{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix[1:], dpi=300, metadata=stamp, facecolor="white")
@@ -95,8 +123,33 @@ def save(figure: Figure, name: str, directory: Path, alternative: str, provenanc
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
     svg = re.sub(r' width="[0-9.]+pt" height="[0-9.]+pt"', "", svg, count=1)
-    width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alternative)}" style="width:{width}px" ', 1)
+    svg = re.sub(r"\s*\n\s*", "\n", re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL))
+    # Names that nothing refers to would be the same in every figure of the page.
+    referred = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in referred else "", svg)
+    label = f'<svg role="img" aria-label="{escape(alternative)}"' + (
+        f' aria-describedby="about-{name}" ' if points["panels"] else " "
+    )
+    return Saved(svg.replace("<svg ", label, 1), round(figure.get_figwidth() * PIXELS_PER_INCH), points)
+
+
+def share_glyphs(svgs: Sequence[str]) -> tuple[str, list[str]]:
+    """Take the letters out of figures of one page, where each figure would have its own copy.
+
+    Returns:
+        An invisible SVG element with every letter once, which goes before the figures; and the figures without them.
+    """
+    glyphs: dict[str, str] = {}
+
+    def take(found: re.Match[str]) -> str:
+        glyphs.setdefault(found[1], found[0].strip())
+        return ""
+
+    # Fonts name their letters FONT-HEX; the same name is the same outline.
+    pattern = re.compile(r'\s*<path id="((?:DejaVu|STIX|Cm)[A-Za-z0-9]*-[A-Za-z0-9-]+)"[^>]*?/>')
+    without = [pattern.sub(take, svg) for svg in svgs]
+    shared = "\n".join(glyphs.values())
+    return f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>{shared}</defs></svg>', without
 
 
 def stress_strain(results: Results) -> Figure | None:
@@ -268,6 +321,8 @@ def alternatives(results: Results) -> Figure | None:
         ax.set(xlabel=r"number of particles $N$ (realisations)", ylabel=r"$\langle\gamma_\mathrm{min}\rangle$")
         if isinstance(counts, dict):
             panels.size_axis(ax, counts)
+            for bars in ax.containers:
+                mark(bars, list(counts.values()))
         ax.set_title(f"{preparation}, $\\gamma={estimate.strain:g}$")
         panels.plain_numbers(ax.yaxis)
         panels.legend_below(ax, 0.62)

@@ -25,19 +25,37 @@ def note(text: str, *values: Any, **named: Any) -> Markup:
     return Markup('<p class="note">{}</p>').format(Markup(text).format(*values, **named))  # noqa: S704 the caller's own HTML
 
 
-def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "") -> Markup:
-    """A table. Numbers align right; None shows as a dash."""
-    head = Markup("").join(Markup("<th>{}</th>").format(header) for header in headers)
+def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = "", *, anchor: str = "") -> Markup:
+    """A table. None shows as a dash.
+
+    Args:
+        headers: of the columns.
+        rows: their cells.
+        caption: what it is, in a line above it.
+        anchor: by which a link finds it.
+    """
+    head = Markup("").join(Markup('<th scope="col">{}</th>').format(header) for header in headers)
     body = Markup("").join(Markup("<tr>{}</tr>").format(Markup("").join(_cell(value) for value in row)) for row in rows)
     title = Markup("<caption>{}</caption>").format(caption) if caption else Markup("")
-    return Markup('<div class="scroll"><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
-        title, head, body
+    return Markup('<div class="scroll"{}><table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
+        _id(anchor), title, head, body
     )
 
 
-def details(summary: str, body: Any) -> Markup:
-    """A block that opens on demand."""
-    return Markup("<details><summary>{}</summary>{}</details>").format(summary, body)
+def details(summary: Any, body: Any, *, anchor: str = "", opened: bool = False) -> Markup:
+    """A block that opens on demand, and by itself where a link leads into it."""
+    return Markup("<details{}{}><summary>{}</summary>{}</details>").format(
+        _id(anchor), Markup(" open") if opened else "", summary, body
+    )
+
+
+def link(anchor: str, words: Any) -> Markup:
+    """A link to another place of the page."""
+    return Markup('<a href="#{}">{}</a>').format(anchor, words)
+
+
+def _id(anchor: str) -> Markup:
+    return Markup(' id="{}"').format(anchor) if anchor else Markup("")
 
 
 def join(parts: Iterable[Any]) -> Markup:
@@ -55,9 +73,13 @@ def number(value: float | None, error: float | None = None) -> str:
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
+_SHORT = 26
+"""Letters up to which the text of a cell stays in one line."""
+
+
 def _cell(value: Any) -> Markup:
-    if value is None:
-        return Markup('<td class="number">–</td>')
-    if isinstance(value, (int, float)):
-        return Markup('<td class="number">{}</td>').format(f"{value:.4g}" if isinstance(value, float) else value)
-    return Markup("<td>{}</td>").format(value)
+    if isinstance(value, float):
+        value = f"{value:.4g}"
+    text = Markup("{}").format("–" if value is None else value)
+    short = Markup(' class="short"') if len(text.striptags()) <= _SHORT else Markup("")
+    return Markup("<td{}>{}</td>").format(short, text)

@@ -18,10 +18,12 @@ from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.collect import write_table
-from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, note, table
+from qlm_hoomd.report.glasses import glasses_table
+from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, link, note, table
 from qlm_hoomd.report.results import Results, Section
-from qlm_hoomd.report.sections import SYMBOLS, method, number_with_interval
+from qlm_hoomd.report.sections import SYMBOLS, method, number_with_interval, quoted
 from qlm_hoomd.stages import replacing
+from qlm_hoomd.view import HELP
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
     analysis = results.analysis
     for name in ("stress_strain", "minima"):
         write_table(folder / f"{name}.parquet", getattr(analysis, name), results.provenance)
+    write_table(folder / "glasses.parquet", glasses_table(results), results.provenance)
     content = {
         "protocol": results.name,
         "protocol_hash": results.hash,
@@ -71,12 +74,18 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
         if stale.suffix in {".pdf", ".png", ".parquet"}:
             stale.unlink()
     chapters = tuple(_chapters(results, folder / "figures"))
+    drawn = [item for chapter in chapters for item in chapter.figures]
+    glyphs, without = figures.share_glyphs([item["svg"] for item in drawn])
+    for item, svg in zip(drawn, without, strict=True):
+        item["svg"] = _html(svg)
     page = (
         _environment()
-        .get_template("template.html.j2")
+        .get_template("report/template.html.j2")
         .render(
             results=results,
             version=qlm_hoomd.__version__,
+            help=HELP,
+            glyphs=_html(glyphs),
             headline=list(_headline(results)),
             all_strains=_all_strains(results),
             chapters=chapters,
@@ -88,13 +97,21 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
 
 
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("qlm_hoomd.report", "."),
+    # The view of a mode, which is a page of its own too, lies in the room above.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(qlm_hoomd.__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["compact"] = _compact
+    return environment
+
+
+def _compact(value: Any) -> Markup:
+    """JSON that a script element can hold, without a space."""
+    return _html(json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
 
 
 def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
@@ -126,8 +143,19 @@ def _chapter(anchor: str, section: Section | None, folder: Path, provenance: dic
     drawn = []
     for item in section.figures:
         caption = _html(item.caption)
-        svg = figures.save(item.figure, item.name, folder, caption.striptags(), provenance)
-        drawn.append({"name": item.name, "svg": _html(svg), "caption": caption})
+        saved = figures.save(item.figure, item.name, folder, caption.striptags(), provenance)
+        drawn.append(
+            {
+                "name": item.name,
+                "svg": saved.svg,
+                "width": saved.width,
+                "points": saved.points,
+                "summary": saved.summary,
+                "caption": caption,
+                "numbers": item.numbers,
+                "view": item.view,
+            }
+        )
     return _Chapter(anchor, section.title, _html(section.html), tuple(drawn), _html(section.tables))
 
 
@@ -140,7 +168,12 @@ def _headline(results: Results) -> Iterator[dict[str, Any]]:
     """A row of cards for each preparation at the first strain."""
     for preparation in results.preparations:
         strain = results.settings.strains[0]
-        yield {"preparation": preparation, "strain": strain, "cards": [_card(e) for e in _quoted(results, preparation, strain)]}
+        yield {
+            "preparation": preparation,
+            "strain": strain,
+            "cards": [_card(e) for e in quoted(results, preparation, strain)],
+            "anchor": results.exponents_anchor(preparation, strain),
+        }
 
 
 def _all_strains(results: Results) -> Markup | None:
@@ -151,22 +184,13 @@ def _all_strains(results: Results) -> Markup | None:
     rows = []
     for preparation in results.preparations:
         for strain in strains:
-            quoted = _quoted(results, preparation, strain)
-            rows.append((preparation, f"{strain:g}", *(_faint_if_withheld(estimate) for estimate in quoted)))
+            at = link(results.exponents_anchor(preparation, strain), f"{strain:g}")
+            numbers = (_faint_if_withheld(estimate) for estimate in quoted(results, preparation, strain))
+            rows.append((preparation, at, *numbers))
     measured, predicted = (Markup("{} {}").format(THETA, "measured"), Markup("{} {}").format(ALPHA, "predicted"))
     headers = ["preparation", "strain", measured, predicted]
     headers += [Markup("{} from {}").format(ALPHA, source) for source in (OMEGA_MIN, Markup("<i>D</i><sub>L</sub>(<i>ω</i>)"))]
-    return table(headers, rows, "Grey: withheld, too weak to be quoted")
-
-
-def _quoted(results: Results, preparation: str, strain: float) -> list[Estimate]:
-    """Theta, the alpha predicted from it, and the two measurements of alpha. With two detectors the first speaks."""
-    analysis = results.analysis
-    scaled = [
-        analysis.find(quantity=quantity, method=name, preparation=preparation, strain=strain)[0]
-        for quantity, name in (("theta", "gamma_min"), ("alpha", "prediction"), ("alpha", "omega_min"))
-    ]
-    return [*scaled, analysis.spectrum_estimate(preparation, strain)]
+    return table(headers, rows, "Grey: withheld, too weak to be quoted. A strain leads to what is behind its numbers")
 
 
 def _faint_if_withheld(estimate: Estimate) -> Markup:

@@ -489,7 +489,7 @@ def legend(ax: Axes, **options: Any) -> None:
 
 
 def legend_below(ax: Axes, inches: float) -> None:
-    """A legend that far below the axes, where no datum can hide behind it."""
+    """A legend that far below the axes, where no datum can hide behind it; it begins below the label of the vertical axis."""
     assert ax.figure is not None
-    below = ax.transAxes + ScaledTranslation(0.0, -inches, ax.figure.dpi_scale_trans)
+    below = ax.transAxes + ScaledTranslation(-0.55, -inches, ax.figure.dpi_scale_trans)
     ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=below, borderaxespad=0.0, fontsize=SMALL)

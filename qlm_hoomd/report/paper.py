@@ -337,7 +337,7 @@ def _guide_and_room(ax: Axes, spectra: Sequence[Spectrum], *, above: float, belo
     end = np.log(1.6 * top) + above * room
     begin = min(end - room, np.log(0.3 * min(y for _, y in seen)))
     ax.set(xlim=(low / 1.4, high * 1.5), ylim=(np.exp(begin), np.exp(end)))
-    panels.power_guide(ax, 4, (0.5 * high, 0.7 * high), 1.8 * max(y for x, y in seen if x < 0.85 * high))
+    panels.power_guide(ax, 4, (0.5 * high, 0.7 * high), 1.8 * max((y for x, y in seen if x < 0.85 * high), default=top))
     panels.plain_numbers(ax.xaxis)
 
 
@@ -401,11 +401,6 @@ class _Event:
     window: tuple[float, float]
     coarse: float
 
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Refinement levels, and steps that were undone."""
-        return self.steps["level"].n_unique(), self.steps.height - int(self.steps["accepted"].sum())
-
 
 def rewinding(results: Results) -> _Drawn:
     """Q of the steps that were tried about one real event."""
@@ -446,30 +441,36 @@ def _most_refined(results: Results, preparation: str) -> _Event | None:
         return None
     coarse = float((results.run_of(preparation).stage("shear") or {}).get("increment", 1e-4))
     best: _Event | None = None
+    best_rank = (0, 0)
     of = pl.col("preparation") == preparation
-    for (size, index), tried in trials.filter(of).group_by("n_particles", "realisation", maintain_order=True):
-        own = (pl.col("n_particles") == size) & (pl.col("realisation") == index)
+    keys = ("n_particles", "realisation")
+    steps_of, events_of = (table.filter(of).partition_by(keys, as_dict=True) for table in (steps, events))
+    for (size, index), tried in trials.filter(of).group_by(keys, maintain_order=True):
+        if (size, index) not in steps_of or (size, index) not in events_of:
+            continue
         marked = first_rise(
-            _accepted(tried, steps.filter(of & own)).with_columns(level=_level(coarse), strain=pl.col("strain_after"))
+            _accepted(tried, steps_of[size, index]).with_columns(level=_level(coarse), strain=pl.col("strain_after"))
         )
-        rows = first_rise(events.filter(of & own))
-        for strain, detector in rows.select("strain_c", "detector").iter_rows():
-            undone = marked.filter(
-                ~pl.col("accepted"), pl.col("strain_before") < strain, pl.col("strain_after") > strain - 2 * coarse
-            )
-            if undone.is_empty():
+        rows = first_rise(events_of[size, index])
+        # A run has many events: arrays, for a query of the table takes a thousand times as long.
+        before_s, after_s, level_s = (marked[name].to_numpy() for name in ("strain_before", "strain_after", "level"))
+        undone_s = ~marked["accepted"].to_numpy()
+        strain_e = rows["strain_c"].to_numpy()
+        for strain, detector in zip(strain_e.tolist(), rows["detector"], strict=True):
+            about_s = undone_s & (before_s < strain) & (after_s > strain - 2 * coarse)
+            if not about_s.any():
                 continue
-            low = min(float(undone["strain_before"].min()), strain - 1.5 * coarse)  # type: ignore[arg-type]
-            high = max(float(undone["strain_after"].max()), strain + 1.5 * coarse)  # type: ignore[arg-type]
+            low = min(float(before_s[about_s].min()), strain - 1.5 * coarse)
+            high = max(float(after_s[about_s].max()), strain + 1.5 * coarse)
             margin = 0.12 * (high - low)
             window = (low - margin, high + margin)
-            if rows.filter(pl.col("strain_c").is_between(*window)).height > 1:
+            near_s = (after_s > window[0]) & (before_s < window[1])
+            rank = (len(np.unique(level_s[near_s])), int(undone_s[near_s].sum()))
+            if ((strain_e >= window[0]) & (strain_e <= window[1])).sum() > 1 or rank <= best_rank:
                 continue
-            near = marked.filter(pl.col("strain_after") > window[0], pl.col("strain_before") < window[1])
-            event = _Event(preparation, str(detector), int(size), int(index), strain, near, window, coarse)
-            if best is None or event.rank > best.rank:
-                best = event
-    return best if best is not None and best.rank[0] > 1 else None
+            best = _Event(preparation, str(detector), int(size), int(index), strain, marked.filter(near_s), window, coarse)
+            best_rank = rank
+    return best if best_rank[0] > 1 else None
 
 
 def _level(coarse: float) -> pl.Expr:

@@ -30,11 +30,15 @@ class SectionFigure:
         name: of the files, letters, digits, '-' and '_'; unique in the report.
         figure: a matplotlib figure that pyplot need not know.
         caption: HTML below it. Escape what is not yours (``markupsafe.escape``).
+        numbers: anchor of the table in the page that has its numbers, if there is one.
+        view: modes that the page shows in three dimensions in place of the picture, where it can (``ModeView.data``).
     """
 
     name: str
     figure: Figure
     caption: str = ""
+    numbers: str = ""
+    view: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
@@ -197,6 +201,14 @@ class Results:
     def run_of(self, preparation: str) -> Run:
         """The run that has this preparation."""
         return next(run for run in self.runs if preparation in run.preparations)
+
+    def glasses_anchor(self, preparation: str, n_particles: int) -> str:
+        """Where the page lists the realisations of this preparation and size."""
+        return f"glasses-{self.preparations.index(preparation)}-{n_particles}"
+
+    def exponents_anchor(self, preparation: str, strain: float) -> str:
+        """Where the page has the exponents of this preparation at this strain of the analysis."""
+        return f"exponents-{self.preparations.index(preparation)}-{self.settings.strains.index(strain)}"
 
     def planned(self, preparation: str, n_particles: int) -> int:
         """Realisations that the protocol of this preparation asks for at this size."""

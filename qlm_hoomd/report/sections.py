@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, Estimate, first_rise
-from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, note, number, paragraph, table
+from qlm_hoomd.report.glasses import lists_of_glasses
+from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, link, note, number, paragraph, table
+from qlm_hoomd.report.mode import softest_mode
 from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
 from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, MinimaDistribution, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
@@ -45,8 +47,18 @@ def overview(results: Results) -> Section:
             "Stages: {}. Every realisation is an independent glass; each line counts them for one preparation and size.",
             ", ".join(stages) or "none",
         ),
-        table(["preparation", N, "planned", *(done_names[kind] for kind in known), "failed"], rows),
+        table(["preparation", N, "planned", *(done_names[kind] for kind in known), "failed"], rows, "Realisations"),
     ]
+    n_planned = sum(results.planned(preparation, size) for preparation in results.preparations for size in results.sizes)
+    n_done = sum(all(r.has(PRODUCTS[kind]) for kind in known) for r in results.realisations)
+    if n_done < n_planned:
+        parts.append(
+            note(
+                "This run is not finished: {} of {} realisations have been through all stages. The report is made from what was there.",
+                n_done,
+                n_planned,
+            )
+        )
     if len(results.runs) > 1:
         names = [
             (run.name, Markup("<code>{}</code>").format(run.hash), ", ".join(run.preparations), ", ".join(map(str, run.sizes)))
@@ -67,9 +79,7 @@ def overview(results: Results) -> Section:
     if not results.realisations:
         parts.append(note("There is no realisation yet. Run the protocol (again) to make them."))
     parts.extend(_failures(results))
-    parts.extend(
-        table(["setting", "value"], _settings(results, run), run.name if len(results.runs) > 1 else "") for run in results.runs
-    )
+    parts.extend(table(["setting", "value"], _settings(results, run), f"Settings of {run.name}") for run in results.runs)
     if len(results.versions) > 1:
         parts.append(
             note("The realisations were made with {} different sets of versions, listed below.", len(results.versions))
@@ -123,9 +133,11 @@ def shear(results: Results) -> Section | None:
         text = join(
             [text, note("The plane {} was sheared: flow along the first axis, gradient along the second.", stage["plane"])]
         )
-    drawn = SectionFigure("stress_strain", figure, "Mean stress against strain; number of realisations in brackets.")
+    caption = "Mean stress against strain; number of realisations in brackets."
+    drawn = SectionFigure("stress_strain", figure, caption, "table-stress")
     headers = ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"]
-    return Section("Stress and strain", text, (drawn,), table(headers, rows))
+    numbers = table(headers, rows, _of("stress_strain", "Largest and last mean stress"), anchor="table-stress")
+    return Section("Stress and strain", text, (drawn,), numbers)
 
 
 def instabilities(results: Results) -> Section | None:
@@ -161,7 +173,8 @@ def instabilities(results: Results) -> Section | None:
         _scaling_table(results, "gamma_min", THETA),
         _events_table(results),
     )
-    return Section("Plastic instabilities", join(text), (SectionFigure("gamma_min", figure, caption),), join(tables))
+    drawn = (SectionFigure("gamma_min", figure, caption, "table-gamma_min"),)
+    return Section("Plastic instabilities", join(text), drawn, join(tables))
 
 
 def spectrum(results: Results) -> Section | None:
@@ -214,7 +227,13 @@ def spectrum(results: Results) -> Section | None:
     tables = [
         _minima_table(results, "omega_min", OMEGA_MIN, "no localised mode found"),
         _scaling_table(results, "omega_min", ALPHA),
-        _foldable("The fit windows of the spectra, and what a change of the threshold by 20 % does", headers, rows),
+        _foldable(
+            "The fit windows of the spectra, and what a change of the threshold by 20 % does",
+            headers,
+            rows,
+            figure="density",
+            anchor="table-windows",
+        ),
         _moduli_table(results),
     ]
     if "residual" in results.tables["modes"].columns:
@@ -256,18 +275,22 @@ def spectrum(results: Results) -> Section | None:
         "joint_qlms": figures.joint(results, "qlms"),
         "windows": figures.windows(results),
     }
-    shown = tuple(SectionFigure(name, figure, captions[name]) for name, figure in drawn.items() if figure is not None)
-    return Section("Vibrational modes", join(text), shown, join(tables))
+    numbers = {"omega_min": "table-omega_min", "density": "table-windows", "windows": "table-windows"}
+    shown = [
+        SectionFigure(name, figure, captions[name], numbers.get(name, ""))
+        for name, figure in drawn.items()
+        if figure is not None
+    ]
+    softest = softest_mode(results)
+    if isinstance(softest, SectionFigure):
+        shown.insert(0, softest)
+    elif softest is not None:
+        text.append(softest)
+    return Section("Vibrational modes", join(text), tuple(shown), join(tables))
 
 
 def exponents(results: Results) -> Section:
     """All exponents beside the prediction."""
-    analysis = results.analysis
-    shown = results.settings.shown
-    headers = ["preparation", "strain", "exponent", "from", "value", "realisations", "remarks"]
-    rows = [_exponent_row(e) for e in analysis.estimates if e.strain in shown and e.pooled is None]
-    others = [_exponent_row(e) for e in analysis.estimates if e.strain not in shown and e.pooled is None]
-    steady = [_exponent_row(e) for e in analysis.estimates if e.pooled is not None]
     text = [
         paragraph(
             "Brackets are {} % intervals from resampling whole realisations, never points of one realisation. Numbers in "
@@ -282,7 +305,6 @@ def exponents(results: Results) -> Section:
             MIN_MODES,
         ),
         *_insisted(results),
-        *_verdicts(results),
         paragraph(
             "Prediction: {} = 3 + 4{} below {} = 1/4, and 4 from there on (eq. 9 of the paper). Around 1/4 the theory itself "
             "puts the exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 lower.",
@@ -294,24 +316,106 @@ def exponents(results: Results) -> Section:
     caption = Markup(
         "Exponents with their {} % intervals. Dashed: <i>θ</i> = 1/4; dotted: <i>α</i> = 3 and 4. Open, faint: withheld."
     ).format(_percent(results))
-    drawn = [("exponents", figures.exponents(results), caption), ("alternatives", figures.alternatives(results), _ALTERNATIVES)]
-    tables = [table(headers, rows)]
-    if others:
-        tables.append(
-            details(f"The exponents at the other {len(results.settings.strains) - len(shown)} strains", table(headers, others))
+    drawn = [
+        SectionFigure(name, figure, words, numbers)
+        for name, figure, words, numbers in (
+            ("exponents", figures.exponents(results), caption, "table-exponents"),
+            ("alternatives", figures.alternatives(results), _ALTERNATIVES, "table-alternatives"),
         )
+        if figure is not None
+    ]
+    tables = [
+        *_exponents_by_strain(results, {item.name for item in drawn}),
+        _estimators_table(results),
+        _alternatives_table(results),
+        lists_of_glasses(results),
+    ]
+    return Section("Exponents", join(text), tuple(drawn), join(tables))
+
+
+def _exponents_by_strain(results: Results, figures_there: set[str]) -> Iterator[Markup]:
+    """All exponents, a block that opens for each preparation and strain; its head has the numbers that are quoted."""
+    analysis = results.analysis
+    strains = results.settings.strains
+    figure = Markup(" ({})").format(link("figure-exponents", "figure")) if "exponents" in figures_there else ""
+    yield Markup('<h3 id="table-exponents">All exponents{}</h3>').format(figure)
+    said = {
+        (prediction.preparation, prediction.strain, prediction.detector): sentence
+        for prediction, sentence in _verdicts(results)
+    }
+    if said:
+        disagree = sum("disagrees" in sentence for sentence in said.values())
+        yield paragraph(
+            "Of {} comparisons of a measured with a predicted {}, {} disagree. Each is written out at its strain.",
+            len(said),
+            ALPHA,
+            disagree or "none",
+        )
+    for preparation in results.preparations:
+        # Three strains at most are open: more would bury the numbers.
+        opened = strains[: 3 if len(strains) <= 3 else 1]
+        for strain in strains:
+            own = [e for e in analysis.estimates if (e.preparation, e.strain, e.pooled) == (preparation, strain, None)]
+            first = quoted(results, preparation, strain)
+            rest = [e for e in own if not any(e is other for other in first)]
+            head = Markup("<b>{}, strain {}</b> {}").format(
+                preparation,
+                f"{strain:g}",
+                Markup(" ").join(
+                    Markup('<span class="{}">{} {} <small>{}</small></span>').format(
+                        e.status, SYMBOLS[e.quantity], number_with_interval(e), _source(e)
+                    )
+                    for e in first
+                ),
+            )
+            caption = f"The quoted exponents of {preparation} at strain {strain:g}"
+            further = Markup("")
+            if rest:
+                others = _exponents_table(results, rest, f"Further exponents of {preparation} at strain {strain:g}")
+                further = details(f"{len(rest)} further exponents: other detectors, sizes and methods", others)
+            yield details(
+                head,
+                join(
+                    [
+                        _exponents_table(results, first, caption),
+                        *(sentence for (p, at, _), sentence in said.items() if (p, at) == (preparation, strain)),
+                        further,
+                    ]
+                ),
+                anchor=results.exponents_anchor(preparation, strain),
+                opened=strain in opened,
+            )
+    steady = [e for e in analysis.estimates if e.pooled is not None]
     if steady:
-        tables.append(
-            paragraph("Pooled over the strains of steady flow, each realisation counting once with its mean over them:")
-        )
-        tables.append(table(headers, steady))
-    tables += [_estimators_table(results), _alternatives_table(results)]
-    return Section(
-        "Exponents",
-        join(text),
-        tuple(SectionFigure(name, figure, words) for name, figure, words in drawn if figure),
-        join(tables),
-    )
+        caption = "Pooled over the strains of steady flow, each realisation counting once with its mean over them"
+        yield _exponents_table(results, steady, caption)
+
+
+def quoted(results: Results, preparation: str, strain: float) -> list[Estimate]:
+    """Theta, the alpha predicted from it, and the two measurements of alpha. With two detectors the first speaks."""
+    analysis = results.analysis
+    scaled = [
+        analysis.find(quantity=quantity, method=name, preparation=preparation, strain=strain)[0]
+        for quantity, name in (("theta", "gamma_min"), ("alpha", "prediction"), ("alpha", "omega_min"))
+    ]
+    return [*scaled, analysis.spectrum_estimate(preparation, strain)]
+
+
+def _source(estimate: Estimate) -> Markup:
+    """Where a quoted exponent comes from, in a word or two."""
+    return {
+        "gamma_min": Markup("from {}").format(GAMMA_MIN),
+        "prediction": Markup("predicted"),
+        "omega_min": Markup("from {}").format(OMEGA_MIN),
+        "spectrum": Markup("from <i>D</i><sub>L</sub>"),
+    }[estimate.method]
+
+
+def _exponents_table(results: Results, estimates: Sequence[Estimate], caption: str) -> Markup:
+    headers = ["strain", "exponent", "from", "value", "realisations", "remarks"]
+    pooled = any(e.pooled is not None for e in estimates)
+    rows = [((e.preparation,) if pooled else ()) + _exponent_row(results, e)[0 if pooled else 1 :] for e in estimates]
+    return table([*(["preparation"] if pooled else []), *headers[0 if pooled else 1 :]], rows, caption)
 
 
 _ALTERNATIVES = Markup(
@@ -320,19 +424,23 @@ _ALTERNATIVES = Markup(
 )
 
 
-def _exponent_row(estimate: Estimate) -> tuple[Any, ...]:
+def _exponent_row(results: Results, estimate: Estimate) -> tuple[Any, ...]:
     exponent = estimate.exponent
     value = number_with_interval(estimate)
     weak = Markup('<span class="weak">{}</span>') if estimate.status == "withheld" else Markup("<strong>{}</strong>")
     return (
-        estimate.preparation,
-        f"{estimate.strain:g}" if estimate.pooled is None else f"{estimate.pooled[0]:.3g}–{estimate.pooled[1]:.3g}",
+        _where(estimate),
         SYMBOLS[estimate.quantity],
         method(estimate),
         weak.format(value),
-        _counts(exponent.n_realisations) if exponent else None,
+        _counts(results, estimate) if exponent else None,
         _remarks(estimate),
     )
+
+
+def _where(estimate: Estimate) -> str:
+    """The strain, or the range of strains."""
+    return f"{estimate.strain:g}" if estimate.pooled is None else f"{estimate.pooled[0]:.3g}–{estimate.pooled[1]:.3g}"
 
 
 def _insisted(results: Results) -> Iterator[Markup]:
@@ -354,11 +462,10 @@ def _estimators_table(results: Results) -> Markup:
             continue
         squares = fit.least_squares if isinstance(fit, (FiniteSizeScaling, SpectrumFit)) else None
         likely = fit.weibull if isinstance(fit, MinimaDistribution) else fit.likelihood
-        where = f"{e.strain:g}" if e.pooled is None else f"{e.pooled[0]:.3g}–{e.pooled[1]:.3g}"
         rows.append(
             (
                 e.preparation,
-                where,
+                _where(e),
                 SYMBOLS[e.quantity],
                 method(e),
                 _faint(_with_interval(e.exponent), faint=e.status == "withheld"),
@@ -406,7 +513,13 @@ def _alternatives_table(results: Results) -> Markup:
     headers = ["preparation", "strain", "from", "slope 1 (plateau)", "power law", "crossover", "verdict"]
     return join(
         [
-            _foldable("Other laws for the minima: Akaike's criterion relative to the best, and p of the fit", headers, rows),
+            _foldable(
+                "Other laws for the minima: Akaike's criterion relative to the best, and p of the fit",
+                headers,
+                rows,
+                figure="alternatives",
+                anchor="table-alternatives",
+            ),
             paragraph("{}", caveat),
         ]
     )
@@ -440,7 +553,7 @@ def structure(results: Results) -> Section | None:
         fate = "left out of all results" if results.settings.exclude_crystals else "in all results: exclude_crystals is off"
         text = note("{} of {} checked samples are no glasses. They are {}.", bad.height, verdicts.height, fate)
         listed = bad.head(MAX_ROWS).select("preparation", "n_particles", "realisation", "reason").iter_rows()
-        tables.append(table(["preparation", N, "realisation", "reason"], listed))
+        tables.append(table(["preparation", N, "realisation", "reason"], listed, "Samples that are no glasses"))
     figure = figures.structure(results)
     caption = "Mean pair correlation and structure factor of the quenched samples; number of realisations in brackets."
     drawn = (SectionFigure("structure", figure, caption),) if figure is not None else ()
@@ -488,12 +601,20 @@ def _plain(value: float) -> str:
     return text.replace("-", "−")
 
 
-def _counts(counts: int | Mapping[int, int]) -> str:
+def _counts(results: Results, estimate: Estimate) -> Markup:
+    """How many realisations are behind an exponent, with links to the lists of them."""
+    counts = estimate.exponent.n_realisations if estimate.exponent is not None else 0
+
+    def listed(size: int, words: Any) -> Markup:
+        known = size in results.sizes
+        return link(results.glasses_anchor(estimate.preparation, size), words) if known else Markup("{}").format(words)
+
     if isinstance(counts, int):
-        return str(counts)
-    if len(set(counts.values())) == 1:
-        return f"{next(iter(counts.values()))} at each of {len(counts)} sizes"
-    return ", ".join(f"{n} at {size}" for size, n in counts.items())
+        return listed(estimate.n_particles, counts) if estimate.n_particles else Markup("{}").format(counts)
+    if len(set(counts.values())) == 1 and len(counts) > 1:
+        sizes = Markup(", ").join(listed(size, size) for size in counts)
+        return Markup("{} at each {} = {}").format(next(iter(counts.values())), N, sizes)
+    return Markup(", ").join(listed(size, f"{n} at {size}") for size, n in counts.items())
 
 
 def _remarks(estimate: Estimate) -> str:
@@ -510,8 +631,8 @@ def _remarks(estimate: Estimate) -> str:
     return "; ".join(remarks)
 
 
-def _verdicts(results: Results) -> Iterator[Markup]:
-    """Measured alpha against predicted alpha, in words."""
+def _verdicts(results: Results) -> Iterator[tuple[Estimate, Markup]]:
+    """The predictions, and in words whether the measured alpha agrees with them."""
     analysis = results.analysis
     for prediction in analysis.find(quantity="alpha", method="prediction"):
         predicted = prediction.shown
@@ -533,16 +654,19 @@ def _verdicts(results: Results) -> Iterator[Markup]:
             if m.shown is not None
         ]
         if said:
-            yield paragraph(
-                "{} at strain {:g}{}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the intervals).",
-                Markup("<b>{}</b>").format(prediction.preparation),
-                prediction.strain,
-                f" ({prediction.detector})" if prediction.detector else "",
-                ALPHA,
-                predicted.value,
-                predicted.low,
-                predicted.high,
-                Markup(", ").join(said),
+            yield (
+                prediction,
+                paragraph(
+                    "{} at strain {:g}{}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the intervals).",
+                    Markup("<b>{}</b>").format(prediction.preparation),
+                    prediction.strain,
+                    f" ({prediction.detector})" if prediction.detector else "",
+                    ALPHA,
+                    predicted.value,
+                    predicted.low,
+                    predicted.high,
+                    Markup(", ").join(said),
+                ),
             )
 
 
@@ -560,7 +684,7 @@ def _failures(results: Results) -> Iterator[Markup]:
         for realisation, failure in results.failures[:MAX_ROWS]
     ]
     listed = f"The first {MAX_ROWS} failures" if len(results.failures) > MAX_ROWS else "All failures"
-    yield details(listed, table(["preparation", N, "realisation", "stage", "error", "message"], rows))
+    yield details(listed, table(["preparation", N, "realisation", "stage", "error", "message"], rows, listed))
 
 
 def _settings(results: Results, run: Run) -> Iterator[tuple[str, Any]]:
@@ -586,9 +710,19 @@ def _inline(settings: Any) -> str:
     )
 
 
-def _foldable(caption: str, headers: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Markup:
-    """A table that folds away where it is long."""
-    return table(headers, rows, caption) if len(rows) <= LONG_TABLE else details(caption, table(headers, rows))
+def _of(figure: str, caption: Any) -> Markup:
+    """The caption of a table of the numbers of a figure, with a link to it."""
+    return Markup("{} ({})").format(caption, link(f"figure-{figure}", "figure"))
+
+
+def _foldable(
+    caption: str, headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, figure: str = "", anchor: str = ""
+) -> Markup:
+    """A table that folds away where it is long, with a link to the figure of its numbers if there is one."""
+    title = _of(figure, caption) if figure else caption
+    if len(rows) <= LONG_TABLE:
+        return table(headers, rows, title, anchor=anchor)
+    return details(caption, table(headers, rows, title), anchor=anchor)
 
 
 def _minima_table(results: Results, quantity: str, symbol: Markup, censored: str) -> Markup:
@@ -607,7 +741,7 @@ def _minima_table(results: Results, quantity: str, symbol: Markup, censored: str
         for row in minima.iter_rows(named=True)
     ]
     headers = ["preparation", "strain", *(["detector"] if several else []), N, "realisations", censored, symbol]
-    return _foldable("The means in numbers", headers, rows)
+    return _foldable("The means in numbers", headers, rows, figure=quantity, anchor=f"table-{quantity}")
 
 
 def _scaling_table(results: Results, quantity: str, symbol: Markup) -> Markup:
@@ -628,17 +762,14 @@ def _scaling_table(results: Results, quantity: str, symbol: Markup) -> Markup:
             )
     if not rows:
         return Markup("")
-    return table(
-        [
-            "preparation",
-            "strain",
-            Markup("{} between neighbouring sizes").format(symbol),
-            Markup("<i>p</i> of the power law"),
-            Markup("<i>p</i> of {} = 0").format(symbol),
-        ],
-        rows,
-        "Is it a power law? A small p speaks against it.",
-    )
+    headers = [
+        "preparation",
+        "strain",
+        Markup("{} between neighbouring sizes").format(symbol),
+        Markup("<i>p</i> of the power law"),
+        Markup("<i>p</i> of {} = 0").format(symbol),
+    ]
+    return _foldable("Is it a power law? A small p speaks against it.", headers, rows)
 
 
 def _events_table(results: Results) -> Markup:
@@ -719,10 +850,9 @@ def _moduli_table(results: Results) -> Markup:
         )
         for r in moduli.iter_rows(named=True)
     ]
-    return details(
-        "Elastic moduli and residual stress, means over the samples",
-        table(["preparation", "strain", N, "realisations", *(name.replace("_", " ") for name in names)], rows),
-    )
+    caption = "Elastic moduli and residual stress, means over the samples"
+    headers = ["preparation", "strain", N, "realisations", *(name.replace("_", " ") for name in names)]
+    return details(caption, table(headers, rows, caption))
 
 
 def _blind_spot(results: Results) -> Iterator[Markup]:
