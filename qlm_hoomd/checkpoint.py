@@ -1,5 +1,7 @@
 """Checkpoints inside a stage: plain values in one file, from which a stage that was interrupted goes on.
 
+A stage that may be asked to go further one day keeps such a file beside its products (:meth:`Checkpoint.keep`).
+
 What is saved is a tree of plain values: numbers, texts, lists, dictionaries, arrays, and dataclasses of these. The file is an ``npz``
 archive of the arrays and one JSON text, behind a line with its SHA-256 digest. Nothing in it is ever executed: no pickle, and of
 dataclasses only those that the reader names. What is damaged or of another run is reported and not used.
@@ -129,26 +131,51 @@ class Checkpoint:
             raise Interrupted(signum)
 
     def discard(self) -> None:
-        """Remove the file."""
+        """Remove the file, and forget what it took to get to its state."""
+        self._spent = 0.0, 0.0
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+    def keep(self, state: Any, cost: tuple[float, float]) -> None:
+        """Keep a state beside the products, as ``<stage>.checkpoint``: where a run of this stage that is to go further can go on.
+
+        Args:
+            state: the state as plain values.
+            cost: what it took to get there, as :attr:`cost` gave it then.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        if self._path is not None:
+            with replacing(kept_path(self._path)) as temporary:
+                temporary.write_bytes(packed(self._content(state, cost), compressed=True))
+
+    def _content(self, state: Any, cost: tuple[float, float]) -> dict[str, Any]:
+        return {"key": self._key, "cpu_s": cost[0], "wall_s": cost[1], "state": state}
 
     def _save(self, state: Callable[[], Any]) -> None:
         if self._path is None:
             return
-        cpu_s, wall_s = self.cost
-        content = {"key": self._key, "cpu_s": cpu_s, "wall_s": wall_s, "state": state()}
         try:
             with replacing(self._path) as temporary:
-                temporary.write_bytes(packed(content))
+                temporary.write_bytes(packed(self._content(state(), self.cost)))
         except OSError as error:
             # On a full disk the stage goes on without; it may be done before there is room again.
             _log.warning("%s cannot be written (%s); the last checkpoint stands.", self._path.name, error.strerror or error)
         self._next = time.monotonic() + self._interval
 
 
-def packed(value: Any) -> bytes:
+def kept_path(path: Path) -> Path:
+    """The file that :meth:`Checkpoint.keep` writes, of the hidden one of a stage at work."""
+    return path.with_name(path.name.removeprefix("."))
+
+
+def packed(value: Any, *, compressed: bool = False) -> bytes:
     """A tree of plain values as bytes. An array that occurs several times is stored once.
+
+    Args:
+        value: the tree.
+        compressed: whether to make it small rather than quickly.
 
     Raises:
         TypeError: if there is anything else in it.
@@ -157,7 +184,7 @@ def packed(value: Any) -> bytes:
     tree = json.dumps(_encoded(value, arrays)).encode()
     buffer = io.BytesIO()
     members: dict[str, Any] = {_TREE: np.frombuffer(tree, dtype=np.uint8), **dict(arrays.values())}
-    np.savez(buffer, **members)
+    (np.savez_compressed if compressed else np.savez)(buffer, **members)
     payload = buffer.getvalue()
     return b"%s\n%s\n%s" % (_MAGIC, hashlib.sha256(payload).hexdigest().encode(), payload)
 

@@ -61,6 +61,21 @@ def read_table(source: Path | BinaryIO) -> pl.DataFrame:
         raise pl.exceptions.ComputeError(f"not a readable parquet file ({panic})") from None
 
 
+def read_table_metadata(path: Path) -> dict[str, str]:
+    """The texts that a parquet file carries beside its table.
+
+    Raises:
+        OSError: if it cannot be read.
+        polars.exceptions.PolarsError: as :func:`read_table`.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet_metadata(path)
+    except pl.exceptions.PanicException as panic:
+        raise pl.exceptions.ComputeError(f"not a readable parquet file ({panic})") from None
+
+
 def is_plain_name(name: Any) -> bool:
     """Whether ``name`` is that of a file in a folder: none that leads out of it, and none that the system cannot write."""
     try:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from qlm_hoomd import interrupt
 from qlm_hoomd.box import Box
-from qlm_hoomd.checkpoint import INTERVAL_VARIABLE, Checkpoint, interval_from_environment, packed, unpacked
+from qlm_hoomd.checkpoint import INTERVAL_VARIABLE, Checkpoint, interval_from_environment, kept_path, packed, unpacked
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 
@@ -192,7 +192,28 @@ def test_cost_includes_what_was_spent_before(path: Path) -> None:
     checkpoint = Checkpoint(path, KEY)
     before = checkpoint.cost
     checkpoint.load()
-    assert all(after >= spent > 0.0 for after, spent in zip(checkpoint.cost, before, strict=True))
+    loaded = checkpoint.cost
+    assert all(after >= spent > 0.0 for after, spent in zip(loaded, before, strict=True))
+    # A stage that begins anew all the same has spent nothing yet.
+    checkpoint.discard()
+    assert checkpoint.cost[1] < loaded[1]
+
+
+def test_state_that_is_kept_is_read_as_any_other_and_smaller(path: Path) -> None:
+    state = {"rows": [{"strain": 1e-4 * row, "q": 1.5} for row in range(500)]}
+    checkpoint = Checkpoint(path, KEY, interval=0.0)
+    checkpoint.waypoint(lambda: state)
+    checkpoint.keep(state, (3.0, 4.0))
+    kept = kept_path(path)
+    assert kept.stat().st_size < 0.4 * path.stat().st_size
+    kept.replace(path)
+    again = Checkpoint(path, KEY)
+    assert again.load() == state
+    assert 3.0 <= again.cost[0] < 3.5
+    assert 4.0 <= again.cost[1] < 5.0
+    Checkpoint().keep(state, (0.0, 0.0))
+    with pytest.raises(NotADirectoryError):
+        Checkpoint(path / "not" / "there", KEY).keep(state, (0.0, 0.0))
 
 
 def test_interval_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -203,3 +204,36 @@ def test_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Claims(tmp_path).take("a") is not None
     assert Claims(tmp_path).take("a") is None
     assert Claims(tmp_path).live()["a"]["pid"] == os.getpid()
+
+
+def test_two_that_claim_under_different_numbers_do_not_both_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One saw a void claim; before it acts, another has taken that over, come to its end and released it, and a third begun."""
+    dead = {"place": place(), "host": "h", "pid": 2**22 + 1, "started": "1"}
+    (tmp_path / "a.1").write_text(json.dumps(dead))
+    create = Claims._create
+
+    def late(self: Claims, path: Path) -> bool:
+        monkeypatch.undo()
+        (tmp_path / "a.1").unlink()
+        assert Claims(tmp_path).take("a") is not None
+        return create(self, path)
+
+    monkeypatch.setattr(Claims, "_create", late)
+    assert Claims(tmp_path).take("a") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a.1"]
+
+
+def test_what_is_left_of_a_claim_that_was_never_made_is_swept_away(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    left = [tmp_path / f".{host}.{2**22 + 1}.7.{kind}" for kind in ("tmp", "now")]
+    kept = [
+        tmp_path / f".{host}.{os.getpid()}.7.tmp",
+        tmp_path / ".node7.4194305.7.tmp",
+        tmp_path / "a.1",
+        tmp_path / f".{host}.x.tmp",
+    ]
+    for path in (*left, *kept):
+        path.write_text("{}")
+    Claims(tmp_path).sweep()
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    Claims(tmp_path / "nowhere").sweep()

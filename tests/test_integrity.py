@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qlm_hoomd.ensemble import archive, runner
+from qlm_hoomd.ensemble import archive, integrity, runner
 from qlm_hoomd.ensemble.integrity import CHECKSUMS, set_aside, storage_problem, verify
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
@@ -201,6 +201,51 @@ def test_full_disk_is_told_from_failures_of_a_realisation(tmp_path: Path, monkey
     assert not workspace.claims.left()
     assert states(run_protocol(protocol, tmp_path / "run", HereExecutor())) == ["done"] * 2
     assert not verify(workspace).findings
+
+
+def test_stage_whose_checksums_found_no_room_is_recorded_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim was given back in good order, so nothing else tells that there is something left to do."""
+    record = integrity.record
+
+    def full(realisation: Any, stage: Any, *rest: Any) -> None:
+        if stage.kind == "tally":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        record(realisation, stage, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "record", full)
+        with pytest.raises(StorageFull):
+            make_run(tmp_path / "run", realisations=1)
+    workspace = Workspace.open(tmp_path / "run")
+    assert states(workspace) == ["done"]
+    assert not workspace.claims.left()
+    assert [finding.kind for finding in verify(workspace).findings] == ["unrecorded"]
+    (realisation,) = workspace.realisations
+    inode = (realisation.directory / "tally.json").stat().st_ino
+    make_run(tmp_path / "run", realisations=1)
+    assert not verify(workspace).findings
+    assert (realisation.directory / "tally.json").stat().st_ino == inode
+
+
+def test_process_that_died_when_all_was_done_leaves_nothing_to_do(tmp_path: Path) -> None:
+    workspace = make_run(tmp_path / "run", realisations=1)
+    (realisation,) = workspace.realisations
+    walk, tally = workspace.protocol.stages
+    known = json.loads((realisation.directory / CHECKSUMS).read_text())
+    del known["tally.json"]
+    (realisation.directory / CHECKSUMS).write_text(json.dumps(known))
+    realisation.record_failure(tally, runner.Failure("tally", "ProcessDied", "the first time"))
+    realisation.checkpoint(walk).write_bytes(b"")
+    assert runner.record_death(tmp_path / "run", realisation.id, "the second time").failure is None
+    assert not verify(workspace).findings
+    assert not (realisation.directory / "failed").exists()
+    assert not realisation.checkpoint(walk).exists()
+    (realisation.directory / "tally.json").unlink()
+    failure = runner.record_death(tmp_path / "run", realisation.id, "the third time").failure
+    assert failure is not None
+    assert (failure.stage, failure.message) == ("tally", "the third time")
 
 
 def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:

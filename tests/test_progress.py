@@ -118,6 +118,21 @@ def test_line_tells_rate_sizes_and_time_left(tmp_path: Path, monkeypatch: pytest
     assert watch.summary().endswith("about 26 s left")
 
 
+def test_time_left_is_reckoned_when_it_is_shown_and_not_for_each_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at all that is waiting: once for each of thousands that end would be quadratic."""
+    reckoned: list[int] = []
+    original = Progress._left
+    monkeypatch.setattr(Progress, "_left", lambda self: reckoned.append(len(self.waiting)) or original(self))
+    workspace = workspace_of(tmp_path)
+    watch = Progress(workspace, workspace.realisations)
+    for realisation in workspace.realisations:
+        watch.finished(Outcome(realisation.id, 1.0))
+    assert reckoned == [0]  # in the last line
+    watch._render()
+    assert reckoned == [0, 0]
+    assert watch.bar.tasks[0].completed == 8
+
+
 def test_line_says_nothing_of_what_is_not_known(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path)
     watch = Progress(workspace, workspace.realisations)

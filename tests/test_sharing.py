@@ -294,6 +294,74 @@ def test_slurm_settings_are_checked_kept_and_written_into_the_script(tmp_path: P
         assert SlurmSettings(time=time_text).seconds == seconds
 
 
+def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, **commands: str) -> None:
+    """SLURM's commands as shell scripts, for what no cluster at hand has: GPUs, and accounting."""
+    folder.mkdir(exist_ok=True)
+    for name, text in {"sbatch": "echo 77", "squeue": "true", "scontrol": "echo MaxArraySize = 1001", **commands}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_what_has_left_the_queue_undone_is_lost_whatever_the_accounting_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qlm_hoomd.ensemble.slurm import describe
+
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    workspace = run_protocol(make_protocol(), tmp_path / "run", EXECUTORS.load("slurm")(settings=("hours=1e-9",)))
+    (array,) = (tmp_path / "run" / ".slurm").glob("qlm-*")
+    queued = [f"{array.name}|0|PENDING|Resources", f"{array.name}|1|RUNNING|None", f"{array.name}|2|PENDING|AssocGrpCPU"]
+    fake_slurm(tmp_path / "bin", monkeypatch, squeue="\n".join(["cat <<X", *queued, "X"]))
+    assert describe(workspace) == [
+        "slurm tasks: 2 pending, 1 running; unfinished realisations in them: 2 queued, 1 running",
+        "slurm: 1 tasks wait for: AssocGrpCPU",
+    ]
+    # One is done, and all tasks are over: accounting gives the reasons where there is one.
+    run_realisation(tmp_path / "run", workspace.realisations[0].id)
+    for accounting, why in (("exit 1", ""), ("printf 'COMPLETED\\nTIMEOUT\\nCANCELLED by 7\\n'", " (1 timeout, 1 cancelled)")):
+        fake_slurm(tmp_path / "bin", monkeypatch, sacct=accounting)
+        assert describe(workspace) == [
+            "slurm tasks: none in the queue; unfinished realisations in them: 0 queued, 0 running",
+            (
+                f"slurm lost 2 realisations: their tasks are over, and they are neither done nor failed{why}; "
+                "`qlm run --executor slurm` submits them again"
+            ),
+        ]
+
+
+GPU_PROTOCOL = {
+    "name": "t",
+    "seed": 5,
+    "engine": {"kind": "hoomd", "device": "gpu"},
+    "ensemble": {"n_particles": [100], "preparations": ["rapid"], "realisations": 3},
+    "stages": [{"kind": "walk"}, {"kind": "tally"}],
+}
+
+
+def test_workers_share_the_gpus_that_a_task_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    protocol = build_protocol(GPU_PROTOCOL)
+    run_protocol(protocol, tmp_path / "none", EXECUTORS.load("slurm")())
+    assert "the engine runs on a GPU, and the tasks ask for none" in capsys.readouterr().err
+    settings = ("gpus_per_node=2", "workers_per_gpu=4")
+    run_protocol(protocol, tmp_path / "run", EXECUTORS.load("slurm")(settings=settings))
+    said = capsys.readouterr().err
+    assert "ask for none" not in said
+    assert "submitted job 77: 1 tasks for 3 realisations" in said
+    (path,) = (tmp_path / "run" / ".slurm").glob("qlm-*/script.sh")
+    text = path.read_text()
+    for option in ("--gpus-per-node=2", "--nodes=1", "--ntasks=1", "--cpus-per-task=8"):
+        assert f"#SBATCH {option}\n" in text
+    assert "--workers 8 &" in text
+    # What SLURM gives to the task is what its eight workers share, four to a GPU.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    gpus = gpus_at_hand()
+    assert [gpus[slot % len(gpus)] for slot in range(8)] == ["3", "5"] * 4
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

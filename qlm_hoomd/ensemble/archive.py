@@ -22,7 +22,7 @@ import qlm_hoomd
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import is_plain_name, read_json, read_table, replacing
+from qlm_hoomd.files import is_plain_name, read_json, read_table, read_table_metadata, replacing
 from qlm_hoomd.protocol import build_protocol, stage_kind
 from qlm_hoomd.provenance import versions
 
@@ -46,7 +46,7 @@ Results of an ensemble of computer glasses, packed by `qlm export` of qlm_hoomd.
 
 protocol.json      what was run: model, engine, sizes, preparations, stages
 results/           tables (parquet) of all realisations together, exponents.json
-workspace/         what the realisations have beyond these tables, configurations (GSD) left out
+workspace/         what the realisations have beyond these tables, configurations (GSD) and checkpoints left out
 realisations.json  state point of each realisation, the stages that are done, and checksums of all its files, those left out too
 provenance.json    versions of the code
 CITATION.cff       how to cite
@@ -189,7 +189,7 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
         products = sorted({name for stage in workspace.protocol.stages for name in stage.products()} | known.keys())
         present = [name for name in products if (folder / name).is_file()]
         for name in present:
-            if name not in in_tables and not name.endswith(".gsd"):
+            if name not in in_tables and not name.endswith((".gsd", ".checkpoint")):
                 yield f"workspace/{realisation.id}/{name}", (folder / name).read_bytes()
         carried = {name: _carried(folder / name) for name in present if name in in_tables}
         provenances += sorted(set(carried.values()) - set(provenances))
@@ -229,7 +229,7 @@ def _carried(path: Path) -> str:
     import polars as pl
 
     try:
-        return pl.read_parquet_metadata(path).get("qlm_hoomd", "{}")
+        return read_table_metadata(path).get("qlm_hoomd", "{}")
     except (pl.exceptions.PolarsError, OSError):
         return "{}"
 
@@ -322,6 +322,9 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
             whole = (
                 calc_id(statepoint) == entry["id"]
                 and statepoint["protocol_hash"] == protocol_hash
+                and isinstance(names, list)
+                and isinstance(failed, dict)
+                and isinstance(entry["provenance"], dict)
                 and all(is_plain_name(name) for name in (*names, *failed))
                 and all(isinstance(statepoint.get(key), (str, int)) for key in KEYS)
                 and all(isinstance(at, int) and 0 <= at < n_provenances for at in entry["provenance"].values())

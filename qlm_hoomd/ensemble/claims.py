@@ -96,7 +96,14 @@ class Claims:
         if last and self._state(self.directory / f"{name}.{last}") in {"alive", "unknown"}:
             return None
         path = self.directory / f"{name}.{last + 1}"
-        return Claim(path) if self._create(path) else None
+        if not self._create(path):
+            return None
+        # What was seen above may have been released since, and claimed anew under another number.
+        others = [self.directory / f"{name}.{number}" for number in self._files().get(name, ()) if number != last + 1]
+        if any(self._state(other) in {"alive", "unknown"} for other in others):
+            path.unlink(missing_ok=True)
+            return None
+        return Claim(path)
 
     def left(self) -> set[str]:
         """The names that are claimed, by the living or the dead."""
@@ -125,6 +132,15 @@ class Claims:
             if holder.get("place") == place() and _lives(holder):
                 with suppress(OSError):
                     os.utime(path)
+
+    def sweep(self) -> None:
+        """Remove what processes of this machine left that were killed while they were creating a claim."""
+        mine = f".{socket.gethostname()}."
+        for path in (*self.directory.glob(".*.tmp"), *self.directory.glob(".*.now")):
+            pid = path.name.removeprefix(mine).partition(".")[0]
+            if path.name.startswith(mine) and pid.isdecimal() and _started(int(pid)) is None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _files(self) -> dict[str, list[int]]:
         files: dict[str, list[int]] = {}

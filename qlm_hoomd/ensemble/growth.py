@@ -8,6 +8,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from qlm_hoomd.checkpoint import kept_path
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.files import replacing
@@ -56,43 +57,78 @@ def kept_stages(former: Protocol, protocol: Protocol) -> list[Stage]:
     Their settings are the same, and so are those of all the stages whose products they read: random streams depend on
     realisation and stage alone.
     """
+    return _kept_and_further(former, protocol)[0]
+
+
+def _kept_and_further(former: Protocol, protocol: Protocol) -> tuple[list[Stage], list[Stage]]:
+    """:func:`kept_stages`, and the stages that are to go further than in ``former`` on the same inputs."""
     if former.model != protocol.model or former.engine != protocol.engine:
-        return []
+        return [], []
     before = {stage_kind(stage): stage for stage in former.stages}
     kept: list[Stage] = []
+    further: list[Stage] = []
     at_hand: set[str] = set()
     for stage in protocol.stages:
-        if before.get(stage_kind(stage)) == stage and at_hand.issuperset(stage.requires()):
+        earlier = before.get(stage_kind(stage))
+        if earlier is None or not at_hand.issuperset(stage.requires()):
+            continue
+        if earlier == stage:
             kept.append(stage)
             at_hand.update(stage.products())
-    return kept
+        elif _grew(earlier, stage):
+            further.append(stage)
+    return kept, further
 
 
 def take_over(former: Workspace, workspace: Workspace) -> int:
-    """Give the realisations of ``workspace`` the products that those of ``former`` have already; nothing is removed there.
+    """Give the realisations of ``workspace`` what those of ``former`` have already; nothing is removed there.
+
+    These are products; of stages that are not done, or are to go further, the state from which they go on.
 
     Returns:
         Number of realisations that were given something.
     """
-    stages = kept_stages(former.protocol, workspace.protocol)
-    if not stages:
+    kept, further = _kept_and_further(former.protocol, workspace.protocol)
+    if not kept and not further:
         return 0
+    before = {stage_kind(stage): stage for stage in former.protocol.stages}
     sources = {_identity(realisation): realisation for realisation in former.realisations}
     number = 0
     for realisation in workspace.realisations:
         source = sources.get(_identity(realisation))
-        missing = (
-            [] if source is None else [stage for stage in stages if not realisation.is_done(stage) and source.is_done(stage)]
-        )
-        if source is None or not missing:
+        if source is None:
+            continue
+        products = [stage for stage in kept if not realisation.is_done(stage) and source.is_done(stage)]
+        states = {}
+        for stage in (*kept, *further):
+            if stage not in products and not realisation.is_done(stage) and not realisation.checkpoint(stage).exists():
+                path = source.checkpoint(stage)
+                path = kept_path(path) if source.is_done(before[stage_kind(stage)]) else path
+                if path.is_file():
+                    states[path] = realisation.checkpoint(stage)
+        if not products and not states:
             continue
         claim = workspace.claims.take(realisation.id)
         if claim is not None:  # else another run does the same
             with claim:
-                for stage in missing:
+                for stage in products:
                     _take_over_stage(source, realisation, stage)
+                for path, target in states.items():
+                    with suppress(FileNotFoundError):  # a process at work there has come to its end
+                        _link(path, target)
             number += 1
     return number
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name: products and checkpoints are replaced, never changed."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links
+            shutil.copyfile(source, temporary)
 
 
 def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage) -> None:
@@ -106,11 +142,7 @@ def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage
     for name in sorted(entries.keys() | set(stage.products()), key=lambda name: name in stage.products()):
         target = realisation.directory / name
         if (source.directory / name).is_file() and not target.exists():
-            with replacing(target) as temporary:
-                try:
-                    os.link(source.directory / name, temporary)  # products are replaced, never changed
-                except OSError:
-                    shutil.copyfile(source.directory / name, temporary)
+            _link(source.directory / name, target)
     if entries:
         with suppress(ValueError):
             entries = integrity.checksums(realisation.directory) | entries

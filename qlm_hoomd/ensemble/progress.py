@@ -91,7 +91,6 @@ class Progress:
             if (reason := _reason(outcome.failure)) not in self.reasons:
                 self.reasons.add(reason)
                 self._print(f"failed: {_description(realisation, outcome.failure)}")
-        self.bar.update(self.task, completed=self.n_total - len(self.waiting), left=self._left())
         if self.live is None and not self.waiting:
             self._print(self.summary())
 
@@ -135,6 +134,8 @@ class Progress:
             self._print(self.summary())
 
     def _render(self) -> Group:
+        # Here, a few times a second, and not for each of thousands that end.
+        self.bar.update(self.task, completed=self.n_total - len(self.waiting), left=self._left())
         lines = [*self._groups(), *self.workspace.running().values()]
         return Group(self.bar, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines))
 

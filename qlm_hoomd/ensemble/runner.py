@@ -9,7 +9,7 @@ import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
@@ -26,7 +26,7 @@ from qlm_hoomd.provenance import code_fingerprint, provenance, versions
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qlm_hoomd.ensemble.claims import Claim
@@ -65,6 +65,7 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
     workspace = Workspace.create(protocol, directory, alongside=alongside)
     with storage_named(directory):
         note_code(workspace)
+        workspace.claims.sweep()
         left = workspace.claims.left()
         for leftover in workspace.running_directory.glob("*"):
             if leftover.name not in left:
@@ -130,9 +131,10 @@ def _is_unfinished(realisation: Realisation, protocol: Protocol, left: set[str])
     """Whether there is anything to do for a realisation.
 
     Looked at again, and recorded, are also those whose last product is there: those of which a dead process left a claim, for
-    it did not bring them to their end, and those that were made before there were checksums.
+    it did not bring them to their end, and those without all their checksums, as the disk was full when the last ones were to be
+    written, or as they were made before there were any.
     """
-    return realisation.id in left or not realisation.is_recorded or realisation.state(protocol) != "done"
+    return realisation.id in left or realisation.state(protocol) != "done" or not realisation.is_recorded(protocol.stages)
 
 
 def run_chunk(directory: Path, ids: Sequence[str], workers: int, say: Callable[[str], None]) -> int:
@@ -210,15 +212,26 @@ def run_realisation(directory: Path, job_id: str) -> Outcome:
 
 
 def record_death(directory: Path, job_id: str, message: str) -> Outcome:
-    """Record that the process of a realisation died in the stage that it was at."""
+    """Record that the process of a realisation died in the stage that it was at.
+
+    If it died when all products were there, what it had not come to is done here: their checksums, and the end of old records.
+    """
     workspace = Workspace.open(directory)
     realisation = workspace.realisation(job_id)
     claim = workspace.claims.take(job_id)
     if claim is None:  # another run went on with it
         return Outcome(job_id, 0.0, elsewhere=True)
     with claim:
-        stage = next((stage for stage in workspace.protocol.stages if not realisation.is_done(stage)), None)
-        if stage is None:  # it died when everything was done
+        stages = workspace.protocol.stages
+        code = code_of(workspace.protocol)
+        stage = next(
+            (each for each in stages if not (realisation.is_done(each) and integrity.adopt(realisation, each, stages, code))),
+            None,
+        )
+        if stage is None:
+            for each in stages:
+                _checkpoint(realisation, each).discard()
+                realisation.forget_failure(each)
             return Outcome(job_id, 0.0)
         failure = Failure(stage_kind(stage), "ProcessDied", message)
         realisation.record_failure(stage, failure)
@@ -277,7 +290,7 @@ def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice, cla
             try:
                 # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
                 context = _context(protocol, realisation, voice)
-                checkpoint = _checkpoint(realisation, stage, context, code)
+                checkpoint = _checkpoint(realisation, stage, _key(protocol, stage, context, code))
                 stage.run(replace(context, checkpoint=checkpoint))
                 _check_products(stage, context)
                 integrity.record(realisation, stage, protocol.stages, code)
@@ -296,14 +309,26 @@ def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice, cla
     return None
 
 
-def _checkpoint(realisation: Realisation, stage: Stage, context: StageContext | None = None, code: str = "") -> Checkpoint:
-    """The checkpoint of a stage; with its ``context`` one that is good for that alone."""
-    path = realisation.directory / f".{stage_kind(stage)}.checkpoint"
-    if context is None:
-        return Checkpoint(path)
-    inputs = {name: integrity.sha256(context.path(name)) for name in stage.requires() if context.path(name).is_file()}
-    key = {"statepoint": dict(context.statepoint), "provenance": dict(context.provenance), "code": code, "inputs": inputs}
-    return Checkpoint(path, key, interval_from_environment())
+def _checkpoint(realisation: Realisation, stage: Stage, key: Mapping[str, Any] | None = None) -> Checkpoint:
+    """The checkpoint of a stage; with its ``key`` one to be read and written."""
+    path = realisation.checkpoint(stage)
+    return Checkpoint(path) if key is None else Checkpoint(path, key, interval_from_environment())
+
+
+def _key(protocol: Protocol, stage: Stage, context: StageContext, code: str) -> dict[str, Any]:
+    """What a checkpoint is good for.
+
+    Not the protocol as a whole, but what the state depends on: a stage may go on from what an earlier protocol, which ended at
+    smaller strains, has left (:mod:`qlm_hoomd.ensemble.growth`).
+    """
+    physics = protocol.model_dump(mode="json", include={"model", "engine"})
+    return {
+        "statepoint": {name: value for name, value in context.statepoint.items() if name != "protocol_hash"},
+        "provenance": {name: value for name, value in context.provenance.items() if name != "protocol_hash"},
+        "physics": physics | {"stage": stage.model_dump(mode="json", exclude=set(stage.growing))},
+        "code": code,
+        "inputs": {name: integrity.sha256(context.path(name)) for name in stage.requires() if context.path(name).is_file()},
+    }
 
 
 def _check_products(stage: Stage, context: StageContext) -> None:

@@ -48,24 +48,34 @@ class SlurmSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    partition: str | None = Field(None, description="partition, as sbatch --partition")
-    account: str | None = Field(None, description="account, as sbatch --account")
-    qos: str | None = Field(None, description="quality of service, as sbatch --qos")
+    partition: str | None = Field(default=None, description="partition, as sbatch --partition")
+    account: str | None = Field(default=None, description="account, as sbatch --account")
+    qos: str | None = Field(default=None, description="quality of service, as sbatch --qos")
     time: str = Field(
-        "04:00:00", description="wall-time limit of a task, in any of sbatch's formats; tasks are requeued and go on"
+        default="04:00:00", description="wall-time limit of a task, in any of sbatch's formats; tasks are requeued and go on"
     )
-    mem: str | None = Field(None, description="memory of a task, as sbatch --mem, e.g. 8G; nothing: the cluster's default")
-    hours: _Hours = Field(1.5, description="hours that a chunk is meant to take; 0.5 to 4 suit most clusters")
-    gpus_per_node: Annotated[int, Field(ge=0, le=64)] = Field(0, description="GPUs of a task, as sbatch --gpus-per-node")
+    mem: str | None = Field(
+        default=None, description="memory of a task, as sbatch --mem, e.g. 8G; nothing: the cluster's default"
+    )
+    hours: _Hours = Field(default=1.5, description="hours that a chunk is meant to take; 0.5 to 4 suit most clusters")
+    gpus_per_node: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=0, description="GPUs of a task, as sbatch --gpus-per-node"
+    )
     workers_per_gpu: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="realisations that share a GPU at a time; several pay below about N = 16000"
+        default=1, description="realisations that share a GPU at a time; several pay below about N = 16000"
     )
     max_running: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="tasks that run at the same time, as --array=...%n"
+        default=None, description="tasks that run at the same time, as --array=...%n"
     )
-    max_array_size: Annotated[int, Field(ge=2)] | None = Field(None, description="in place of the cluster's MaxArraySize")
-    setup: tuple[str, ...] = Field((), description="shell lines before the work, e.g. module load; a list in a YAML file")
-    extra: tuple[str, ...] = Field((), description="more options of sbatch, e.g. --constraint=avx2; a list in a YAML file")
+    max_array_size: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="in place of the cluster's MaxArraySize"
+    )
+    setup: tuple[str, ...] = Field(
+        default=(), description="shell lines before the work, e.g. module load; a list in a YAML file"
+    )
+    extra: tuple[str, ...] = Field(
+        default=(), description="more options of sbatch, e.g. --constraint=avx2; a list in a YAML file"
+    )
 
     @property
     def seconds(self) -> float:
@@ -124,6 +134,12 @@ class SlurmExecutor(Executor):
             settings = _settings(_stored(folder) | self._given)
             with replacing(folder / "settings.json") as temporary:
                 temporary.write_text(settings.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
+            device = getattr(workspace.protocol.engine, "device", "cpu")
+            if device == "gpu" and not settings.gpus_per_node and not any("gpu" in option for option in settings.extra):
+                sys.stderr.write(
+                    "note: the engine runs on a GPU, and the tasks ask for none; --slurm gpus_per_node=1 does, or an option of "
+                    "your site, e.g. --slurm extra=--gres=gpu:1.\n"
+                )
             waiting = queue(directory).ids() | workspace.claims.live().keys()
             wanted = set(ids) - waiting
             realisations = [each for each in workspace.realisations if each.id in wanted]
@@ -215,11 +231,12 @@ def describe(workspace: Workspace) -> list[str]:
     open_ids = {job_id for job_id, state in states.items() if state == "pending"}
     if known.problem is not None:
         return [f"SLURM does not answer, so that it is not known what is queued: {known.problem}"]
-    over = Counter(state for _, _, state, _ in known.tasks)
-    queued = known.ids("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT") if over else set()
-    running = (known.ids() - queued) if over else set()
+    # What has left the queue is not in squeue's answer: it is over, whatever became of it.
+    in_queue = Counter(state for _, _, state, _ in known.tasks)
+    queued = known.ids("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT") if in_queue else set()
+    running = (known.ids() - queued) if in_queue else set()
     lost = open_ids - queued - running - workspace.claims.live().keys()
-    tasks = ", ".join(f"{number} {state.lower()}" for state, number in sorted(over.items())) or "none in the queue"
+    tasks = ", ".join(f"{number} {state.lower()}" for state, number in sorted(in_queue.items())) or "none in the queue"
     lines = [
         f"slurm tasks: {tasks}; unfinished realisations in them: {len(queued & open_ids)} queued, {len(running & open_ids)} running"
     ]

@@ -93,14 +93,21 @@ class Realisation:
         """Name for people, e.g. ``N=500 rapid #3``."""
         return f"N={self.n_particles} {self.statepoint['preparation']} #{self.statepoint['realisation']}"
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether there are checksums of its products, of some at least."""
-        return (self.directory / integrity.CHECKSUMS).is_file()
+    def is_recorded(self, stages: Sequence[Stage]) -> bool:
+        """Whether there are checksums of all products of these stages."""
+        try:
+            known = read_json(self.directory / integrity.CHECKSUMS)
+        except (OSError, ValueError):
+            return False
+        return isinstance(known, dict) and known.keys() >= {product for stage in stages for product in stage.products()}
 
     def is_done(self, stage: Stage) -> bool:
         """Whether all products of ``stage`` are there."""
         return all((self.directory / product).is_file() for product in stage.products())
+
+    def checkpoint(self, stage: Stage) -> Path:
+        """Where ``stage`` saves its state while it is at work."""
+        return self.directory / f".{stage_kind(stage)}.checkpoint"
 
     def failure(self, stage: Stage) -> Failure | None:
         """The record of a failure of ``stage``, or None."""

@@ -54,7 +54,7 @@ LIBRARIES = (
     "/usr/local/lib/faketime/libfaketimeMT.so.1",
 )
 ENDS = {0: "done", 1: "some failed", 3: "storage is full", 4: "refused"}
-PATIENCE_S = 600.0
+PATIENCE_S = 300.0
 
 
 class Campaign:
@@ -151,6 +151,21 @@ class Campaign:
             self.lose(f"{name}: exit codes {codes}; {_tail(self.folder / 'processes.log')}")
         return codes
 
+    def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that may never happen, for as long as anything may take."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.002)
+
+    def _code(self, process: subprocess.Popen[bytes], name: str) -> int:
+        """Exit code of a command, which is killed if it hangs."""
+        try:
+            return process.wait(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.lose(f"{name}: hangs")
+            process.kill()
+            return process.wait()
+
     def lose(self, text: str) -> None:
         """Take note of something that must not happen."""
         self.losses.append(text)
@@ -176,8 +191,8 @@ class Campaign:
         for path in sorted(self.reference.keys() | found.keys()):
             if self.reference.get(path) != found.get(path):
                 self.lose(f"{name}: {path} is {'gone' if path not in found else 'not that of the undisturbed run'}")
-        for finding in verify(workspace).findings:
-            self.lose(f"{name}: verify: {finding.kind} {finding.path}: {finding.text}")
+        for kind, path, text in self.findings(directory):
+            self.lose(f"{name}: verify: {kind} {path}: {text}")
         leftovers = [*(directory / ".claims").iterdir(), *workspace.running_directory.iterdir()]
         leftovers += [path for path in directory.glob("workspace/*/.*") if path.suffix in {".tmp", ".checkpoint"}]
         for path in [*leftovers, *directory.glob("workspace/*/failed"), *directory.glob("workspace/*/failed/*")]:
@@ -194,6 +209,25 @@ class Campaign:
         if twice != again:
             self.lose(f"{name}: {twice} stages were computed again, {again} had to be")
         self.ledger.unlink(missing_ok=True)
+
+    def findings(self, directory: Path, *, aside: bool = False) -> list[tuple[str, Path, str]]:
+        """What `verify` finds, and sets aside if that is asked for: kind, file, text.
+
+        In a process of its own, as it may read tables: threads of polars must not begin in this one, from which others are forked.
+        """
+        answer = self.folder / "findings.json"
+        answer.unlink(missing_ok=True)
+
+        def work() -> int:
+            proof = verify(Workspace.open(directory))
+            answer.write_text(json.dumps([(each.kind, str(each.path), each.text) for each in proof.findings]))
+            if aside:
+                set_aside(proof)
+            return 0
+
+        self._wait([self._fork(work)], f"{directory.name}, verify")
+        found = json.loads(answer.read_text()) if answer.exists() else []
+        return [(kind, Path(path), text) for kind, path, text in found]
 
     def finished_files(self, directory: Path) -> dict[str, tuple[int, int]]:
         """Inode and time of the products of stages that are done."""
@@ -276,15 +310,13 @@ class Campaign:
                 process = subprocess.Popen(
                     [qlm, "work", directory, *ids, "--workers", "2"], stdout=log, stderr=subprocess.STDOUT
                 )
-                end = time.monotonic() + PATIENCE_S
-                while process.poll() is None and not _claimers(directory) and time.monotonic() < end:
-                    time.sleep(0.01)
+                self._until(lambda: process.poll() is not None or bool(_claimers(directory)))  # noqa: B023
                 time.sleep(self.dice.uniform(0.0, 2.0 * self.mean_delay))
                 victims = [process.pid, *sorted(_children(process.pid) & _claimers(directory))]
                 if process.poll() is None and _kill_running(victims[self.dice.randrange(len(victims))]):
                     self.injected["SIGKILL of qlm work or its worker"] += 1
                     hits += 1
-                if process.wait(timeout=PATIENCE_S) not in (0, 1, -signal.SIGKILL):
+                if self._code(process, "qlm work") not in (0, 1, -signal.SIGKILL):
                     self.lose(f"qlm work: exit code {process.returncode}; {_tail(self.folder / 'commands.log')}")
                 if process.returncode == 0 and hits < number:  # all is done: another folder
                     self.finish(directory, "qlm work")
@@ -317,8 +349,9 @@ class Campaign:
                 self.injected["full disk"] += codes == [3]
                 finished = self.finished_files(directory)
                 if finished:
-                    # In a process of its own: verify reads unrecorded tables, and threads of polars must not begin in this one.
-                    self._wait([self._fork(lambda: int(_is_torn(directory)))], f"{name}, torn files")  # noqa: B023
+                    for kind, path, text in self.findings(directory):
+                        if kind in {"truncated", "changed", "unreadable"}:  # neither whole nor just not there yet
+                            self.lose(f"{name}: {kind} {path}: {text}")
                 _mount(directory, "remount,ro")
                 left = not finished or len(finished) < len(self.reference)
                 codes = self._wait([self.start(directory)], f"{name}, read-only", (4,) if left else (0, 4))
@@ -329,14 +362,13 @@ class Campaign:
                 self.unchanged(finished, directory, name)
                 self.check(directory, name)
             finally:
-                subprocess.run(["umount", "-l", directory], check=False)
+                subprocess.run(["umount", "-l", directory], check=False, timeout=60)
 
     def damage(self, number: int) -> None:
         """Products that are cut short, or of which a bit is flipped: verify names them, the next run makes them again."""
         directory = self.folder / "damaged"
         self.finish(directory, "undamaged")
         for _ in range(number):
-            workspace = Workspace.open(directory)
             paths = [directory / "workspace" / path for path in sorted(self.reference)]
             chosen = self.dice.sample(paths, self.dice.randrange(1, 3))
             for path in chosen:
@@ -349,11 +381,9 @@ class Campaign:
                     kind = "truncated product"
                 path.write_bytes(content)
                 self.injected[kind] += 1
-            proof = verify(workspace)
-            named = sorted(finding.path for finding in proof.findings)
+            named = sorted(path for _, path, _ in self.findings(directory, aside=True))
             if named != sorted(chosen):
                 self.lose(f"damage: verify names {named}; {chosen} were damaged")
-            set_aside(proof)
             again = {
                 (path.parent, stage_kind(stage))
                 for path in chosen
@@ -384,8 +414,8 @@ class Campaign:
         for turn in range(number):
             directory = self.folder / f"clock-{turn}"
             runs = [self.start(directory)]
-            while not (claims := list(directory.glob(".claims/*.1"))) and os.waitpid(runs[0], os.WNOHANG)[0] == 0:
-                time.sleep(0.002)
+            self._until(lambda: bool(_claimers(directory)) or _state(runs[0]) in "ZX")  # noqa: B023
+            claims = list(directory.glob(".claims/*.1"))
             stamp = time.time() + (-1) ** turn * 2 * 86400
             for path in claims:
                 with suppress(FileNotFoundError):
@@ -403,16 +433,16 @@ class Campaign:
         directory = self.folder / "faketime"
         Workspace.create(self.protocol, directory)
         ids = [each.id for each in Workspace.open(directory).realisations]
-        slow = os.environ | {"LD_PRELOAD": library, "FAKETIME": "-2d", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+        # Its monotonic clock is two days slow as well: libfaketime 0.9.10 breaks sleeping where that one is left alone.
+        slow = os.environ | {"LD_PRELOAD": library, "FAKETIME": "-2d", "NO_FAKE_STAT": "1"}
         with (self.folder / "commands.log").open("a") as log:
             process = subprocess.Popen(
                 [Path(sys.executable).with_name("qlm"), "work", directory, *ids], env=slow, stdout=log, stderr=subprocess.STDOUT
             )
-            while process.poll() is None and not _claimers(directory):
-                time.sleep(0.01)
+            self._until(lambda: process.poll() is not None or bool(_claimers(directory)))
             both = process.poll() is None
             run = self.start(directory)
-            if process.wait(timeout=PATIENCE_S) != 0:
+            if self._code(process, "qlm work with a slow clock") != 0:
                 self.lose(f"qlm work with a slow clock: exit code {process.returncode}; {_tail(self.folder / 'commands.log')}")
         self._wait([run], "slow clock")
         self.injected["clock set back (libfaketime)"] += both
@@ -498,18 +528,6 @@ def _counted(kind: type[Stage], ledger: Path) -> None:
     kind.run = run  # type: ignore[method-assign]
 
 
-def _is_torn(directory: Path) -> bool:
-    """Whether there is a file that is neither whole nor just not there yet."""
-    torn = [
-        finding
-        for finding in verify(Workspace.open(directory)).findings
-        if finding.kind in {"truncated", "changed", "unreadable"}
-    ]
-    for finding in torn:
-        print(finding, flush=True)
-    return bool(torn)
-
-
 def _marks(realisation: Realisation, stage: Stage) -> dict[str, tuple[int, int]]:
     paths = [realisation.directory / name for name in stage.products()]
     return {f"{path.parent.name}/{path.name}": ((found := path.stat()).st_ino, found.st_mtime_ns) for path in paths}
@@ -554,7 +572,9 @@ def _kill_running(pid: int) -> bool:
 
 def _mount(directory: Path, options: str) -> bool:
     """Mount or remount a tmpfs; whether it could be done."""
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], capture_output=True, check=False)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], capture_output=True, check=False, timeout=60
+    )
     return mount.returncode == 0
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import mmap
 import os
 import random
 import shutil
@@ -83,11 +84,13 @@ class Target:
         name: of the kind.
         share: of all inputs.
         body: takes the ``draw`` of hypothesis, returns whether the input was refused.
+        beat: number of inputs so far, for the process that watches.
     """
 
     name: str
     share: float
     body: Callable[[Any], bool]
+    beat: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 8))
     n_inputs: int = 0
     n_refused: int = 0
     errors: list[str] = field(default_factory=list)
@@ -285,7 +288,7 @@ class Inputs:
         self.gsd = (self.folder / "whole.gsd").read_bytes()
         self.archive = (self.folder / "run.zip").read_bytes()
         paths = sorted(path for path in self.run.rglob("*") if path.is_file())
-        self.products = [path for path in paths if path.suffix in {".parquet", ".gsd"}]
+        self.products = [path for path in paths if path.suffix in {".parquet", ".gsd", ".checkpoint"}]
         self.files = [path for path in paths if path.suffix in {".json", ".1"} or path.parent.name in {".codes", ".running"}]
         self.saved = {
             "key": {"statepoint": dict(Workspace.open(self.run).realisations[0].statepoint), "code": "abc"},
@@ -552,6 +555,7 @@ def fuzz_target(target: Target, number: int, root_seed: int, folder: Path) -> No
     @given(st.data())
     def attempt(data: st.DataObject) -> None:
         target.n_inputs += 1
+        target.beat[:] = target.n_inputs.to_bytes(8, "little")
         try:
             target.n_refused += target.body(data.draw)
         except (Hang, Executed) as problem:
@@ -565,6 +569,20 @@ def fuzz_target(target: Target, number: int, root_seed: int, folder: Path) -> No
         for path in folder.iterdir():
             if path.is_file():
                 shutil.copy(path, notes / f"{target.name.replace(' ', '_')}-{path.name}")
+
+
+def _watched(pid: int, beat: mmap.mmap) -> int | None:
+    """Status of a process at its end; None if it had to be killed: a reader in another language may be deaf to the clock."""
+    seen, since = beat[:], time.monotonic()
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if beat[:] != seen:
+            seen, since = beat[:], time.monotonic()
+        elif time.monotonic() - since > 2.0 * WALL_S:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return None
+        time.sleep(0.05)
+    return ended[1]
 
 
 def fuzz(number: int, root_seed: int, folder: Path, only: str | None = None) -> tuple[int, int]:
@@ -598,9 +616,12 @@ def fuzz(number: int, root_seed: int, folder: Path, only: str | None = None) -> 
         report = folder / "report.json"
         report.unlink(missing_ok=True)
         share = max(round(number * target.share), 1)
+        said = folder / "said.log"
         pid = os.fork()
         if pid == 0:
             try:
+                # Warnings, and what libraries in other languages say of damaged files: shown where the process dies.
+                os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
                 inputs.warm_up()
                 fuzz_target(target, share, root_seed, inputs.folder)
                 report.write_text(json.dumps([target.n_inputs, target.n_refused, target.errors, time.process_time()]))
@@ -608,11 +629,13 @@ def fuzz(number: int, root_seed: int, folder: Path, only: str | None = None) -> 
                 traceback.print_exc()
             finally:
                 os._exit(0)
-        status = os.waitpid(pid, 0)[1]
+        status = _watched(pid, target.beat)
         try:
             n_inputs, n_refused, errors, cpu_s = json.loads(report.read_text())
         except (OSError, ValueError):
-            n_inputs, n_refused, errors, cpu_s = 0, 0, [f"{target.name}: the process died (status {status})"], 0.0
+            tail = said.read_text(errors="replace")[-3000:]
+            errors = [f"{target.name}: the process {'hangs' if status is None else f'died (status {status})'}\n{tail}"]
+            n_inputs, n_refused, cpu_s = int.from_bytes(target.beat[:], "little"), 0, 0.0
         total += n_inputs
         failed += bool(errors)
         print(

@@ -12,7 +12,7 @@ import polars as pl
 
 from qlm_hoomd.errors import InputError
 from qlm_quasistatic.detector import EVENT_COLUMNS, event_row
-from qlm_quasistatic.strains import StrainGrid
+from qlm_quasistatic.strains import Reach, WatchedGrid
 
 if TYPE_CHECKING:
     from qlm_hoomd.box import Box
@@ -79,17 +79,20 @@ class Leg:
             return row
         return {name: 0.0 - value if name in _ODD else value for name, value in row.items()}
 
-    def grid(self, increment: float, stops: Sequence[float] = (), beyond: float = 0.0) -> StrainGrid:
+    def grid(
+        self, increment: float, stops: Sequence[float] = (), beyond: float = 0.0, reach: Reach | None = None
+    ) -> WatchedGrid:
         """The strains of the leg as a detector sees them.
 
         Args:
             increment: coarse strain increment, positive.
             stops: strains to be hit exactly; those that the leg does not pass count for nothing.
             beyond: how far beyond its end the run may go.
+            reach: how far the leg was asked before; None for a leg that begins.
         """
         end = self.strain(self.end)
         seen = tuple(self.strain(strain) for strain in stops if self.passes(strain))
-        return StrainGrid(increment, end + beyond, (*seen, end))
+        return WatchedGrid(increment, end + beyond, (*seen, end), end, reach or Reach())
 
     def event_row(self, event: Instability, since: float, detector: Detector | None) -> dict[str, Any]:
         """A row of ``events.parquet``: a drop of stress is positive where the stress that resists the shear falls.

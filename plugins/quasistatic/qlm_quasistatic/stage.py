@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import logging
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from qlm_hoomd.stages import Stage, StageContext
 from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, resume
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of, check_room, legs_of
 from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
+from qlm_quasistatic.strains import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Observables
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
+
+_log = logging.getLogger(__name__)
 
 _STEP_COLUMNS = {
     "strain": pl.Float64,
@@ -59,39 +63,42 @@ class ShearStage(Stage):
     growing: ClassVar[frozenset[str]] = frozenset({"strain_max", "frames", "max_events"})
     kind: Literal["shear"] = "shear"
     strain_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="strain at which the run ends; the short way to write path: [0, strain_max]"
+        default=None, description="strain at which the run ends; the short way to write path: [0, strain_max]"
     )
     path: tuple[_Strain, ...] | None = Field(
-        None, description="in place of strain_max: the strains between which the run goes to and fro, e.g. [0, 0.1, -0.1, 0]"
+        default=None,
+        description="in place of strain_max: the strains between which the run goes to and fro, e.g. [0, 0.1, -0.1, 0]",
     )
-    plane: Plane = Field("xy", description="direction of the flow and direction of its gradient; the paper: xy")
+    plane: Plane = Field(default="xy", description="direction of the flow and direction of its gradient; the paper: xy")
     increment: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)] = Field(
-        1e-4, description="coarse strain increment; the paper: 1e-4"
+        default=1e-4, description="coarse strain increment; the paper: 1e-4"
     )
     frames: tuple[_Strain, ...] = Field(
-        (), description="strains at which sheared.gsd gets a frame, hit exactly, each time that the path passes them"
+        default=(), description="strains at which sheared.gsd gets a frame, hit exactly, each time that the path passes them"
     )
     detector: Annotated[Detector, OfKind(DETECTORS, Detector, shorthand=True)] | None = Field(
-        "threshold",
+        default="threshold",
         validate_default=True,
         description="what finds and refines instabilities: a name, a mapping with kind and settings, or null for none",
     )
     after_event: AfterEvent = Field(
-        "descent", description="how the glass falls from an instability: along the overdamped path, or by FIRE"
+        default="descent", description="how the glass falls from an instability: along the overdamped path, or by FIRE"
     )
     to_next_event: bool = Field(
-        False,
+        default=False,
         description="go on beyond the end until the next instability, so that every strain up to it has its distance to one",
     )
     max_events: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="end the run after so many instabilities; null: shear to the end"
+        default=None, description="end the run after so many instabilities; null: shear to the end"
     )
     trials: Literal["never", "first", "always"] = Field(
-        "first",
+        default="first",
         description="write every step that is tried, rewound or not, to trials.parquet: in the first realisation of each size and "
         "preparation, never or always",
     )
-    tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(1e-10, description="largest force at rest [energy/length]")
+    tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(
+        default=1e-10, description="largest force at rest [energy/length]"
+    )
 
     @model_validator(mode="after")
     def _has_one_way(self) -> ShearStage:
@@ -132,7 +139,8 @@ class ShearStage(Stage):
     def products(self) -> tuple[str, ...]:
         """Tables of steps and instabilities, and the frames if any are asked for.
 
-        ``trials.parquet``, which not every realisation has, is written before them.
+        ``trials.parquet``, which not every realisation has, is written before them, and so is ``shear.checkpoint``, where a run to a
+        larger ``strain_max`` goes on.
         """
         return ("sheared.gsd", "steps.parquet", "events.parquet") if self.frames else ("steps.parquet", "events.parquet")
 
@@ -144,8 +152,9 @@ class ShearStage(Stage):
         for name in REMAINS:
             context.path(name).unlink(missing_ok=True)
         record = _Record(self)
+        with_trials = self.trials == "always" or (self.trials == "first" and context.statepoint["realisation"] == 0)
         try:
-            self._shear(context, record)
+            station = self._shear(context, record, with_trials=with_trials)
         except Exception as error:
             if record.steps:
                 record.write_remains(context)
@@ -154,8 +163,10 @@ class ShearStage(Stage):
         # The event table last: with it the stage is done.
         if self.frames:
             record.write_frames(context, "sheared.gsd")
-        if self.trials == "always" or (self.trials == "first" and context.statepoint["realisation"] == 0):
+        if with_trials:
             context.write_table("trials.parquet", pl.DataFrame(record.trials, schema=_TRIAL_COLUMNS, orient="row"))
+        if station is not None:
+            context.checkpoint.keep(self._progress_at(station, record.memory), station.cost)
         record.write_tables(context, "steps.parquet", "events.parquet")
 
     def _legs(self, start: float) -> tuple[Leg, ...]:
@@ -165,13 +176,26 @@ class ShearStage(Stage):
         assert self.strain_max is not None
         return (Leg(start, self.strain_max),)
 
-    def _shear(self, context: StageContext, record: _Record) -> None:
-        at = 0
+    def _shear(self, context: StageContext, record: _Record, *, with_trials: bool) -> _Station | None:
+        """Shear to the end; where a longer run may go on."""
+        at, reach = 0, Reach()
+        station: _Station | None = None
 
         def waypoint(of_detector: Callable[[], Any]) -> None:
-            context.checkpoint.waypoint(lambda: _Progress(at, record.memory, context.engine.memory, of_detector()))
+            nonlocal station
+            # After an instability there is little to remember: the past of a branch may be ten times as large as a state.
+            fresh = station is None or not record.events or len(record.events) > station.rows["events"]
+            if self.path is None and fresh and not reach.met_end:
+                memory = context.engine.memory
+                station = _Station(*record.marks, memory, of_detector(), reach.strain, context.checkpoint.cost)
+            context.checkpoint.waypoint(
+                lambda: _Progress(
+                    at, record.memory, context.engine.memory, of_detector(), replace(reach), self._ends(), station
+                )
+            )
 
-        stepper = Stepper(context.engine, self.tolerance, self.after_event, on_trial=record.add_trial, on_waypoint=waypoint)
+        on_trial = record.add_trial if with_trials else None
+        stepper = Stepper(context.engine, self.tolerance, self.after_event, on_trial=on_trial, on_waypoint=waypoint)
         glass = gsdio.read_glass(context.path("quenched.gsd")).glass.turned(axes_of(self.plane))
         if self.path is not None and glass.strain != self.path[0]:
             raise InputError(f"the glass is at strain {glass.strain:g}; expected {self.path[0]:g}, where the path begins.")
@@ -180,18 +204,20 @@ class ShearStage(Stage):
         legs = self._legs(glass.strain)
         check_room(glass.box, legs, context.engine.potential.largest_cutoff)
         length = legs[-1].travelled_at(legs[-1].end)
-        of_detector = () if self.detector is None else self.detector.memory_classes
-        saved: _Progress | None = context.checkpoint.load(_Progress, _RecordMemory, *STATE_CLASSES, *of_detector)
+        saved = self._saved(context)
+        if saved is not None:
+            reach, station = saved.reach, saved.station
         for at, leg in enumerate(legs):
-            overtime = _LARGEST_OVERTIME if at == len(legs) - 1 and self.to_next_event else 0.0
-            grid = leg.grid(self.increment, self.frames, overtime)
             if saved is not None and at < saved.leg:
                 continue
+            overtime = _LARGEST_OVERTIME if at == len(legs) - 1 and self.to_next_event else 0.0
             if saved is None:
+                reach = Reach()
                 record.begin(leg, stepper.start(leg.glass(record.last[0] if record.steps else glass)))
             else:
                 record.recall(leg, saved.record)
                 context.engine.recall(saved.engine)
+            grid = leg.grid(self.increment, self.frames, overtime, reach)
             if saved is not None and saved.detector is not None:
                 items = resume(self.detector, stepper, saved.detector, grid)
             else:
@@ -202,7 +228,7 @@ class ShearStage(Stage):
                 if isinstance(item, Instability):
                     record.add_event(item)
                     if len(record.events) == self.max_events or item.strain_c > leg.strain(leg.end):
-                        return
+                        return station
                 else:
                     record.add_step(item)
                     if len(record.steps) % 50 == 0:
@@ -211,6 +237,41 @@ class ShearStage(Stage):
                             f"strain {row['strain']:.4f}, {row['travelled']:.4f} of {length:g} travelled, "
                             f"{len(record.events)} instabilities"
                         )
+        return station
+
+    def _ends(self) -> _Ends:
+        return _Ends(self.strain_max, self.frames, self.max_events)
+
+    def _saved(self, context: StageContext) -> _Progress | None:
+        """The progress that was saved, of this run or of one that was to end earlier and did nothing that this one would not do."""
+        of_detector = () if self.detector is None else self.detector.memory_classes
+        saved: _Progress | None = context.checkpoint.load(
+            _Progress, _RecordMemory, _Station, _Ends, Reach, *STATE_CLASSES, *of_detector
+        )
+        if saved is None or saved.ends == self._ends():
+            return saved
+        new = {*self.frames, self.strain_max} - {*saved.ends.frames}
+        if saved.reach.met_end and saved.station is not None:
+            saved = self._progress_at(saved.station, saved.record)
+        reached = len(saved.record.tables["events"])
+        if (
+            self.path is not None
+            or saved.reach.met_end
+            or any(stop is None or stop <= saved.reach.strain for stop in new)
+            or (self.max_events is not None and self.max_events <= reached)
+        ):
+            _log.info(
+                "the shear begins anew: strains were added below %.10g, which the earlier run reached.", saved.reach.strain
+            )
+            context.checkpoint.discard()
+            return None
+        return replace(saved, ends=self._ends())
+
+    def _progress_at(self, station: _Station, memory: _RecordMemory) -> _Progress:
+        """The progress at an earlier place of this run, whose tables have grown since."""
+        tables = {name: rows[: station.rows[name]] for name, rows in memory.tables.items()}
+        then = _RecordMemory(tables, station.state, station.since)
+        return _Progress(0, then, station.engine, station.detector, Reach(station.reach), self._ends(), None)
 
 
 REMAINS = ("failed/shear.gsd", "failed/shear_steps.parquet", "failed/shear_events.parquet")
@@ -231,13 +292,58 @@ class _RecordMemory:
 
 
 @dataclass(frozen=True)
+class _Ends:
+    """The settings that say how far a run goes, and where it stops on its way."""
+
+    strain_max: float | None
+    frames: tuple[float, ...]
+    max_events: int | None
+
+
+@dataclass(frozen=True)
+class _Station:
+    """A place of which nothing before depended on the end of the run: a longer one comes by in the same state.
+
+    Args:
+        rows: number of rows of each table of the record.
+        state: its last state.
+        since: strain travelled up to the last instability.
+        engine: what the engine remembered.
+        detector: what the detector remembered.
+        reach: strain up to which the stops must be the same.
+        cost: processor and wall time up to here [s].
+    """
+
+    rows: dict[str, int]
+    state: ShearState
+    since: float
+    engine: Any
+    detector: Any
+    reach: float
+    cost: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class _Progress:
-    """How far a run is: the leg that it is on, and what its parts remember."""
+    """How far a run is.
+
+    Args:
+        leg: index of the leg that it is on.
+        record: what its record remembers.
+        engine: what its engine remembers.
+        detector: what its detector remembers.
+        reach: how far it has asked for the strains of its leg.
+        ends: which run it is.
+        station: the last place at which a longer one may go on.
+    """
 
     leg: int
     record: _RecordMemory
     engine: Any
     detector: Any
+    reach: Reach
+    ends: _Ends
+    station: _Station | None
 
 
 @dataclass
@@ -271,6 +377,12 @@ class _Record:
         """All that is in it."""
         tables = {each.name: rows for each in fields(self) if isinstance(rows := getattr(self, each.name), list)}
         return _RecordMemory(tables, self.state, self._since)
+
+    @property
+    def marks(self) -> tuple[dict[str, int], ShearState, float]:
+        """The numbers of rows of its tables, its last state, and the strain travelled up to the last instability."""
+        memory = self.memory
+        return {name: len(rows) for name, rows in memory.tables.items()}, memory.state, memory.since
 
     def recall(self, leg: Leg, memory: _RecordMemory) -> None:
         """Go on as the record on this leg that had this memory; the tables stay the lists that they are."""
