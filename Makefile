@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test physics faults docs lint types clean
+.PHONY: help venv demo test physics faults docs lint types dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ lint: $(VENV)/.qlm-dev ## check style and formatting
 types: $(VENV)/.qlm-dev ## check types, ours and those that a user's script sees
 	@$(PY) -m mypy
 	@$(PY) -m mypy --config-file tests/typing/mypy.ini tests/typing/user.py
+
+dist: $(VENV)/.qlm-dev ## build wheels and source archives of qlm_hoomd and its plugins: dist/
+	@rm -rf dist
+	@for folder in . plugins/quasistatic plugins/rewind plugins/mesoscopic; do $(PY) -m build --outdir dist $$folder >/dev/null || exit 1; done
+	@$(PY) -m build --sdist --outdir dist plugins/hoomd_ipl >/dev/null
+	@ls dist
 
 clean: ## remove the demo's results and all caches; .venv stays
 	rm -rf demo build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

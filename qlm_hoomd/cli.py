@@ -5,9 +5,12 @@ Imports stand inside the commands: `qlm --help` must not wait for numerical libr
 
 from __future__ import annotations
 
+import inspect
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -41,6 +44,29 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
+_GLASSES = "Make glasses and analyse them"
+_FILES = "Analyse what you have"
+_KEEP = "Plan, keep and share a run"
+_ABOUT = "About this installation"
+_Function = TypeVar("_Function", bound=Callable[..., None])
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs, and nothing else.")]
+
+
+def _command(panel: str, example: str, name: str | None = None) -> Callable[[_Function], _Function]:
+    """Register a command with its docstring as help, under the heading ``panel``, with an example in both lists."""
+
+    def register(function: _Function) -> _Function:
+        first, *more = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        first = " ".join(first.split())
+        return app.command(
+            name,
+            rich_help_panel=panel,
+            short_help=f"{first}\n$ {example}",
+            help="\n\n".join((first, *more, f"Example:\n$ {example}")),
+        )(function)
+
+    return register
+
 
 def main() -> None:
     """Entry point of the ``qlm`` command."""
@@ -61,16 +87,76 @@ def _options(
 ) -> None:
     """Quasi-localised modes and plastic instabilities of computer glasses.
 
-    Exit codes: 0 done; 1 some realisations failed (the rest is kept); 2 the input is wrong; 130, 138 or 143 stopped by Ctrl-C,
-    SIGUSR1 or SIGTERM (what was at work has saved its state, the same command goes on).
+    First steps, in this order:
+      $ qlm doctor                         what is installed and will be used
+      $ qlm new quickstart                 writes quickstart.yaml, commented
+      $ qlm run quickstart.yaml --dry-run  what it will do, take and fill
+      $ qlm run quickstart.yaml            runs it, or goes on; then reports
+      $ qlm status runs/quickstart         how far it is
+      $ qlm modes FILE.gsd                 needs no protocol: a file of yours
+
+    `qlm COMMAND --help` says more of each command.
+
+    Exit codes: 0 done; 1 some realisations failed, the rest is kept; 2 the
+    input is wrong; 130, 138 or 143 stopped by Ctrl-C, SIGUSR1 or SIGTERM, with
+    the state saved.
     """
 
 
-@app.command()
+def _templates(incomplete: str) -> list[str]:
+    from qlm_hoomd.templates import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def _executors(incomplete: str) -> list[str]:
+    from qlm_hoomd.registry import EXECUTORS
+
+    return [name for name in EXECUTORS.plugins if name.startswith(incomplete)]
+
+
+def _potentials(incomplete: str) -> list[str]:
+    from qlm_hoomd.registry import POTENTIALS
+
+    return [name for name in POTENTIALS.plugins if name.startswith(incomplete)]
+
+
+@_command(_GLASSES, "qlm new quickstart --out first.yaml")
+def new(
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TEMPLATE]", help="What to start from; without it, the templates are listed.", autocompletion=_templates
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The new file.", show_default="TEMPLATE.yaml")
+    ] = None,
+) -> None:
+    """Write a protocol from a template, with every key explained. A file that is there is never overwritten."""
+    from qlm_hoomd import templates
+
+    if template is None:
+        if out is not None:
+            raise InputError(f"--out {out} without a template; expected one of: {', '.join(templates.names())}.")
+        _table(("template", "what it is"), [(name, templates.summary(name)) for name in templates.names()])
+        return
+    path = templates.write(template, out)
+    typer.echo(f"wrote {path}; `qlm run {path} --dry-run` shows what it will do, `qlm run {path}` does it")
+
+
+@_command(_GLASSES, "qlm run quickstart.yaml --workers 4")
 def run(
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the protocol>")] = None,
-    executor: Annotated[str, typer.Option(help="What spreads the realisations; `qlm plugins` lists the executors.")] = "local",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what it would do, and the time and disk space that takes; writes nothing."),
+    ] = False,
+    executor: Annotated[
+        str,
+        typer.Option(help="What spreads the realisations; `qlm plugins` lists the executors.", autocompletion=_executors),
+    ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Realisations at work at a time.", show_default="one per core")
     ] = None,
@@ -108,7 +194,13 @@ def run(
         os.environ[INTERVAL_VARIABLE] = str(checkpoint_interval)  # which workers and jobs inherit
     made = EXECUTORS.load(executor)(workers=workers, **({"settings": tuple(slurm)} if slurm else {}))
     settings = load_protocol(protocol)
-    workspace = run_protocol(settings, out or Path("runs") / settings.name, made, alongside=alongside)
+    directory = out or Path("runs") / settings.name
+    if dry_run:
+        from qlm_hoomd.forecast import make_forecast
+
+        _show(make_forecast(settings, directory, made, alongside=alongside, progress=_say).report())
+        return
+    workspace = run_protocol(settings, directory, made, alongside=alongside)
     states = [realisation.state(settings) for realisation in workspace.realisations]
     if "done" in states and made.runs_here:
         typer.echo(_report(workspace.directory))
@@ -121,68 +213,91 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
-def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)]) -> None:
+@_command(_GLASSES, "qlm status runs/quickstart")
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
+    as_json: _AsJson = False,
+) -> None:
     """Show how far a run is."""
-    from qlm_hoomd.ensemble.costs import Costs
     from qlm_hoomd.ensemble.progress import duration
-    from qlm_hoomd.ensemble.slurm import describe as slurm_lines
-    from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
+    from qlm_hoomd.status import status_of
 
-    workspace = Workspace.open(directory)
-    typer.echo(f"{workspace.protocol.name} in {directory} (protocol {workspace.protocol.hash})")
-    if (directory / IMPORTED).exists():
+    state = status_of(directory)
+    if as_json:
+        _print_json(state)
+        return
+    typer.echo(f"{state['name']} in {directory} (protocol {state['protocol_hash']})")
+    if state["imported"]:
         typer.echo("imported: the tables of what was done elsewhere; what has no table counts as pending")
-    costs, counts = Costs.of(workspace.realisations), workspace.counts()
-    left = costs.left(counts)
 
-    def cell(states: dict[Any, int], seconds: float | None) -> str:
-        each = "" if seconds is None else f" ({duration(seconds)} each)"
-        parts = [f"{number} {state}{each if state == 'done' else ''}" for state, number in states.items() if number]
+    def cell(stage: dict[str, Any]) -> str:
+        each = "" if stage["core_seconds_each"] is None else f" ({duration(stage['core_seconds_each'])} each)"
+        parts = [
+            f"{stage[word]} {word}{each if word == 'done' else ''}" for word in ("done", "failed", "pending") if stage[word]
+        ]
         return ", ".join(parts) or "-"
 
     _table(
-        ("N", "preparation", *next(iter(counts.values())), "core time left"),
+        ("N", "preparation", *state["groups"][0]["stages"], "core time left"),
         [
             (
-                str(size),
-                preparation,
-                *(cell(states, costs.measured(kind, preparation, size)) for kind, states in stages.items()),
-                "unknown" if (seconds := left[size, preparation]) is None else duration(seconds),
+                str(group["n_particles"]),
+                group["preparation"],
+                *(cell(stage) for stage in group["stages"].values()),
+                "unknown" if (seconds := group["core_seconds_left"]) is None else duration(seconds),
             )
-            for (size, preparation), stages in counts.items()
+            for group in state["groups"]
         ],
     )
-    for line in [*slurm_lines(workspace), *(f"at work: {line}" for line in workspace.running().values())]:
+    for line in [*state["scheduler"], *(f"at work: {line}" for line in state["at_work"])]:
         typer.echo(line)
-    if any(states["failed"] for stages in counts.values() for states in stages.values()):
-        _name_failures(workspace)
+    if state["failures"]:
+        from qlm_hoomd.ensemble.workspace import Workspace
+
+        _name_failures(Workspace.open(directory))
 
 
-@app.command()
-def work(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
-    realisations: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of realisations.", show_default=False)
+@_command(_KEEP, "qlm plan quickstart.yaml --target-error theta=0.1")
+def plan(
+    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
+    target_error: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=HALF_WIDTH",
+            help="Half the width that the 95 % interval of theta or alpha is to have, e.g. theta=0.05; may be given twice.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/<name of the protocol>")
     ] = None,
-    ids: Annotated[
-        str | None, typer.Option(metavar="FILE|ID,ID", help="Ids, or a file with one on each line.", show_default=False)
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Realisations at work at a time.")] = 1,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Where nothing has run, run one of the smallest realisations to see what it takes."),
+    ] = False,
+    as_json: _AsJson = False,
 ) -> None:
-    """Do what is left to do of some realisations of a run: what schedulers call.
+    """How many realisations of each size an exponent of a given error needs, and what they cost here.
 
-    Any number may be at work in one folder; what is done, or at work elsewhere, is passed over. Stopped by SIGUSR1 or SIGTERM it
-    saves its state and ends with exit code 138 or 143; the same command goes on from there.
+    From the scatter and the times of what has run so far; where nothing has, from the theory. The folder is only read.
     """
-    from qlm_hoomd.ensemble.runner import run_chunk
+    from qlm_hoomd.plan import make_plan, parse_targets
+    from qlm_hoomd.protocol import load_protocol
 
-    failed = run_chunk(directory, [*(realisations or ()), *_ids(ids)], workers, typer.echo)
-    if failed:
-        raise typer.Exit(1)
+    made = make_plan(
+        load_protocol(protocol),
+        out,
+        parse_targets(target_error),
+        measure=measure,
+        progress=_say,
+    )
+    if as_json:
+        _print_json(made.to_dict())
+        return
+    _show(made.report())
 
 
-@app.command()
+@_command(_KEEP, "qlm verify runs/quickstart")
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
     aside: Annotated[
@@ -217,7 +332,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@_command(_KEEP, "qlm export runs/quickstart --out quickstart.zip")
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
     out: Annotated[
@@ -234,7 +349,7 @@ def export(
     typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.2g} MB)")
 
 
-@app.command("import")
+@_command(_KEEP, "qlm import quickstart.zip copy", "import")
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="What `qlm export` wrote.", show_default=False)],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
@@ -254,53 +369,30 @@ def _ids(text: str | None) -> list[str]:
     return [part for part in text.replace(",", " ").split() if part]
 
 
-@app.command()
-def plan(
-    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
-    target_error: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=HALF_WIDTH",
-            help="Half the width that the 95 % interval of theta or alpha is to have, e.g. theta=0.05; may be given twice.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/<name of the protocol>")
+@_command(_KEEP, "qlm work runs/quickstart --ids ids.txt --workers 4")
+def work(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
+    realisations: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of realisations.", show_default=False)
     ] = None,
-    measure: Annotated[
-        bool,
-        typer.Option("--measure", help="Where nothing has run, run one of the smallest realisations to see what it takes."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ids: Annotated[
+        str | None, typer.Option(metavar="FILE|ID,ID", help="Ids, or a file with one on each line.", show_default=False)
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Realisations at work at a time.")] = 1,
 ) -> None:
-    """How many realisations of each size an exponent of a given error needs, and what they cost here.
+    """Do what is left to do of some realisations of a run: what schedulers call.
 
-    From the scatter and the times of what has run so far; where nothing has, from the theory. The folder is only read.
+    Any number may be at work in one folder; what is done, or at work elsewhere, is passed over. Stopped by SIGUSR1 or SIGTERM it
+    saves its state and ends with exit code 138 or 143; the same command goes on from there.
     """
-    import json
+    from qlm_hoomd.ensemble.runner import run_chunk
 
-    from qlm_hoomd.plan import make_plan, parse_targets
-    from qlm_hoomd.protocol import load_protocol
-
-    made = make_plan(
-        load_protocol(protocol),
-        out,
-        parse_targets(target_error),
-        measure=measure,
-        progress=lambda line: typer.echo(line, err=True),
-    )
-    if as_json:
-        typer.echo(json.dumps(made.to_dict(), indent=2, allow_nan=False))
-        return
-    for part in made.report():
-        if isinstance(part, str):
-            typer.echo(part)
-        else:
-            _table(*part)
+    failed = run_chunk(directory, [*(realisations or ()), *_ids(ids)], workers, typer.echo)
+    if failed:
+        raise typer.Exit(1)
 
 
-@app.command()
+@_command(_GLASSES, "qlm report runs/quickstart")
 def report(
     directories: Annotated[
         list[Path],
@@ -319,7 +411,7 @@ def report(
     typer.echo(_report(*directories, out=out))
 
 
-@app.command()
+@_command(_FILES, "qlm modes trajectory.gsd --potential kob_andersen:q=2")
 def modes(
     file: Annotated[Path, typer.Argument(metavar="FILE.gsd", help="GSD file of a glass.", show_default=False)],
     potential: Annotated[
@@ -327,6 +419,7 @@ def modes(
         typer.Option(
             metavar="SPEC",
             help="Pair potential: a name, name:key=value,... or a YAML file (a potential or a protocol). `qlm plugins` lists them.",
+            autocompletion=_potentials,
         ),
     ] = "inverse_power_law",
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Modes of each frame, from the softest up.")] = 20,
@@ -372,7 +465,7 @@ def modes(
         force_tolerance=force_tolerance,
         out=Path(f"{file.stem}-modes") if out is None else out,
         view=view,
-        progress=lambda line: typer.echo(line, err=True),
+        progress=_say,
     )
     _print(analysis.moduli.select(
         "frame", "strain", "relaxation", "rattlers", "negative_modes", "zero_modes", "shear_modulus", "bulk_modulus", "energy"
@@ -386,37 +479,45 @@ def modes(
         raise typer.Exit(1)
 
 
-@app.command()
-def plugins() -> None:
+@_command(_ABOUT, "qlm plugins")
+def plugins(as_json: _AsJson = False) -> None:
     """List the plugins by group, with the distribution that each comes from."""
-    from qlm_hoomd.registry import GROUPS
+    from qlm_hoomd.registry import listing
 
-    rows = []
-    for group in GROUPS:
-        _, broken = group.load_all()
-        for name, plugin in group.plugins.items():
-            state = str(broken[name]) if name in broken else "ok"
-            rows.append((group.name, name, plugin.entry_point.value, plugin.distribution, state))
-    _table(("group", "name", "object", "distribution", "state"), rows)
+    rows = listing()
+    if as_json:
+        _print_json(rows)
+        return
+    _table(
+        ("group", "name", "object", "distribution", "state"),
+        [(row["group"], row["name"], row["object"], row["distribution"], row["error"] or "ok") for row in rows],
+    )
 
 
-@app.command()
+@_command(_ABOUT, "qlm schema > protocol.schema.json")
 def schema() -> None:
     """Print the JSON Schema of protocols, installed plugins included: editors check and complete with it."""
-    import json
-
     from qlm_hoomd.protocol import schema as protocol_schema
 
-    typer.echo(json.dumps(protocol_schema(), indent=2))
+    _print_json(protocol_schema())
 
 
-@app.command()
-def doctor() -> None:
+@_command(_ABOUT, "qlm doctor")
+def doctor(as_json: _AsJson = False) -> None:
     """Say what is installed, and which engine will be used and why."""
     from qlm_hoomd.doctor import examine
 
-    for finding in examine():
-        typer.echo(f"{'ok  ' if finding.well else 'note'} {finding.subject}: {finding.fact}")
+    findings = examine()
+    if as_json:
+        _print_json({
+            "version": __version__,
+            "well": all(finding.well for finding in findings),
+            "findings": [finding._asdict() for finding in findings],
+        })  # fmt: skip
+        return
+    for finding in findings:
+        mark = _coloured("ok  ", "green") if finding.well else _coloured("note", "yellow")
+        typer.echo(f"{mark} {finding.subject}: {finding.fact}")
 
 
 def _report(*directories: Path, out: Path | None = None) -> str:
@@ -441,7 +542,34 @@ def _name_failures(workspace: Workspace) -> None:
 
 
 def _complain(message: str) -> None:
-    typer.echo(f"qlm: {message}", err=True)
+    typer.echo(f"{_coloured('qlm:', 'red', err=True)} {message}", err=True)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _coloured(text: str, colour: str, *, err: bool = False) -> str:
+    """``text`` in a colour where it goes to a terminal that wants colours (https://no-color.org)."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return typer.style(text, fg=colour)
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def _show(parts: Iterable[str | tuple[Iterable[str], Iterable[Sequence[str]]]]) -> None:
+    """Paragraphs and tables in turn."""
+    for part in parts:
+        if isinstance(part, str):
+            typer.echo(part)
+        else:
+            _table(*part)
 
 
 def _print(table: DataFrame) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -74,3 +76,9 @@ class PluginError(QlmError):
 
 class StorageFull(QlmError):  # noqa: N818
     """The disk is full, or a quota is reached: no realisation can go on, and none is to blame."""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """' Did you mean '...'?' where a word of ``known`` is close to ``word``, else nothing."""
+    matches = get_close_matches(str(word), list(known), n=1)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

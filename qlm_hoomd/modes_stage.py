@@ -16,6 +16,7 @@ from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
 from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.files import read_table
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes
@@ -191,7 +192,7 @@ class ModesStage(Stage):
 
     def _check_frames(self, context: StageContext, found: set[float]) -> None:
         # A run that was told to end at an instability may not have come as far; one that passed a strain has no excuse.
-        passed = pl.read_parquet(context.path("steps.parquet"), columns=["strain"])["strain"].to_numpy()
+        passed = read_table(context.path("steps.parquet"))["strain"].to_numpy()
         missing = [strain for strain in self.strains if strain not in found and passed.min() <= strain <= passed.max()]
         if missing:
             raise InputError(f"no configuration at strains {missing}; expected them among the `frames` of the shear stage.")
@@ -201,7 +202,7 @@ def _travelled_to_events(path: Path) -> list[float] | None:
     """Strain travelled to each instability of the shear run; None where nobody recorded any."""
     if not path.exists():
         return None
-    events = pl.read_parquet(path)
+    events = read_table(path)
     return events["travelled" if "travelled" in events.columns else "strain_c"].to_list()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from qlm_hoomd.display import Displayed
 from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
@@ -404,7 +405,8 @@ def measure_costs(protocol: Protocol, progress: Callable[[str], None] = lambda _
         counting = workspace.realisations[1::2]  # the second of each preparation
         for realisation in (workspace.realisations[0], *counting):
             progress(f"{realisation.label} is run to see what it takes")
-            failure = run_realisation(workspace.directory, realisation.id).failure
+            with threadpool_limits(1):  # as workers have it
+                failure = run_realisation(workspace.directory, realisation.id).failure
             if failure is not None:
                 raise QlmError(
                     f"{realisation.label}, run to see what it takes, failed in stage {failure.stage}: {failure.error}: "

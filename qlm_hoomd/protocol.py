@@ -31,10 +31,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from qlm_hoomd.engines.base import EngineSettings
-from qlm_hoomd.errors import ProtocolError
+from qlm_hoomd.errors import ProtocolError, did_you_mean
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.registry import ENGINES, STAGES
-from qlm_hoomd.settings import OfKind, did_you_mean
+from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage
 
 Location = tuple[str | int, ...]
@@ -93,10 +93,10 @@ class Preparation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     quench: Literal["rapid", "slow"] = Field(description="rapid: overdamped from T0; slow: cooled first, then overdamped")
-    equilibration_time: PositiveTime = Field(50.0, description="time at T0 before the quench [t_c]")
-    cooling_rate: PositiveTime = Field(1e-3, description="cooling rate of the slow quench [T0 / t_c]; the paper: 1e-3")
+    equilibration_time: PositiveTime = Field(default=50.0, description="time at T0 before the quench [t_c]")
+    cooling_rate: PositiveTime = Field(default=1e-3, description="cooling rate of the slow quench [T0 / t_c]; the paper: 1e-3")
     final_temperature: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="temperature at which cooling ends and overdamped dynamics begins [T0]; the paper: 0.1"
+        default=0.1, description="temperature at which cooling ends and overdamped dynamics begins [T0]; the paper: 0.1"
     )
 
 
@@ -140,13 +140,13 @@ class SampleSelection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     shear_stable: bool | None = Field(
-        None, description="true: only samples that a small shear of any direction costs energy; false: only the others"
+        default=None, description="true: only samples that a small shear of any direction costs energy; false: only the others"
     )
     residual_shear_stress_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="only samples whose deviatoric stress sqrt(s_ij s_ij / 2) is at most this [energy / length^3]"
+        default=None, description="only samples whose deviatoric stress sqrt(s_ij s_ij / 2) is at most this [energy / length^3]"
     )
     strain_since_event_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        None, description="only samples that travelled at least this strain since their last instability"
+        default=None, description="only samples that travelled at least this strain since their last instability"
     )
 
 
@@ -156,31 +156,31 @@ class Analysis(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     participation_threshold: FractionBySize = Field(
-        None,
+        default=None,
         description="e_c: modes of a larger participation ratio are taken for phonons; one number, a mapping of each N to its "
         "number, or nothing for the paper's rule (participation number 2000: e_c = 0.125 at N = 16000)",
     )
     strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
-        (0.0,), description="accumulated strains at which theta and alpha are reported"
+        default=(0.0,), description="accumulated strains at which theta and alpha are reported"
     )
     shown_strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
-        None,
+        default=None,
         description="those of the strains that figures show as representative; nothing: the first, and those closest to the paper's "
         "0.02 and 0.09",
     )
     steady_from: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
-        None,
+        default=None,
         description="strain from which on the flow counts as steady, for exponents pooled over strain; nothing: the last third of "
         "the range of strains",
     )
     omega_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None,
+        default=None,
         description="upper end of the window in which alpha is fitted to D_L(omega) [1 / t_c]; nothing: chosen from the data",
     )
-    select: SampleSelection = Field(SampleSelection(), description="samples that count for the spectra; default: all")
-    exclude_crystals: bool = Field(True, description="leave out realisations that crystallised or phase-separated")
-    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of all confidence intervals")
-    insist: bool = Field(False, description="print exponents even where the statistics are too weak to carry them")
+    select: SampleSelection = Field(default=SampleSelection(), description="samples that count for the spectra; default: all")
+    exclude_crystals: bool = Field(default=True, description="leave out realisations that crystallised or phase-separated")
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.95, description="level of all confidence intervals")
+    insist: bool = Field(default=False, description="print exponents even where the statistics are too weak to carry them")
 
     @field_validator("shown_strains")
     @classmethod
@@ -201,9 +201,9 @@ class Protocol(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_not_a_boolean)] = Field(
         description="an integer >= 0, the root of all random streams"
     )
-    model: GlassModel = Field(GlassModel(), description="the glass: pair potential, density, composition, T0")
+    model: GlassModel = Field(default=GlassModel(), description="the glass: pair potential, density, composition, T0")
     engine: Annotated[EngineSettings, OfKind(ENGINES, EngineSettings, shorthand=True)] = Field(
-        "cpu",
+        default="cpu",
         validate_default=True,
         description="what runs dynamics and relaxation: a name, or a mapping with kind and settings",
     )
@@ -211,7 +211,7 @@ class Protocol(BaseModel):
     stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage)], ...], Field(min_length=1)] = Field(
         description="a list of mappings with kind and settings: what is done with every glass, in order"
     )
-    analysis: Analysis = Field(Analysis(), description="settings of the report; changing them re-runs nothing")
+    analysis: Analysis = Field(default=Analysis(), description="settings of the report; changing them re-runs nothing")
 
     @model_validator(mode="after")
     def _runnable(self) -> Protocol:
@@ -326,6 +326,27 @@ def build_protocol(
         raise ProtocolError(path, list(dict.fromkeys(problems))) from None
 
 
+def explain(path: Path) -> list[tuple[int, str, str]]:
+    """What the schema says of the keys in a protocol file: line, key and description, in the order of the file.
+
+    Names that the user chose, such as those of preparations, have no description and are left out; that of ``kind`` is the one of
+    the kind that is chosen.
+
+    Raises:
+        ProtocolError: if the file is no YAML mapping.
+    """
+    settings, lines = _read_yaml(path)
+    document = schema()
+    explained = []
+    for place, line in lines.items():
+        if place and isinstance(key := place[-1], str):
+            found = _object(place[:-1], settings, document)
+            said = found if key == "kind" else found.get("properties", {}).get(key, {})
+            if text := said.get("description", "").split("\n\n")[0]:
+                explained.append((line, key, " ".join(text.replace("``", "`").split())))
+    return sorted(explained, key=lambda entry: entry[0])
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a protocol with the plugins that are installed."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Protocol.model_json_schema()}
@@ -407,7 +428,11 @@ def _locate(location: Location, settings: Any) -> tuple[Location, bool]:
 
 def _properties(place: Location, settings: Any) -> dict[str, Any]:
     """The keys that the schema knows of the mapping at ``place``, with their schemas."""
-    document = schema()
+    return dict(_object(place, settings, schema()).get("properties", {}))
+
+
+def _object(place: Location, settings: Any, document: dict[str, Any]) -> dict[str, Any]:
+    """What the schema ``document`` says of the mapping at ``place``; empty where it knows none."""
     node: Any = document
     value = settings
     for key in place:
@@ -418,7 +443,7 @@ def _properties(place: Location, settings: Any) -> dict[str, Any]:
         else:
             node = node.get("items", {})
             value = value[key] if isinstance(value, list) and isinstance(key, int) else None
-    return dict(_resolved(node, value, document).get("properties", {}))
+    return _resolved(node, value, document)
 
 
 def _resolved(node: Any, value: Any, document: Mapping[str, Any]) -> dict[str, Any]:

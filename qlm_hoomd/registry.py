@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from qlm_hoomd.errors import InputError, PluginError
+from qlm_hoomd.errors import InputError, PluginError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Group:
         try:
             plugin = self.plugins[name]
         except KeyError:
-            raise InputError(f"unknown {self.noun} '{name}'; installed: {', '.join(self.plugins) or 'none'}.") from None
+            names = ", ".join(self.plugins) or "none"
+            raise InputError(f"unknown {self.noun} '{name}'; installed: {names}.{did_you_mean(name, self.plugins)}") from None
         return plugin.load()
 
     def load_all(self) -> tuple[dict[str, Any], dict[str, PluginError]]:
@@ -104,3 +105,23 @@ DETECTORS = Group("qlm_hoomd.detectors", "detector")
 EXECUTORS = Group("qlm_hoomd.executors", "executor")
 REPORT_SECTIONS = Group("qlm_hoomd.report_sections", "report section")
 GROUPS = (ENGINES, POTENTIALS, STAGES, DETECTORS, EXECUTORS, REPORT_SECTIONS)
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every plugin as plain values: ``group``, ``name``, ``object``, ``distribution``, ``state`` (ok or broken) and ``error``."""
+    rows: list[dict[str, Any]] = []
+    for group in GROUPS:
+        _, broken = group.load_all()
+        for name, plugin in group.plugins.items():
+            error = broken.get(name)
+            rows.append(
+                {
+                    "group": group.name,
+                    "name": name,
+                    "object": plugin.entry_point.value,
+                    "distribution": plugin.distribution,
+                    "state": "ok" if error is None else "broken",
+                    "error": None if error is None else str(error),
+                }
+            )
+    return rows

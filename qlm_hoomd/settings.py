@@ -7,7 +7,6 @@ is in nobody's way; the JSON Schema shows all that load.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -16,8 +15,6 @@ from pydantic_core import PydanticCustomError, core_schema
 from qlm_hoomd.errors import PluginError, QlmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
@@ -91,7 +88,7 @@ class OfKind:
         try:
             settings_class = self.settings_class(kind)
         except QlmError as error:
-            raise _error_at("kind", f"{error}{did_you_mean(kind, self.group.plugins)}", kind) from error
+            raise _error_at("kind", str(error), kind) from error
         try:
             return settings_class.model_validate({**self.defaults.get(kind, {}), **value, "kind": kind})
         except ValueError:  # the verdict of the plugin, ValidationError included
@@ -133,12 +130,6 @@ class OfKind:
         if self.shorthand:
             return {"anyOf": [{"type": "string", "enum": list(classes)}, json_schema]}
         return json_schema
-
-
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """' Did you mean '...'?' where a word of ``known`` is close to ``word``, else nothing."""
-    matches = get_close_matches(str(word), list(known), n=1)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 def _error_at(key: str, message: str, value: Any) -> ValidationError:

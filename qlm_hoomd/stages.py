@@ -93,6 +93,8 @@ class Stage(BaseModel):
     growing: ClassVar[frozenset[str]] = frozenset()
     """Settings that only say how far the stage goes: numbers that may rise and lists that may get longer in a folder that
     holds results already, as what they asked for before comes out the same."""
+    cost_power: ClassVar[float] = 1.5
+    """About the power of N by which the time of the stage grows, for forecasts from small systems where no large one has run."""
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse settings that cannot work for this model or these sizes, before anything runs.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,8 +251,267 @@ def test_modes_of_a_glass(tmp_path: Path) -> None:
     assert qlm("modes", realisation.directory / "quenched.gsd", "--frames", 9).exit_code == 2
 
 
-def test_help_does_not_load_numerical_libraries() -> None:
-    code = (
-        "import sys; import qlm_hoomd.cli; print(sorted({'numpy', 'numba', 'polars', 'pydantic', 'rich'} & set(sys.modules)))"
+HEAVY = ("freud", "gsd", "matplotlib", "numba", "numpy", "polars", "pydantic", "ruamel", "scipy", "signac", "vesin")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import qlm_hoomd",
+        "import qlm_hoomd.cli",
+        "from qlm_hoomd.cli import app; app(['--version'], standalone_mode=False)",
+        "from qlm_hoomd.cli import app; app(['--help'], standalone_mode=False)",
+        "from qlm_hoomd.cli import app; app(['run', '--help'], standalone_mode=False)",
+    ],
+)
+def test_what_must_be_quick_loads_no_numerical_libraries(code: str) -> None:
+    program = f"import sys; {code}; print('loaded:', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # Typer asks pydantic about the arguments of a command.
+    assert done.stdout.splitlines()[-1].replace("'pydantic'", "" if "'run'" in code else "'pydantic'") == "loaded: []"
+
+
+def test_help_leads_through_the_first_steps_with_an_example_for_each_command() -> None:
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", qlm("--help").stdout).split())
+    steps = ["qlm doctor", "qlm new quickstart", "qlm run quickstart.yaml --dry-run", "qlm run quickstart.yaml", "qlm status"]
+    places = [text.index(f"$ {step} ") for step in steps]
+    assert places == sorted(places)
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    headings = [
+        "Make glasses and analyse them",
+        "Analyse what you have",
+        "Plan, keep and share a run",
+        "About this installation",
+    ]
+    listed = text[text.index(headings[0]) :]
+    assert all(heading in listed for heading in headings)
+    for name in names:
+        assert f"$ qlm {name}" in listed
+        assert f"$ qlm {name}" in qlm(name, "--help").stdout
+
+
+def test_examples_of_the_help_are_accepted() -> None:
+    """As far as the command line goes: every option and argument of them exists."""
+    examples = {
+        line for command in app.registered_commands for line in (command.help or "").splitlines() if line.startswith("$ qlm ")
+    }
+    assert len(examples) == len(app.registered_commands)
+    for example in examples:
+        arguments = example.removeprefix("$ qlm ").partition(" > ")[0].split()
+        result = qlm(*arguments)
+        assert "Usage:" not in result.stderr, f"{example}: {result.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["stauts", "x"], "Did you mean 'status'?"),
+        (["run", "p.yaml", "--exectuor", "local"], "--executor"),
+        (["run", "p.yaml", "--executor", "loacl"], "Did you mean 'local'?"),
+        (["run", "key.yaml"], "Did you mean 'realisations'?"),
+        (["run", "stage.yaml"], "Did you mean 'walk'?"),
+        (["modes", "p.yaml", "--potential", "kob_anderson"], "Did you mean 'kob_andersen'?"),
+        (["new", "quikstart"], "Did you mean 'quickstart'?"),
+    ],
+)
+def test_a_slip_of_the_finger_is_answered_by_the_nearest_name(tmp_path: Path, arguments: list[str], hint: str) -> None:
+    text = protocol_file(tmp_path).read_text()
+    (tmp_path / "key.yaml").write_text(text.replace("realisations:", "realizations:"))
+    (tmp_path / "stage.yaml").write_text(text.replace("kind: walk", "kind: wakl"))
+    result = qlm(*arguments)
+    assert result.exit_code == 2
+    assert hint in " ".join(result.stderr.split())
+    assert result.stderr.count("Did you mean") <= 1
+    assert "?." not in result.stderr
+
+
+def test_new_lists_templates_or_writes_one() -> None:
+    result = qlm("new")
+    assert result.exit_code == 0
+    assert {line.split()[0] for line in result.stdout.splitlines()} >= {"template", "quickstart", "frames", "mesoscopic"}
+    result = qlm("new", "quickstart", "--out", "mine.yaml")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("wrote mine.yaml; `qlm run mine.yaml --dry-run`")
+    before = Path("mine.yaml").read_bytes()
+    result = qlm("new", "quickstart", "--out", "mine.yaml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert Path("mine.yaml").read_bytes() == before
+    assert qlm("new", "--out", "other.yaml").exit_code == 2
+    assert not Path("other.yaml").exists()
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    path = protocol_file(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    result = qlm("run", path, "--dry-run", "--workers", 3)
+    assert result.exit_code == 0, result.output
+    assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts) == before
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"t: 3 realisations in {Path('runs/t')} (a new folder)")
+    header, row = (line.split("  ") for line in lines[2:4])
+    assert [cell.strip() for cell in header if cell][:6] == ["N", "preparation", "realisations", "done", "walk", "tally"]
+    assert [cell.strip() for cell in row if cell][:6] == ["100", "rapid", "3", "0", "3", "3"]
+    assert re.search(r"To do: 3 realisations; .* of core time .* with 3 workers, .* of disk \(.* free\)\.", result.stdout)
+    assert "Nothing was run in the folder" in result.stdout
+    assert "benchmark of rapid" in result.stderr
+    qlm("run", path, "--executor", "here")
+    assert "Everything is done" in qlm("run", path, "--dry-run").stdout
+
+
+def test_json_of_status(tmp_path: Path) -> None:
+    qlm("run", protocol_file(tmp_path, "[1]"), "--out", "x", "--executor", "here")
+    result = qlm("status", "x", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    state = json.loads(result.stdout)
+    assert set(state) == {
+        "name", "directory", "protocol_hash", "imported", "n_realisations", "groups", "at_work", "scheduler", "failures",
+    }  # fmt: skip
+    assert (state["name"], state["directory"], state["n_realisations"], state["imported"]) == ("t", "x", 3, False)
+    (group,) = state["groups"]
+    assert set(group) == {"n_particles", "preparation", "stages", "core_seconds_left"}
+    assert list(group["stages"]) == ["walk", "tally"]
+    walk = group["stages"]["walk"]
+    assert {key: walk[key] for key in ("done", "failed", "pending")} == {"done": 2, "failed": 1, "pending": 0}
+    assert walk["core_seconds_each"] >= 0.0
+    (failure,) = state["failures"]
+    assert set(failure) == {
+        "number", "n_particles", "preparation", "realisation", "stage", "error", "message", "record",
+    }  # fmt: skip
+    assert (failure["number"], failure["realisation"], failure["stage"]) == (1, 1, "walk")
+    assert Path(failure["record"]).is_file()
+
+
+def test_json_of_plugins(tmp_path: Path) -> None:
+    with installed(tmp_path / "broken", {"qlm_hoomd.stages": {"ruin": "no_such_module:Stage"}}, name="qlm_ruin"):
+        result = qlm("plugins", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = json.loads(result.stdout)
+    assert all(set(row) == {"group", "name", "object", "distribution", "state", "error"} for row in rows)
+    states = {(row["group"], row["name"]): row["state"] for row in rows}
+    assert states["qlm_hoomd.engines", "cpu"] == "ok"
+    assert states["qlm_hoomd.stages", "ruin"] == "broken"
+    assert {row["error"] is None for row in rows if row["state"] == "ok"} == {True}
+
+
+def test_json_of_doctor() -> None:
+    result = qlm("doctor", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = json.loads(result.stdout)
+    assert set(found) == {"version", "well", "findings"}
+    assert found["version"] == qlm_hoomd.__version__
+    assert all(set(finding) == {"subject", "well", "fact"} for finding in found["findings"])
+    assert found["well"] == all(finding["well"] for finding in found["findings"])
+    assert "engine cpu" in {finding["subject"] for finding in found["findings"]}
+
+
+def test_json_after_an_error_is_still_only_on_standard_error() -> None:
+    result = qlm("status", "nowhere", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "qlm: nowhere holds no readable protocol.json" in result.stderr
+
+
+def program() -> str:
+    found = shutil.which("qlm", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    assert found is not None, "the command qlm is not installed"
+    return found
+
+
+def without_wishes() -> dict[str, str]:
+    """The environment, but for variables that ask for colours or refuse them."""
+    wishes = {"NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"}
+    return {key: value for key, value in os.environ.items() if key not in wishes}
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """What the command prints on a terminal."""
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [program(), *arguments],
+        stdout=slave,
+        stderr=slave,
+        stdin=slave,
+        env=without_wishes() | {"TERM": "xterm-256color"} | environment,
+    ) as process:
+        os.close(slave)
+        chunks = []
+        while True:
+            try:
+                chunk = os.read(master, 65536)
+            except OSError:  # Linux's way of saying that the other end is closed
+                break
+            if not chunk:
+                break
+            chunks.append(chunk)
+        process.wait(timeout=60)
+    os.close(master)
+    return b"".join(chunks).decode()
+
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "nowhere"], ["stauts"]], ids=["help", "error", "usage"])
+def test_colours_are_for_terminals_that_want_them(arguments: list[str]) -> None:
+    assert COLOUR.search(on_a_terminal(*arguments))
+    assert not COLOUR.search(on_a_terminal(*arguments, NO_COLOR="1"))
+    piped = subprocess.run([program(), *arguments], capture_output=True, text=True, check=False, env=without_wishes())
+    assert "\x1b" not in piped.stdout + piped.stderr
+
+
+BASH = """
+eval "$(_QLM_COMPLETE=source_bash qlm)"
+complete -p qlm | grep -q -- '-F _qlm_completion' || exit 1
+ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _qlm_completion qlm; echo "${COMPREPLY[*]}"; }
+ask qlm st
+ask qlm new paper_s
+ask qlm run p.yaml --dry
+ask qlm run p.yaml --executor l
+ask qlm modes f.gsd --potential h
+ask qlm run ""
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_commands_options_and_names() -> None:
+    path = f"{Path(program()).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", BASH], capture_output=True, text=True, check=True, env=os.environ | {"PATH": path}
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert done.stdout.split("\n") == [
+        "status", "paper_slow paper_slow_small", "--dry-run", "local", "harmonic hertzian", "", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_commands_and_names() -> None:
+    path = f"{Path(program()).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    script = 'env _QLM_COMPLETE=source_fish qlm | source; complete -C "qlm sta"; complete -C "qlm new paper_s"'
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True, env=os.environ | {"PATH": path}
+    )
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {"status", "paper_slow", "paper_slow_small"}
+
+
+@pytest.mark.parametrize(("shell", "start"), [("zsh", "#compdef qlm"), ("fish", "complete --command qlm")])
+def test_completion_of_other_shells_is_written(shell: str, start: str) -> None:
+    done = subprocess.run(
+        [program()], capture_output=True, text=True, check=False, env=os.environ | {"_QLM_COMPLETE": f"source_{shell}"}
+    )
+    assert done.stdout.strip().startswith(start)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_completion_is_installed_into_the_shell_s_own_file(tmp_path: Path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path / "home")}
+    (tmp_path / "home").mkdir()
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"'{program()}' --install-completion; true"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert "completion installed" in done.stdout, done.stderr
+    assert "_qlm_completion" in next((tmp_path / "home/.bash_completions").iterdir()).read_text()
+    assert "source" in (tmp_path / "home/.bashrc").read_text()

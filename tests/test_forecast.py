@@ -1,0 +1,208 @@
+"""Forecasts of a run: counts from the folder, times from what ended or from a benchmark, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qlm_hoomd import forecast as module
+from qlm_hoomd.ensemble.local import LocalExecutor, n_cores
+from qlm_hoomd.ensemble.row import RowExecutor
+from qlm_hoomd.ensemble.runner import run_protocol
+from qlm_hoomd.ensemble.workspace import Workspace
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.forecast import Forecast, Known, make_forecast
+from qlm_hoomd.protocol import Protocol, build_protocol
+from qlm_hoomd.testing.tiny import HereExecutor, TallyStage, WalkStage, installed
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    with installed(tmp_path / "site"):
+        yield
+
+
+def protocol(sizes: dict[int, int] | None = None, **walk: Any) -> Protocol:
+    sizes = sizes or {100: 3, 400: 2}
+    return build_protocol(
+        {
+            "name": "t",
+            "seed": 5,
+            "ensemble": {"n_particles": list(sizes), "preparations": ["rapid"], "realisations": sizes},
+            "stages": [{"kind": "walk", **walk}, {"kind": "tally"}],
+        }
+    )
+
+
+def forecast(wanted: Protocol, directory: str = "x", workers: int = 1, **more: Any) -> Forecast:
+    return make_forecast(wanted, Path(directory), LocalExecutor(workers), **more)
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def text(made: Forecast) -> str:
+    return "\n".join(str(part) for part in made.report())
+
+
+def known(*points: tuple[int, float], n_bytes: dict[int, int] | None = None) -> Known:
+    found = Known()
+    for n, seconds in points:
+        found.seconds.setdefault(("walk", "rapid", n), []).append(seconds)
+    for n, size in (n_bytes or {}).items():
+        found.n_bytes["rapid", n] = [size]
+    return found
+
+
+def test_times_grow_from_the_nearest_size_by_the_power_of_the_stage() -> None:
+    stage = WalkStage()
+    assert known().time(stage, "rapid", 100) is None
+    seconds, near = known((100, 1.0), (400, 10.0)).time(stage, "rapid", 800) or (0.0, 0.0)
+    assert seconds == pytest.approx(10.0 * 2.0**stage.cost_power)
+    assert stage.cost_power == 1.5
+    far = (known((100, 1.0)).time(stage, "rapid", 800) or (0.0, 0.0))[1]
+    assert near < far  # the further, the less is known
+
+
+def test_a_size_that_ran_is_taken_as_it_ran_and_more_of_them_say_more() -> None:
+    one = known((100, 2.0)).time(WalkStage(), "rapid", 100)
+    four = known((100, 1.0), (100, 3.0), (100, 2.0), (100, 2.0)).time(WalkStage(), "rapid", 100)
+    assert one is not None
+    assert four is not None
+    assert one[0] == four[0] == 2.0
+    assert four[1] == pytest.approx(0.5 * one[1])
+    assert known((100, 2.0)).time(WalkStage(), "slow", 100) is None
+    assert known((100, 2.0)).time(TallyStage(), "rapid", 100) is None
+
+
+def test_sizes_of_folders_lie_on_a_line() -> None:
+    assert known().size("rapid", 100) is None
+    assert known(n_bytes={100: 1000, 300: 2000}).size("rapid", 1100) == pytest.approx(6000.0)
+    assert known(n_bytes={100: 1000, 300: 2000}).size("rapid", 300) == 2000.0
+    assert known(n_bytes={100: 1000}).size("rapid", 200) == 2000.0  # at most: one size tells nothing of the constant part
+
+
+def test_an_empty_folder_is_forecast_from_a_benchmark_and_nothing_is_written(tmp_path: Path) -> None:
+    before = files(tmp_path)
+    said: list[str] = []
+    made = forecast(protocol(pause=0.02), workers=2, budget_s=1.0, progress=said.append)
+    assert files(tmp_path) == before
+    assert not Path("x").exists()
+    assert [(part.n_particles, part.n_realisations, part.n_unfinished) for part in made.parts] == [(100, 3, 3), (400, 2, 2)]
+    assert all(part.left == {"walk": 3, "tally": 3} for part in made.parts if part.n_particles == 100)
+    assert said[0].startswith("benchmark of rapid: N = 100")
+    assert made.core_seconds is not None
+    assert made.wall_seconds is not None
+    assert made.core_seconds / 2 <= made.wall_seconds <= made.core_seconds
+    assert made.n_bytes is not None
+    assert made.n_bytes > 1000
+    assert made.factor > 1.5
+    assert "5 realisations in x (a new folder)" in text(made)
+    assert "N = 100" in made.notes[0]
+
+
+def test_what_is_done_is_not_counted_again_and_times_are_those_measured() -> None:
+    run_protocol(protocol({100: 2}), Path("x"), HereExecutor())
+    workspace = Workspace.open(Path("x"))
+    for realisation in workspace.realisations:
+        for stage, seconds in zip(workspace.protocol.stages, (20.0, 4.0), strict=True):
+            realisation.record_cost(stage, seconds, 99.0)
+    (workspace.realisations[1].directory / "tally.json").unlink()
+    before = files(Path("x"))
+    made = forecast(protocol({100: 6}), workers=4)
+    assert files(Path("x")) == before
+    (part,) = made.parts
+    assert part.left == {"walk": 4, "tally": 5}
+    assert part.n_unfinished == 5
+    assert part.each == pytest.approx(24.0)
+    assert made.core_seconds == pytest.approx(4 * 20.0 + 5 * 4.0)
+    assert made.wall_seconds == pytest.approx(100.0 / min(4, n_cores()))
+    assert made.notes == ("times and sizes are those of realisations that ended in the folder",)
+    assert "1 of them done" in text(made)
+    # With one known size, the other is its power law.
+    larger = forecast(protocol({100: 2, 400: 1}))
+    assert larger.parts[1].core_seconds == pytest.approx(24.0 * 4**1.5)
+
+
+def test_a_run_that_is_done_costs_nothing() -> None:
+    run_protocol(protocol({100: 2}), Path("x"), HereExecutor())
+    made = forecast(protocol({100: 2}))
+    assert (made.n_unfinished, made.core_seconds, made.n_bytes) == (0, 0.0, 0.0)
+    assert "Everything is done" in text(made)
+
+
+def test_the_counts_of_a_forecast_are_what_the_run_then_does() -> None:
+    run_protocol(protocol({100: 2}), Path("x"), HereExecutor())
+    wanted = protocol({100: 3, 400: 2})
+    expected = forecast(wanted, budget_s=0).n_unfinished
+    done: list[str] = []
+
+    class Counting(HereExecutor):
+        def run(self, directory: Path, ids: Any, finished: Any) -> None:
+            done.extend(ids)
+            super().run(directory, ids, finished)
+
+    run_protocol(wanted, Path("x"), Counting())
+    assert len(done) == expected == 3
+
+
+def test_stages_that_a_grown_protocol_takes_over_are_done() -> None:
+    settings = json.loads(protocol({100: 2}).canonical())
+    small = build_protocol(settings | {"stages": settings["stages"][:1]})
+    run_protocol(small, Path("x"), HereExecutor())
+    made = forecast(protocol({100: 3}), budget_s=0)
+    assert made.parts[0].left == {"walk": 1, "tally": 3}
+
+
+def test_a_folder_of_other_physics_is_refused_as_the_run_would() -> None:
+    run_protocol(protocol({100: 1}), Path("x"), HereExecutor())
+    with pytest.raises(InputError, match=r"other physics: stages.walk.steps was 10 and is 11"):
+        forecast(protocol({100: 1}, steps=11))
+    made = forecast(protocol({100: 1}, steps=11), alongside=True, budget_s=0)
+    assert made.n_unfinished == 1
+
+
+def test_a_benchmark_that_fails_leaves_the_time_unknown_and_says_why() -> None:
+    made = forecast(protocol({100: 2}, fail=[0, 1]))
+    assert made.core_seconds is None
+    assert made.wall_seconds is None
+    assert "time unknown; disk space unknown (" in text(made)
+    assert "ConvergenceError in stage walk" in made.notes[0]
+
+
+def test_a_benchmark_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LIMIT_S", 0.2)
+    made = forecast(protocol({100: 2}, pause=0.1))
+    assert made.core_seconds is None
+    assert "it takes more than 0.2 s" in made.notes[0]
+    # The request to stop does not outlive the benchmark.
+    monkeypatch.setattr(module, "_LIMIT_S", 60.0)
+    assert forecast(protocol({100: 2}), budget_s=0.1).core_seconds is not None
+
+
+def test_a_scheduler_decides_on_the_time_on_the_clock() -> None:
+    made = make_forecast(protocol(), Path("x"), RowExecutor(None), budget_s=0.1)
+    assert made.workers is None
+    assert made.wall_seconds is None
+    assert "on the clock" not in text(made)
+
+
+def test_the_wall_is_never_shorter_than_one_realisation() -> None:
+    part = module.Part(100, "rapid", 2, {"walk": 2}, 2, 10.0, 20.0, 0.1, 1e6)
+    made = Forecast("t", Path("x"), ("walk",), (part,), 8, 10**9, ())
+    assert made.wall_seconds is not None
+    assert made.wall_seconds >= 10.0
+    assert made.factor == pytest.approx(math.exp(0.2))
+
+
+def test_a_disk_that_is_too_small_is_named() -> None:
+    part = module.Part(100, "rapid", 2, {"walk": 2}, 2, 10.0, 20.0, 0.1, 2e9)
+    assert "That may not fit" in text(Forecast("t", Path("x"), ("walk",), (part,), 8, 10**9, ()))
+    assert "That may not fit" not in text(Forecast("t", Path("x"), ("walk",), (part,), 8, 10**10, ()))
