@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from sphinx_gallery.sorting import FileNameSortKey
 
@@ -143,8 +145,17 @@ def _relink(_app: object, document: str, source: list[str]) -> None:
         )
 
 
+def _copy_results(app: Any, exception: Exception | None) -> None:
+    """The shipped report links to the files beside it: they are copied beside the page."""
+    if exception is None:
+        shutil.copytree(
+            HERE / "results", Path(app.outdir) / "results", ignore=shutil.ignore_patterns("*.md"), dirs_exist_ok=True
+        )
+
+
 def setup(app: object) -> None:
     """Hook what is made at build time into the build."""
     app.connect("builder-inited", _generate, priority=100)  # type: ignore[attr-defined]
     app.connect("source-read", _relink)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", _plain, priority=900)  # type: ignore[attr-defined]
+    app.connect("build-finished", _copy_results)  # type: ignore[attr-defined]
