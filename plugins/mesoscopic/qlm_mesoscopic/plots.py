@@ -49,6 +49,8 @@ _STYLE: dict[Any, Any] = {
 }
 _PANEL, _HEIGHT = 3.5, 2.9
 _FEWEST_IN_BIN = 4
+# Where the names of the states stand beside their points, in points: off the lines.
+_NAMES = {"A": (-3, -14), "B": (-3, -14), "C": (-3, -14), "D": (7, 1), "B′": (-3, 6)}
 
 _P = ParamSpec("_P")
 
@@ -165,7 +167,7 @@ def flow(*, lambda_min: float = 1.0) -> Figure:
     for name, kappa in states.items():
         lam = float(block.curvature(kappa, phi))
         plane.plot(lam, kappa, "o", color=RED, zorder=5, clip_on=False)
-        plane.annotate(name, (lam, kappa), xytext=(7, 1) if name == "D" else (-3, 6), textcoords="offset points")
+        plane.annotate(name, (lam, kappa), xytext=_NAMES[name], textcoords="offset points")
     plane.set(xlim=(0.0, shown), ylim=(-high, high), xlabel=r"$\lambda$", ylabel=r"$\kappa$")
     plane.text(0.80 * lambda_min, 0.0, "passive\n" + r"$\Phi<0$", color=BLUE, ha="center", va="center")
     plane.text(0.05 * lambda_min, -0.93 * high, "shear transformations, " + r"$\Phi>0$", color=RED, ha="left", va="center")
@@ -201,6 +203,7 @@ def alpha_of_theta(
     *,
     omegas: Sequence[float] = (0.1, 0.01, 1e-4),
     window: tuple[float, float] | None = None,
+    equation: Points | None = None,
     high: float = 0.6,
 ) -> Figure:
     """alpha against theta: min(4, 3 + 4 theta), and what the same theory shows at a finite frequency.
@@ -210,6 +213,7 @@ def alpha_of_theta(
         omegas: frequencies of the finite-frequency curves, units of chi = C = 1.
         window: lambda between which the points were fitted; a band shows what the theory gives in it, between the branch that fails
             against the load as full as the other and empty.
+        equation: drawn as a line, such as what :class:`qlm_mesoscopic.modes.ModeEquation` gives in the window of the points.
         high: largest phi, of the curves and the band.
     """
     figure, (ax,) = _panels(1)
@@ -225,10 +229,12 @@ def alpha_of_theta(
         )
         label = rf"theory, ${window[0]:g}<\lambda<{window[1]:g}$"
         ax.fill_between(theta_k, empty, full, color=BLUE, alpha=0.18, linewidth=0, label=label)
+    if equation is not None:
+        ax.plot(np.asarray(equation.x), np.asarray(equation.y), color=BLUE, label=equation.label)
     ax.axvline(theory.CROSSOVER, color=GUIDE, linestyle=":")
     _scatter(ax, points)
     ax.set(xlabel=r"$\theta$", ylabel=r"$\alpha$", xlim=(0.0, 0.6), ylim=(2.9, 4.25))
-    ax.legend(loc="lower right")
+    ax.legend(loc="lower right", labelspacing=0.3, handlelength=1.6, fontsize=7.5)
     return figure
 
 
@@ -282,7 +288,8 @@ def loading(curves: Mapping[str, Loading], points: Mapping[str, tuple[Points, Po
     axes[0].set(ylabel=r"mean stress $\Sigma$", ylim=(0.0, None))
     axes[1].set(ylabel=r"$\theta=\arctan(\pi A/v)/\pi$", ylim=(0.0, None))
     axes[1].axhline(theory.CROSSOVER, color=GUIDE, linestyle=":")
-    axes[1].legend(loc="upper left", title=r"$\theta=1/2$ before loading", title_fontsize=8)
+    axes[1].text(0.97, 0.05, r"$\theta=1/2$ before loading", transform=axes[1].transAxes, ha="right", fontsize=8)
+    axes[0].legend(loc="lower right")
     return figure
 
 

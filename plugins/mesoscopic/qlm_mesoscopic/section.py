@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from qlm_hoomd.files import read_table
 from qlm_hoomd.report.analysis import STRAIN_TOLERANCE, Estimate
 from qlm_hoomd.report.markup import ALPHA, THETA, join, note, number, paragraph, table
 from qlm_hoomd.report.results import Results, Section, SectionFigure
 from qlm_hoomd.statistics.spectra import OMEGA_MAX
 from qlm_mesoscopic import plots, theory
+from qlm_mesoscopic.block import Replacement, UniformInvariants
 from qlm_mesoscopic.errors import ModelError
 from qlm_mesoscopic.master import MasterEquation
-from qlm_mesoscopic.stage import LOADING, MODES, SPECTRA, STEADY, MesoscopicStage
+from qlm_mesoscopic.modes import ModeEquation
+from qlm_mesoscopic.observables import exponent_of
+from qlm_mesoscopic.stage import LOADING, MODES, SOFT_WINDOW, SPECTRA, STEADY, MesoscopicStage
 
 _MIN_FAILURES = 20
+_CURVE = (0.0, 0.08, 0.16, 0.24, 0.32, 0.38, 0.43, 0.46, 0.48, 0.49)
+"""A over lambda_min^(3/2) at which the equation for modes is solved, up to where avalanches run away: 1/2 with the default P_0."""
+_NODES = 33
 _SCALES = (2.0 / 3.0, 2.0 / 3.0 * 10.0, 2.0 / 3.0 * 100.0)
 """Largest phi of the theory over the largest lambda of the window. 2/3 is the least: there the window reaches up to B'."""
 _LARGEST_THETA = 2.0
@@ -57,8 +65,7 @@ def mesoscopic(results: Results) -> Section | None:
     figures.append(_theta_figure(settings, steady, master))
     if settings.mu == 1.0:
         figures.append(_loading_figure(results, settings, tables[LOADING]))
-    spectra = _pool(tables[SPECTRA], "alpha")
-    figures.append(_alpha_figure(settings, spectra))
+    figures.append(_alpha_figure(settings, tables[SPECTRA]))
     figures.extend(_plane_figures(settings, tables[MODES], tables[SPECTRA]))
     rows = [
         (
@@ -113,19 +120,51 @@ def _loading_figure(results: Results, settings: MesoscopicStage, loaded: pl.Data
 
 
 def _alpha_figure(settings: MesoscopicStage, spectra: pl.DataFrame) -> SectionFigure:
+    low, top = settings.mode_window
+    soft = [f"{end * settings.lambda_min:g}" for end in SOFT_WINDOW]
     points = []
-    if not spectra.is_empty():
-        theta = theory.theta_mean_field(spectra["noise_over_drift"].to_numpy(), 1.0, settings.mu)
-        points.append(plots.Points(theta, spectra["alpha"], spectra["alpha_error"], "sampled"))
+    for name, label in (
+        ("alpha", rf"sampled, ${low:g}<\lambda<{top:g}$"),
+        ("soft_alpha", r"witnesses, $\lambda<10^{-3}\lambda_{\min}$"),
+    ):
+        pooled = _pool(spectra, name) if name in spectra.columns else pl.DataFrame()
+        if not pooled.is_empty():
+            theta = theory.theta_mean_field(pooled["noise_over_drift"].to_numpy(), 1.0, settings.mu)
+            points.append(plots.Points(theta, pooled[name], pooled[f"{name}_error"], label))
+    equation = _mode_curve(settings.lambda_min, settings.phi, settings.mode_window) if settings.mu == 1.0 else None
     caption = (
         "The exponent of the density of modes against that of the pseudo-gap: the limit of vanishing frequency, and what the same "
-        "theory shows at a finite one. Points are fits to sampled modes within the window of <i>λ</i> that the band is for, at the "
-        "<i>θ</i> that their noise and drift give. At the band's lower edge both branches are equally full, as after a quench; at the "
-        "upper one nothing fails against the load."
+        "theory shows at a finite one. Points are fits to sampled modes, with intervals of 95 %, at the <i>θ</i> that their noise and "
+        f"drift give: to the modes of <i>N</i> blocks at {low:g} &lt; <i>λ</i> &lt; {top:g}, and to witnesses, which feel the same noise "
+        f"and drift and are followed down to {soft[0]} &lt; <i>λ</i> &lt; {soft[1]}. "
+    ) + (
+        "The blue line is the equation for modes in the window of the former, without sampling."
+        if equation is not None
+        else "At the lower edge of the band both branches are equally full, as after a quench; at the upper one nothing fails against the load."
     )
-    return SectionFigure(
-        "mesoscopic_alpha", plots.alpha_of_theta(points, window=settings.mode_window, high=settings.phi[1]), caption
+    figure = plots.alpha_of_theta(
+        points, window=settings.mode_window if equation is None else None, equation=equation, high=settings.phi[1]
     )
+    return SectionFigure("mesoscopic_alpha", figure, caption)
+
+
+@lru_cache(maxsize=4)
+def _mode_curve(lambda_min: float, phi: tuple[float, float], window: tuple[float, float]) -> plots.Points | None:
+    """alpha of the equation for modes in the window of the counts; None where the equation does not cover these settings."""
+    if not window[1] < 0.5 * lambda_min:  # beyond, the equation loses a few percent of its modes
+        return None
+    replacement = Replacement(lambda_min=lambda_min, p0=UniformInvariants(*phi))
+    log_l = np.linspace(np.log(window[0]), np.log(window[1]), _NODES)
+    theta, alpha = [], []
+    for amplitude in _CURVE:
+        try:
+            density = ModeEquation(amplitude * lambda_min**1.5, replacement=replacement).steady()
+        except ModelError:  # P_0 is not one of the equation's, or from this amplitude on avalanches run away
+            break
+        log_p = np.log(density.total(np.exp(log_l)))
+        theta.append(density.theta)
+        alpha.append(2.0 * exponent_of(lambda lam, log_p=log_p: np.exp(np.interp(np.log(lam), log_l, log_p)), window) + 1.0)  # type: ignore[misc]
+    return plots.Points(theta, alpha, None, "equation for modes") if len(theta) > 1 else None
 
 
 def _plane_figures(settings: MesoscopicStage, modes: pl.DataFrame, spectra: pl.DataFrame) -> list[SectionFigure]:
@@ -356,7 +395,7 @@ def _gather(results: Results, name: str) -> pl.DataFrame:
                 pl.lit(value).alias(key)
                 for key, value in zip(("preparation", "n", "index"), (preparation, size, index), strict=True)
             ]
-            parts.append(pl.read_parquet(realisation.path / name, memory_map=False).with_columns(keys))
+            parts.append(read_table(realisation.path / name).with_columns(keys))
     return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
 
 

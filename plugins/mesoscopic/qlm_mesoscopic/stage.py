@@ -10,7 +10,7 @@ It reads nothing of the glass. Of the protocol it uses the sizes (N blocks, even
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,7 @@ from qlm_mesoscopic.block import Replacement, UniformInvariants
 from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, Run
 from qlm_mesoscopic.observables import Exponent, alpha_from_curvatures, theta_from_distances
+from qlm_mesoscopic.witness import FEWEST, watch
 
 STEADY, LOADING, MODES, SPECTRA = (
     "mesoscopic_steady.parquet",
@@ -34,6 +35,8 @@ STEADY, LOADING, MODES, SPECTRA = (
 )
 """Products: steady states of threshold blocks, loading after the quench, modes in the plane, their theta and alpha."""
 
+SOFT_WINDOW = (1e-5, 1e-3)
+"""Where witnesses are watched, as lambda over lambda_min."""
 
 _STEPS = 24
 
@@ -52,25 +55,30 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class MesoscopicStage(Stage):
     """Sample the mean field: steady states, loading after a quench, and modes in the (lambda, kappa) plane."""
 
+    cost_power: ClassVar[float] = 1.0
     kind: Literal["mesoscopic"] = "mesoscopic"
-    mu: Annotated[float, Field(ge=1, le=2)] = Field(1.0, description="index of the kicks' distribution; 1 is Eshelby's")
+    mu: Annotated[float, Field(ge=1, le=2)] = Field(default=1.0, description="index of the kicks' distribution; 1 is Eshelby's")
     amplitudes: Amplitudes = Field(
-        (0.02, 0.06, 0.1, 0.14, 0.18, 0.22, 0.26, 0.3), description="A of the steady states of threshold blocks"
+        default=(0.02, 0.06, 0.1, 0.14, 0.18, 0.22, 0.26, 0.3), description="A of the steady states of threshold blocks"
     )
-    activity: Positive = Field(2.0, description="failures per block that a steady state records")
-    skip: Positive = Field(1.5, description="failures per block before that")
-    loading_amplitude: Amplitude = Field(0.25, description="A of the loading after the quench")
-    loading_strain: Positive = Field(1.0, description="strain to load to; the modulus is 1")
-    spread_rapid: Positive = Field(1.0, description="standard deviation of the stress before a rapid quench")
-    spread_slow: Positive = Field(0.35, description="standard deviation of the stress before a slow quench")
-    mode_amplitudes: Amplitudes = Field((0.1, 0.2, 0.4), description="A of the steady states of modes")
-    mode_activity: Positive = Field(0.5, description="failures per block that a steady state of modes records")
+    activity: Positive = Field(default=2.0, description="failures per block that a steady state records")
+    skip: Positive = Field(default=1.5, description="failures per block before that")
+    loading_amplitude: Amplitude = Field(default=0.25, description="A of the loading after the quench")
+    loading_strain: Positive = Field(default=1.0, description="strain to load to; the modulus is 1")
+    spread_rapid: Positive = Field(default=1.0, description="standard deviation of the stress before a rapid quench")
+    spread_slow: Positive = Field(default=0.35, description="standard deviation of the stress before a slow quench")
+    mode_amplitudes: Amplitudes = Field(default=(0.1, 0.2, 0.4), description="A of the steady states of modes")
+    mode_activity: Positive = Field(default=0.5, description="failures per block that a steady state of modes records")
     mode_window: tuple[Positive, Positive] = Field(
-        (0.03, 0.2),
+        default=(0.03, 0.2),
         description="lambda between which alpha is fitted; N blocks, which a failure unloads by 1 / N, show nothing below (2 / N)^(1/2)",
     )
-    lambda_min: Positive = Field(1.0, description="lambda at which the softest mode is replaced")
-    phi: tuple[float, float] = Field((-1.0, 0.6), description="P_0 is uniform between these values of phi")
+    witnesses: Annotated[int, Field(ge=0)] = Field(
+        default=100_000,
+        description="modes watched at the noise and drift of each steady state of modes, for alpha at 1e-5 to 1e-3 of lambda_min; with mu above 1 there are none",
+    )
+    lambda_min: Positive = Field(default=1.0, description="lambda at which the softest mode is replaced")
+    phi: tuple[float, float] = Field(default=(-1.0, 0.6), description="P_0 is uniform between these values of phi")
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse sizes and amplitudes that cannot work.
@@ -88,6 +96,8 @@ class MesoscopicStage(Stage):
             )
         if not self.mode_window[0] < self.mode_window[1]:
             raise ValueError(f"mode_window {list(self.mode_window)}; expected the lower end first")
+        if 0 < self.witnesses < FEWEST:
+            raise ValueError(f"{self.witnesses} witnesses; expected 0 or at least {FEWEST}")
         self._replacement()
 
     def requires(self) -> tuple[str, ...]:
@@ -149,7 +159,13 @@ class MesoscopicStage(Stage):
                 self.mode_activity, skip=self.mode_activity, every=0.02
             )
             lam_sn = [snapshot.lam_n for snapshot in run.snapshots]
-            spectra.append(_row(run, alpha=_exponent(alpha_from_curvatures, lam_sn, window=self.mode_window)))
+            spectra.append(
+                _row(
+                    run,
+                    alpha=_exponent(alpha_from_curvatures, lam_sn, window=self.mode_window),
+                    soft_alpha=self._soft_alpha(run, seed()),
+                )
+            )
             last = run.snapshots[-1]
             # The snapshot may be amid an avalanche: those that wait to fail have no minimum, others wait to be replaced.
             settled_n = lam_sn[-1] <= self.lambda_min
@@ -171,6 +187,20 @@ class MesoscopicStage(Stage):
             else pl.DataFrame(schema=dict.fromkeys(("amplitude", "lam", "kappa", "phi"), pl.Float64)),
             SPECTRA: pl.DataFrame(spectra),
         }
+
+    def _soft_alpha(self, run: Run, seed: int) -> tuple[float | None, float | None]:
+        """alpha at soft modes by witnesses, which know mu = 1 and a P_0 on both sides of 0."""
+        if self.mu > 1.0 or not self.witnesses or not (run.drift > 0.0 and self.phi[0] < 0.0 < self.phi[1]):
+            return None, None
+        seen = watch(
+            run.amplitude,
+            run.drift,
+            self.witnesses,
+            replacement=self._replacement(),
+            window=(SOFT_WINDOW[0] * self.lambda_min, SOFT_WINDOW[1] * self.lambda_min),
+            seed=seed,
+        )
+        return _exponent(lambda sightings: sightings.alpha(), seen)
 
     def _replacement(self) -> Replacement:
         return Replacement(lambda_min=self.lambda_min, p0=UniformInvariants(*self.phi))

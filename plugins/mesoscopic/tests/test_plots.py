@@ -42,6 +42,9 @@ def test_curves_show_the_theory_and_the_points() -> None:
         assert "measured" in [text.get_text() for text in figure.axes[0].get_legend().texts]
     slope = np.diff(plots.alpha_of_theta().axes[0].lines[0].get_xydata()[:20], axis=0)
     assert slope[:, 1] / slope[:, 0] == pytest.approx(4.0)
+    line = plots.Points([0.1, 0.2, 0.4], [3.5, 3.6, 3.9], None, "an equation")
+    legend = plots.alpha_of_theta([points], equation=line).axes[0].get_legend()
+    assert "an equation" in [text.get_text() for text in legend.texts]
 
 
 def test_loading_shows_each_start() -> None:

@@ -7,11 +7,14 @@ import pytest
 
 pytest.importorskip("qlm_hoomd")
 import polars as pl
+from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
+from qlm_mesoscopic.stage import SPECTRA
 
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import ProtocolError
+from qlm_hoomd.files import read_table
 from qlm_hoomd.protocol import build_protocol, load_protocol
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.testing import ReportSectionConformance, StageConformance
@@ -25,6 +28,7 @@ SMALL: dict[str, Any] = {
     "loading_strain": 0.5,
     "mode_amplitudes": [0.1],
     "mode_activity": 0.2,
+    "witnesses": 6400,
 }
 
 
@@ -68,6 +72,33 @@ def test_the_section_of_a_run_has_all_figures(finished: Path) -> None:
     # Master equation, sampled steady states and the formula stand in one figure.
     legend = section.figures[1].figure.axes[0].get_legend()
     assert [text.get_text() for text in legend.texts][1:] == ["master equation", "sampled"]
+    # Soft modes beside the limit, and the equation for modes.
+    axes = section.figures[3].figure.axes[0]
+    labels = [text.get_text() for text in axes.get_legend().texts]
+    assert any(label.startswith("witnesses") for label in labels)
+    assert "equation for modes" in labels
+
+
+def test_witnesses_see_the_limit_of_alpha(finished: Path) -> None:
+    results = Results.load(finished)
+    for realisation in results.realisations:
+        (row,) = read_table(realisation.path / SPECTRA).iter_rows(named=True)
+        theta = float(theory.theta_mean_field(row["noise_over_drift"], 1.0))
+        assert row["soft_alpha"] == pytest.approx(float(theory.alpha(theta)), abs=0.15)
+        assert 0.0 < row["soft_alpha_error"] < 0.15
+
+
+@pytest.mark.parametrize("changes", [{"witnesses": 0}, {"mu": 1.5}, {"phi": [0.01, 0.6]}])
+@pytest.mark.filterwarnings("ignore:P_0 lives on")
+def test_where_there_are_no_witnesses_the_rest_is_as_before(tmp_path: Path, changes: dict[str, Any]) -> None:
+    small = {"amplitudes": [0.05], "activity": 0.2, "skip": 0.1, "loading_strain": 0.1}
+    workspace = Workspace.create(build_protocol(protocol(**small, **changes)), tmp_path)
+    realisation = workspace.realisations[0]
+    assert run_realisation(tmp_path, realisation.directory.name).failure is None
+    (row,) = read_table(realisation.directory / SPECTRA).iter_rows(named=True)
+    assert row["soft_alpha"] is None
+    assert row["drift"] > 0.0
+    assert mesoscopic(Results.load(tmp_path)) is not None
 
 
 def test_products_hold_what_their_columns_say(finished: Path) -> None:
@@ -133,6 +164,7 @@ def test_the_section_is_left_out_of_other_runs(tmp_path: Path) -> None:
         ({"phi": [0.6, -1.0]}, "expected finite low < high"),
         ({"phi": [-3.0, 0.6]}, "Raise lambda_min or cut P_0"),
         ({"mode_window": [0.1, 0.01]}, "the lower end first"),
+        ({"witnesses": 10}, "10 witnesses; expected 0 or at least 3200"),
         ({"spread_rapid": 0.0}, "greater than 0"),
     ],
 )
