@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from qlm_hoomd.display import Displayed
 from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.errors import ProtocolError, did_you_mean
 from qlm_hoomd.model import GlassModel
@@ -192,7 +193,7 @@ class Analysis(BaseModel):
         return shown
 
 
-class Protocol(BaseModel):
+class Protocol(Displayed, BaseModel):
     """A validated protocol. Build one with :func:`load_protocol` or :func:`build_protocol`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -212,6 +213,13 @@ class Protocol(BaseModel):
         description="a list of mappings with kind and settings: what is done with every glass, in order"
     )
     analysis: Analysis = Field(default=Analysis(), description="settings of the report; changing them re-runs nothing")
+
+    def _headline(self) -> str:
+        sizes, preparations = ", ".join(map(str, self.ensemble.n_particles)), ", ".join(self.ensemble.preparations)
+        return f"{self.name}, N = {sizes}, {preparations}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"hash": self.hash, **self.model_dump(mode="json", exclude={"name"})}
 
     @model_validator(mode="after")
     def _runnable(self) -> Protocol:

@@ -11,10 +11,12 @@ import pytest
 
 from qlm_hoomd.anharmonic import AnharmonicModes
 from qlm_hoomd.display import Computation, Displayed, counted, in_words, span
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter
+from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.statistics import density_of_states, theta_from_gamma_min
 from qlm_hoomd.structure import LocalOrder
 
@@ -117,3 +119,22 @@ def test_words() -> None:
     assert span([]) == "none"
     assert span([2.0, 2.0]) == "2"
     assert span([1, 3]) == "1 to 3"
+
+
+def test_runs_say_what_is_asked_for(tmp_path: Path) -> None:
+    """A protocol's own repr would be a page; its name, sizes and preparations are a line."""
+    protocol = build_protocol(
+        {
+            "name": "first",
+            "seed": 1,
+            "ensemble": {"n_particles": [500, 1000], "preparations": ["rapid"], "realisations": 2},
+            "stages": [{"kind": "prepare"}],
+        }
+    )
+    assert repr(protocol) == "<Protocol: first, N = 500, 1000, rapid>"
+    assert table_of(protocol)[1]["hash"] == protocol.hash
+    workspace = Workspace.create(protocol, tmp_path)
+    assert repr(workspace) == f"<Workspace: first, N = 500, 1000, rapid, in {tmp_path}>"
+    realisation = workspace.realisations[0]
+    assert "N=500 rapid #0" in repr(realisation)
+    assert table_of(realisation)[1]["n_particles"] == "500"

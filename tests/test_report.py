@@ -281,6 +281,17 @@ def test_event_rate_counts_no_event_beyond_the_common_end(tmp_path: Path) -> Non
     assert re.search(r'<td class="short">6</td>\s*<td class="short">15</td>', html)
 
 
+def test_results_say_what_they_are(told: Path) -> None:
+    results = Results.load(told)
+    assert f"{len(results.realisations)} realisations" in repr(results)
+    (theta,) = results.analysis.find(quantity="theta", method="gamma_min", strain=0.0)
+    assert theta.exponent is not None
+    assert f"theta = {theta.exponent.value:.3g} [" in repr(theta)
+    assert repr(theta).endswith("measured>")
+    assert f"N = {results.sizes[0]}" in repr(results.analysis.spectra[0])
+    assert str(len(results.analysis.estimates)) in repr(results.analysis)
+
+
 @pytest.mark.usefixtures("plain_sections")
 def test_same_input_same_bytes(tmp_path: Path) -> None:
     directory = SMALL.write(tmp_path, without=("modes", "moduli", "structure_functions"))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from qlm_hoomd.display import Displayed, in_words
 from qlm_hoomd.ensemble import growth, integrity
 from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.errors import InputError
@@ -71,12 +72,18 @@ class Outcome:
     elsewhere: bool = False
 
 
-@dataclass(frozen=True)
-class Realisation:
+@dataclass(frozen=True, repr=False)
+class Realisation(Displayed):
     """One realisation: its folder and its state point. All truth about it is in the folder."""
 
     directory: Path
     statepoint: Mapping[str, Any]
+
+    def _headline(self) -> str:
+        return f"{self.label} in {self.directory}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return self.statepoint
 
     @property
     def id(self) -> str:
@@ -180,8 +187,8 @@ class Realisation:
         return self.directory / "failed" / f"{stage_kind(stage)}.json"
 
 
-@dataclass(frozen=True)
-class Workspace:
+@dataclass(frozen=True, repr=False)
+class Workspace(Displayed):
     """The folder of a run.
 
     A folder may hold realisations of several protocols side by side (their state points carry the protocol's hash), where that
@@ -195,6 +202,12 @@ class Workspace:
 
     directory: Path
     protocol: Protocol
+
+    def _headline(self) -> str:
+        return f"{in_words(self.protocol)}, in {self.directory}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"hash": self.protocol.hash, "stages": tuple(stage_kind(stage) for stage in self.protocol.stages)}
 
     @classmethod
     def create(cls, protocol: Protocol, directory: Path, *, alongside: bool = False) -> Workspace:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from qlm_hoomd.display import Displayed, counted, in_words
 from qlm_hoomd.errors import InputError, InsufficientStatistics
 from qlm_hoomd.statistics import (
     DensityOfStates,
@@ -132,8 +133,8 @@ class Settings:
         return default_participation_threshold(n_particles) if chosen is None else float(chosen)
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Displayed):
     """One exponent of one preparation at one strain, or why there is none.
 
     Args:
@@ -163,6 +164,10 @@ class Estimate:
     fit: _Fit | None = None
     alternatives: ScalingAlternatives | None = None
     pooled: tuple[float, float] | None = None
+
+    def _headline(self) -> str:
+        number = self.quantity if self.exponent is None else in_words(self.exponent)
+        return f"{number} by {self.method}, {self.preparation}, strain {self.strain:g}: {self.refusal or self.status}"
 
     @property
     def status(self) -> str:
@@ -225,8 +230,8 @@ class Estimate:
         }
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Displayed):
     """The low-frequency modes of one ensemble (preparation, strain, size).
 
     Args:
@@ -260,6 +265,10 @@ class Spectrum:
     excess: DensityOfStates | None
     threshold_scan: tuple[float | None, float | None]
     refusal: str | None
+
+    def _headline(self) -> str:
+        of = f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}"
+        return f"{of}, {counted(self.n_realisations, 'realisation')}" + (f": {self.refusal}" if self.refusal else "")
 
     @property
     def omega_max(self) -> float:
@@ -308,8 +317,8 @@ class Spectrum:
         }
 
 
-@dataclass(frozen=True)
-class Analysis:
+@dataclass(frozen=True, repr=False)
+class Analysis(Displayed):
     """All numbers of the report.
 
     Args:
@@ -333,6 +342,13 @@ class Analysis:
     moduli: pl.DataFrame
     spectra: tuple[Spectrum, ...]
     estimates: tuple[Estimate, ...]
+
+    def _headline(self) -> str:
+        quoted = sum(estimate.shown is not None for estimate in self.estimates)
+        return f"{len(self.estimates)} exponents, {quoted} of them fit to be quoted"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {f"{e.preparation}, strain {e.strain:g}, {e.quantity} by {e.method}": e for e in self.estimates}
 
     def find(self, **wanted: Any) -> list[Estimate]:
         """The estimates whose fields have the given values; those pooled over strain only where ``pooled`` is asked for."""

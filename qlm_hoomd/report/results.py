@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from qlm_hoomd.display import Displayed, counted
 from qlm_hoomd.errors import InputError, PluginError
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.report.analysis import Analysis, Settings, analyse
@@ -62,8 +63,8 @@ class Section:
     tables: str = ""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Displayed):
     """One output folder of ``qlm run``.
 
     Args:
@@ -73,6 +74,9 @@ class Run:
 
     directory: Path
     protocol: Mapping[str, Any]
+
+    def _headline(self) -> str:
+        return f"{self.name} in {self.directory}"
 
     @property
     def name(self) -> str:
@@ -117,8 +121,8 @@ class Run:
         )
 
 
-@dataclass(frozen=True)
-class Results:
+@dataclass(frozen=True, repr=False)
+class Results(Displayed):
     """An ensemble as far as it is done. Every section of a report, ours or a plugin's, is a function of this object.
 
     Args:
@@ -167,6 +171,12 @@ class Results:
             tables=tables,
             unreadable=unreadable,
         )
+
+    def _headline(self) -> str:
+        return f"{self.name}, {counted(len(self.realisations), 'realisation')}"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"runs": self.runs, **{name: f"{len(table)} rows" for name, table in self.tables.items()}}
 
     @property
     def name(self) -> str:

@@ -23,6 +23,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -136,8 +137,8 @@ def curvature_at(x: ArrayLike, phi: ArrayLike) -> Floats:
     return 0.5 * phi * y * (y + 2.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Tilted:
+@dataclass(frozen=True, slots=True, repr=False)
+class Tilted(Brief):
     """What a finite stress increment makes of blocks; arrays of one shape.
 
     Args:

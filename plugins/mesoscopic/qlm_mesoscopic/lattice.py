@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qlm_mesoscopic import block
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
 from qlm_mesoscopic.meanfield import ModeSnapshot
 
@@ -210,8 +211,8 @@ class BlockSites:
         return yielded_n, sigma_n, low_n, high_n
 
 
-@dataclass(frozen=True)
-class Avalanches:
+@dataclass(frozen=True, repr=False)
+class Avalanches(Brief):
     """What :meth:`Lattice.load` saw, one entry per avalanche.
 
     Args:

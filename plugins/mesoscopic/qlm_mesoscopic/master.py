@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qlm_mesoscopic import theory
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
 
 Floats = NDArray[np.float64]
@@ -136,8 +137,8 @@ def root(excess: Callable[[float], float], low: float, high: float, excess_low: 
     return middle
 
 
-@dataclass(frozen=True)
-class Density:
+@dataclass(frozen=True, repr=False)
+class Density(Brief):
     """P(x) on a grid.
 
     Args:
@@ -185,8 +186,8 @@ class Density:
         return float(np.polyfit(np.log(self.x_c[inside]), np.log(self.density_c[inside]), 1)[0])
 
 
-@dataclass(frozen=True)
-class Loading:
+@dataclass(frozen=True, repr=False)
+class Loading(Brief):
     """Quasi-static loading, one entry per step.
 
     Args:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from qlm_mesoscopic import block
 from qlm_mesoscopic.block import Replacement
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
 from qlm_mesoscopic.noise import LevyKicks
 
@@ -66,8 +67,8 @@ class ModeBlocks:
             raise ModelError(f"kick = {self.kick!r}; expected 'constant' or 'jump'.")
 
 
-@dataclass(frozen=True, slots=True)
-class ModeSnapshot:
+@dataclass(frozen=True, slots=True, repr=False)
+class ModeSnapshot(Brief):
     """The modes of all blocks at one moment; arrays of shape (N,).
 
     Args:
@@ -101,8 +102,8 @@ class ModeSnapshot:
         return np.where(self.phi_n < 0.0, np.inf, block.limit(self.phi_n) + self.branch_n * self.sigma_n)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+@dataclass(frozen=True, slots=True, repr=False)
+class Run(Brief):
     """What happened between two moments.
 
     Args:

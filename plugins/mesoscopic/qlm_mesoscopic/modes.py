@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic import block, theory
 from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError
 from qlm_mesoscopic.master import Flight, drift_rates, root
 
@@ -38,8 +39,8 @@ _EDGE = 6  # cells at an edge that are less exact than those after them
 _TINY = 1e-300
 
 
-@dataclass(frozen=True)
-class ModeDensity:
+@dataclass(frozen=True, repr=False)
+class ModeDensity(Brief):
     """The steady state of the modes.
 
     Args:

@@ -28,6 +28,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
 from qlm_mesoscopic.meanfield import ModeSnapshot, Run
 
@@ -43,8 +44,8 @@ _NODES = 2001
 _NEWTON_STEPS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Exponent:
+@dataclass(frozen=True, slots=True, repr=False)
+class Exponent(Brief):
     """A measured exponent.
 
     Args:
@@ -68,8 +69,8 @@ class Exponent:
         return abs(self.value - expected) <= self.error
 
 
-@dataclass(frozen=True, slots=True)
-class Density:
+@dataclass(frozen=True, slots=True, repr=False)
+class Density(Brief):
     """A histogram as a density per block.
 
     Args:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic import block, theory
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ _NAMES = {"A": (-3, -14), "B": (-3, -14), "C": (-3, -14), "D": (7, 1), "B′": (
 _P = ParamSpec("_P")
 
 
-@dataclass(frozen=True)
-class Points:
+@dataclass(frozen=True, repr=False)
+class Points(Brief):
     """Measured points with the half widths of their 95 % intervals.
 
     Args:
@@ -89,8 +90,8 @@ def _in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
     return styled
 
 
-@dataclass(frozen=True)
-class Interval:
+@dataclass(frozen=True, repr=False)
+class Interval(Brief):
     """Values with the ends of their intervals.
 
     Args:
@@ -109,8 +110,8 @@ class Interval:
     open: Sequence[bool]
 
 
-@dataclass(frozen=True)
-class Crossover:
+@dataclass(frozen=True, repr=False)
+class Crossover(Brief):
     """One panel of :func:`crossover`.
 
     Args:

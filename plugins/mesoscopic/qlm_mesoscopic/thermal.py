@@ -17,13 +17,14 @@ from math import isfinite
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Wells:
+@dataclass(frozen=True, repr=False)
+class Wells(Brief):
     """The other well of blocks in a minimum of u(s) = lambda s^2 / 2 + kappa s^3 / 6 + s^4 / 24; arrays of one shape.
 
     Args:
@@ -121,8 +122,8 @@ def depletion_front(temperature: float, time: float, ratio: ArrayLike = 3.0) -> 
     return np.sqrt(temperature * np.log(time) / wells(np.ones_like(ratio), np.sqrt(ratio)).barrier)
 
 
-@dataclass(frozen=True)
-class Aged:
+@dataclass(frozen=True, repr=False)
+class Aged(Brief):
     """Blocks after some time at temperature T.
 
     Args:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic import block
 from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
 from qlm_mesoscopic.observables import Exponent, student_95
 
@@ -41,8 +42,8 @@ _STRATA = (0.15, 0.2, 0.65)  # chances of |phi| below 0.3 of the smallest lambda
 _MOST_STEPS = 1_000_000
 
 
-@dataclass(frozen=True)
-class Sightings:
+@dataclass(frozen=True, repr=False)
+class Sightings(Brief):
     """What witnesses saw, for each of 16 groups of them.
 
     Args:
