@@ -6,14 +6,18 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from qlm_hoomd.protocol import schema
+
+from .stand_ins import fake_slurm
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -117,3 +121,40 @@ def test_pictures_in_the_repository_are_small() -> None:
     pictures = [path for path in DOCS.glob("*.*") if path.suffix in {".png", ".svg"}]
     assert pictures
     assert all(path.stat().st_size < 200_000 for path in pictures)
+
+
+SMALL_RUN = """\
+name: first
+seed: 3
+ensemble: {n_particles: [84], preparations: [rapid], realisations: 2}
+stages:
+  - kind: prepare
+  - {kind: shear, strain_max: 0.002}
+"""
+
+
+def test_commands_of_the_pages_run_in_a_small_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page on clusters from top to bottom, with stand-ins for the commands of SLURM and row; then the tables are read."""
+    text = (DOCS / "cluster.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    fake_slurm(tmp_path / "bin", monkeypatch, row="true")
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(SMALL_RUN, encoding="utf-8")
+    (settings,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    Path("cluster.yaml").write_text(settings, encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == text.count("```sh")
+    blocks.insert(1, "qlm run small.yaml --out /scratch/me/other --executor slurm --slurm cluster.yaml")
+    for block in blocks:
+        script = block.replace("/scratch/me", str(tmp_path)).replace("protocols/paper_rapid.yaml", "small.yaml")
+        assert "small.yaml" in script or "paper" not in script
+        done = subprocess.run(["/bin/bash", "-euc", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        for ids in tmp_path.glob("rapid/.slurm/*/0.ids"):
+            shutil.copy(ids, tmp_path)
+    assert (tmp_path / "elsewhere" / "results" / "report.html").is_file()
+    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "reference" / "files.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert "runs/first/workspace" in example
+    names: dict[str, Any] = {}
+    exec(example.replace("runs/first", str(tmp_path / "rapid")), names)
+    assert "strain_c" in names["events"].columns

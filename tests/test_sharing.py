@@ -23,6 +23,8 @@ from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.registry import EXECUTORS
 from qlm_hoomd.testing.tiny import HereExecutor, installed
 
+from .stand_ins import fake_slurm
+
 QLM = Path(sys.executable).with_name("qlm")
 
 
@@ -292,15 +294,6 @@ def test_slurm_settings_are_checked_kept_and_written_into_the_script(tmp_path: P
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
     for time_text, seconds in (("90", 5400.0), ("3:30", 210.0), ("1:00:00", 3600.0), ("2-3", 183600.0), ("1-2:30", 95400.0)):
         assert SlurmSettings(time=time_text).seconds == seconds
-
-
-def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, **commands: str) -> None:
-    """SLURM's commands as shell scripts, for what no cluster at hand has: GPUs, and accounting."""
-    folder.mkdir(exist_ok=True)
-    for name, text in {"sbatch": "echo 77", "squeue": "true", "scontrol": "echo MaxArraySize = 1001", **commands}.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
 def test_what_has_left_the_queue_undone_is_lost_whatever_the_accounting_knows(
