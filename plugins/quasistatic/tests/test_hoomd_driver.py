@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -551,3 +552,22 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
     frames = gsdio.read_glasses(tmp_path / "aqs.gsd")
     assert all(frame.exact for frame in frames)
     assert frames[-1].glass.strain == 0.06
+
+
+def test_readme_examples_run(model: GlassModel, small: Glass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both scripts of the README, one after the other on one simulation, with coarser and fewer steps."""
+    driven, rate = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    small_form = driven.replace("increment=1e-4", "increment=1e-3").replace("=0.1)", "=0.002)").replace("=-0.1)", "=-0.001)")
+    assert small_form.count("0.002") == small_form.count("-0.001") == 1
+    monkeypatch.chdir(tmp_path)
+    simulation = _simulation(small)
+    names: dict[str, Any] = {
+        "hoomd": hoomd, "qlm_quasistatic": sys.modules["qlm_quasistatic"], "simulation": simulation, "ipl": _force(model),
+        "ThresholdDetector": ThresholdDetector,
+    }  # fmt: skip
+    exec(compile(small_form, "README.md", "exec"), names)
+    assert names["shear"].strain == -0.001
+    simulation.operations.writers[0].flush()
+    assert gsdio.read_glass(Path("aqs.gsd")).glass.strain == -0.001
+    exec(compile(rate, "README.md", "exec"), names)
+    assert names["rate"] in [updater.action for updater in simulation.operations.updaters]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 from qlm_quasistatic.stage import REMAINS, ShearStage
+from ruamel.yaml import YAML
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.box import Box
@@ -319,3 +321,11 @@ def test_trials_are_written_for_the_first_realisation_only(tmp_path: Path, model
     stage.run(second)
     assert not second.path("trials.parquet").exists()
     assert second.path("events.parquet").exists()
+
+
+def test_readme_protocol_is_valid() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    head = {"name": "readme", "seed": 1, "ensemble": {"n_particles": [500], "preparations": ["rapid"], "realisations": 1}}
+    shear = build_protocol(head | YAML(typ="safe").load(text)).stages[1]
+    assert isinstance(shear, ShearStage)
+    assert shear.frames == (0.02, 0.05)
