@@ -24,8 +24,8 @@ from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.ensemble.workspace import Realisation, Workspace
-from qlm_hoomd.errors import InputError, ProtocolError, QlmError
+from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
+from qlm_hoomd.errors import ProtocolError, QlmError
 from qlm_hoomd.interrupt import Interrupted, request_stop
 from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
 from qlm_hoomd.stages import Stage
@@ -244,7 +244,7 @@ def make_forecast(
     if executor.runs_here:
         protocol.engine.build(protocol.model)
     workspace = Workspace(directory, protocol)
-    former = _former(directory)
+    former = former_protocol(directory)
     kept: Sequence[Stage] = ()
     if former is not None and former.hash != protocol.hash:
         growth.check(former, protocol, directory, alongside=alongside)
@@ -409,14 +409,6 @@ def _first_size(protocol: Protocol, preparation: str) -> int:
             return size
         size *= 2
     return smallest
-
-
-def _former(directory: Path) -> Protocol | None:
-    """The protocol that the folder holds; None where there is none."""
-    try:
-        return Workspace.open(directory).protocol
-    except InputError:
-        return None
 
 
 def _source(realisation: Realisation, former: Protocol, directory: Path) -> Realisation:

@@ -359,6 +359,7 @@ def test_workers_share_the_gpus_that_a_task_asks_for(
     ("setting", "message"),
     [
         ("tine=3", "tine: Extra inputs are not permitted. The settings are: partition, account"),
+        ("tine=3", "Did you mean 'time'?"),
         ("time=soon", "time 'soon'; expected a form that sbatch takes"),
         ("time=2", "expected more than 180 seconds"),
         ("hours=-1", "hours: Input should be greater than 0"),

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qlm_hoomd.ensemble.chunks import chunks, seconds_of
 from qlm_hoomd.ensemble.executor import Executor, work_command
 from qlm_hoomd.ensemble.workspace import Workspace
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.errors import InputError, QlmError, did_you_mean
 from qlm_hoomd.files import replacing
 
 if TYPE_CHECKING:
@@ -383,7 +383,9 @@ def _settings(given: dict[str, Any]) -> SlurmSettings:
     except ValidationError as error:
         known = ", ".join(SlurmSettings.model_fields)
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise InputError(f"settings of slurm: {problems}. The settings are: {known}.") from None
+        unknown = (str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden")
+        meant = "".join(did_you_mean(name, SlurmSettings.model_fields) for name in unknown)
+        raise InputError(f"settings of slurm: {problems}. The settings are: {known}.{meant}") from None
     except ValueError as error:
         raise InputError(f"settings of slurm: {error}.") from None
     for line in (

@@ -225,7 +225,7 @@ class Workspace(Displayed):
         """
         import signac
 
-        former = _former_protocol(directory)
+        former = former_protocol(directory)
         if former is not None and former.hash != protocol.hash:
             growth.check(former, protocol, directory, alongside=alongside)
         with _writing(directory):
@@ -358,7 +358,7 @@ def _writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _former_protocol(directory: Path) -> Protocol | None:
+def former_protocol(directory: Path) -> Protocol | None:
     """The protocol that was run last in ``directory``; None where there is none, or none that this program can read."""
     try:
         return Workspace.open(directory).protocol
