@@ -64,7 +64,8 @@ def existing_only(text: str, document: str) -> str:
     made = {"generated/tutorials/index", *PAGES.values()}
 
     def exists(entry: str) -> bool:
-        name = os.path.normpath(PurePosixPath(document).parent / entry)
+        titled = re.fullmatch(r".*<(.+)>", entry)
+        name = os.path.normpath(PurePosixPath(document).parent / (titled[1] if titled else entry))
         return name in made or (documents / f"{name}.md").exists()
 
     def block(match: re.Match[str]) -> str:

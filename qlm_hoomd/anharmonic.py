@@ -136,7 +136,7 @@ def distance_to_instability(curvature: ArrayLike, kappa: ArrayLike, phi: ArrayLi
     return np.asarray(np.where((curvature >= 0.0) & (k > 0.0), force, np.nan))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModeExpansion(Displayed):
     """The energy along one mode z, |z| = 1, to fourth order. The module says what is derived from it, and how.
 

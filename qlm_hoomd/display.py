@@ -13,8 +13,8 @@ import numpy as np
 class Displayed:
     """Gives ``repr`` and ``_repr_html_`` to a class that can say in a few words what it is.
 
-    A subclass defines :meth:`_headline`; a dataclass needs ``repr=False`` for it to be heard. Where a dataclass of a few numbers keeps its own
-    repr, the table is all that this adds.
+    A subclass defines :meth:`_headline`; without one the line has the facts themselves. A dataclass needs ``repr=False``, else its own repr,
+    with all digits, stays.
     """
 
     __slots__ = ()
@@ -28,7 +28,8 @@ class Displayed:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.repr} if is_dataclass(self) else {}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._headline()}>"
+        said = self._headline() or ", ".join(f"{name} = {in_words(value)}" for name, value in self._facts().items())
+        return f"<{type(self).__name__}: {said}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(

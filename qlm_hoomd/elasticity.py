@@ -33,7 +33,7 @@ _SHEARS_SCC = np.array(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ElasticModuli(Displayed):
     """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3].
 

@@ -59,7 +59,8 @@ def test_computations_show_the_call_and_then_the_result(quenched: Glass) -> None
     assert f"{kept.keep.sum()} of 6 modes kept" in repr(kept)
     expanded = AnharmonicModes(relaxed=False).compute(hessian, modes.vectors)
     assert "6 modes" in repr(expanded)
-    assert "kappa" in table_of(expanded[0])[1]
+    assert table_of(expanded[0])[1]["kappa"] == f"{expanded[0].kappa:.6g}"
+    assert f"kappa = {expanded[0].kappa:.6g}" in repr(expanded[0])
     assert LocalOrder().compute(quenched).reason in repr(LocalOrder().compute(quenched))
 
 

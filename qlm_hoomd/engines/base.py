@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AfterEvent: TypeAlias = Literal["descent", "fire"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Observables(Displayed):
     """What an engine measures of a glass at rest.
 
@@ -45,7 +45,7 @@ class Observables(Displayed):
     max_force: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DynamicsReport(Displayed):
     """Averages over a run of molecular dynamics.
 

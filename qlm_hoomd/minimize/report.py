@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qlm_hoomd.display import Displayed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MinimizeReport(Displayed):
     """How a minimisation ended.
 

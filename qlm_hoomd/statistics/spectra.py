@@ -47,7 +47,7 @@ DEPENDENT_MODES = 1.5
 _BATCH_DRAWS = 4_000_000  # realisations drawn at once by the bootstrap: 32 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PhononBand(Displayed):
     """Plane waves of one frequency.
 
@@ -62,7 +62,7 @@ class PhononBand(Displayed):
     transverse: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Phonons(Displayed):
     """The low-frequency plane waves of an elastic cube.
 
