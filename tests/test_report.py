@@ -446,6 +446,20 @@ def test_protocol_without_shear_has_no_shear_section(tmp_path: Path) -> None:
     assert REPORT_SECTIONS.load("instabilities")(results) is None
 
 
+@pytest.mark.usefixtures("plain_sections")
+def test_protocol_that_seeks_no_exponents_has_none_withheld(tmp_path: Path) -> None:
+    """The mesoscopic model, or glasses that are only made: no card complains that nothing was sheared."""
+    directory = SMALL.write(tmp_path, without=("steps", "events", "modes", "moduli"))
+    protocol = json.loads((directory / "protocol.json").read_text())
+    protocol["stages"] = [stage for stage in protocol["stages"] if stage["kind"] in {"prepare", "structure"}]
+    (directory / "protocol.json").write_text(json.dumps(protocol))
+    text = make_report(directory).read_text(encoding="utf-8")
+    assert "WITHHELD" not in text
+    assert "there are no exponents to measure" in text
+    assert not Results.load(directory).seeks_exponents
+    assert REPORT_SECTIONS.load("exponents")(Results.load(directory)) is None
+
+
 @pytest.mark.parametrize("content", [None, "no json", "[]"])
 def test_a_folder_that_is_no_run_is_the_users_error(tmp_path: Path, content: str | None) -> None:
     if content is not None:

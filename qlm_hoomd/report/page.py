@@ -86,8 +86,8 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
             version=qlm_hoomd.__version__,
             help=HELP,
             glyphs=_html(glyphs),
-            headline=list(_headline(results)),
-            all_strains=_all_strains(results),
+            headline=list(_headline(results)) if results.seeks_exponents else [],
+            all_strains=_all_strains(results) if results.seeks_exponents else None,
             chapters=chapters,
         )
     )

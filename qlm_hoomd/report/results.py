@@ -216,6 +216,11 @@ class Results(Displayed):
         """Where the page lists the realisations of this preparation and size."""
         return f"glasses-{self.preparations.index(preparation)}-{n_particles}"
 
+    @property
+    def seeks_exponents(self) -> bool:
+        """Whether a stage shears glasses or looks for their modes, so that there are exponents to expect."""
+        return any(run.stage(kind) is not None for run in self.runs for kind in ("shear", "modes"))
+
     def exponents_anchor(self, preparation: str, strain: float) -> str:
         """Where the page has the exponents of this preparation at this strain of the analysis."""
         return f"exponents-{self.preparations.index(preparation)}-{self.settings.strains.index(strain)}"

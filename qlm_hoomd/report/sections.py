@@ -289,8 +289,10 @@ def spectrum(results: Results) -> Section | None:
     return Section("Vibrational modes", join(text), tuple(shown), join(tables))
 
 
-def exponents(results: Results) -> Section:
+def exponents(results: Results) -> Section | None:
     """All exponents beside the prediction."""
+    if not results.seeks_exponents:
+        return None
     text = [
         paragraph(
             "Brackets are {} % intervals from resampling whole realisations, never points of one realisation. Numbers in "
