@@ -20,6 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qlm_hoomd.ensemble import growth
+from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
@@ -47,24 +48,21 @@ class Known:
     """Times and sizes of realisations that ended.
 
     Args:
-        seconds: processor times [s] by (stage, preparation, N).
+        costs: processor times of their stages.
         n_bytes: sizes of folders [bytes] by (preparation, N).
     """
 
-    seconds: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)
+    costs: Costs = field(default_factory=Costs)
     n_bytes: dict[tuple[str, int], list[int]] = field(default_factory=dict)
 
     def add(self, realisation: Realisation, protocol: Protocol, stages: Sequence[Stage]) -> None:
         """Take note of a realisation of ``protocol``; of its stages only ``stages`` count."""
-        preparation, n_particles = str(realisation.statepoint["preparation"]), realisation.n_particles
-        costs = realisation.costs()
-        for stage in stages:
-            if (cost := costs.get(stage_kind(stage))) is not None:
-                self.seconds.setdefault((stage_kind(stage), preparation, n_particles), []).append(cost["cpu_s"])
+        self.costs.add(realisation, {stage_kind(stage) for stage in stages})
         if len(stages) == len(protocol.stages) and realisation.state(protocol) == "done":
             with suppress(OSError):
                 size = sum(path.stat().st_size for path in realisation.directory.iterdir() if path.is_file())
-                self.n_bytes.setdefault((preparation, n_particles), []).append(size)
+                key = (str(realisation.statepoint["preparation"]), realisation.n_particles)
+                self.n_bytes.setdefault(key, []).append(size)
 
     def time(self, stage: Stage, preparation: str, n_particles: int) -> tuple[float, float] | None:
         """Time of a stage [s] and its relative standard error; None where no size is known.
@@ -72,14 +70,15 @@ class Known:
         From the nearest size that is known: the stage's own power of N leads to the others.
         """
         kind = stage_kind(stage)
-        sizes = [n for at, of, n in self.seconds if (at, of) == (kind, preparation)]
+        sizes = self.costs.sizes(kind, preparation)
         if not sizes:
             return None
         nearest = min(sizes, key=lambda n: abs(math.log(n / n_particles)))
-        known = self.seconds[kind, preparation, nearest]
+        mean = self.costs.measured(kind, preparation, nearest)
+        assert mean is not None
         distance = math.log(n_particles / nearest)
-        error = math.hypot(_SCATTER / math.sqrt(len(known)), _POWER_ERROR * distance)
-        return float(np.mean(known)) * math.exp(stage.cost_power * distance), error
+        error = math.hypot(_SCATTER / math.sqrt(self.costs.number(kind, preparation, nearest)), _POWER_ERROR * distance)
+        return mean * math.exp(stage.cost_power * distance), error
 
     def size(self, preparation: str, n_particles: int) -> float | None:
         """Size of the folder of a realisation [bytes]: a line through the sizes that are known; None where there are none."""
@@ -275,7 +274,7 @@ def make_forecast(
     ]
     if unknown and budget_s:
         notes += _benchmark(protocol, unknown, known, budget_s, progress)
-    elif any(known.seconds.values()):
+    elif known.costs.any_known:
         notes.append("times and sizes are those of realisations that ended in the folder")
     there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.is_dir())
     return Forecast(

@@ -10,7 +10,7 @@ import numpy as np
 from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from qlm_hoomd.ensemble.workspace import Realisation, State
     from qlm_hoomd.stages import Stage
@@ -35,11 +35,17 @@ class Costs:
             costs.add(realisation)
         return costs
 
-    def add(self, realisation: Realisation) -> None:
-        """Take note of what is known of ``realisation`` now; it may have been added before."""
+    def add(self, realisation: Realisation, kinds: Container[str] | None = None) -> None:
+        """Take note of what is known of ``realisation`` now; it may have been added before.
+
+        Args:
+            realisation: where it is known.
+            kinds: of the stages that count; None for all.
+        """
         for kind, seconds in realisation.costs().items():
-            group = (kind, str(realisation.statepoint["preparation"]), realisation.n_particles)
-            self._seconds.setdefault(group, {})[realisation.id] = seconds
+            if kinds is None or kind in kinds:
+                group = (kind, str(realisation.statepoint["preparation"]), realisation.n_particles)
+                self._seconds.setdefault(group, {})[realisation.id] = seconds
 
     @property
     def any_known(self) -> bool:
@@ -51,12 +57,20 @@ class Costs:
         known = self._seconds.get((kind, preparation, n_particles))
         return float(np.mean([seconds[clock] for seconds in list(known.values())])) if known else None
 
+    def number(self, kind: str, preparation: str, n_particles: int) -> int:
+        """How many realisations :meth:`measured` is the mean of."""
+        return len(self._seconds.get((kind, preparation, n_particles), ()))
+
+    def sizes(self, kind: str, preparation: str) -> tuple[int, ...]:
+        """The sizes at which the stage has ended, ascending."""
+        return tuple(sorted(n for at, of, n in list(self._seconds) if (at, of) == (kind, preparation)))
+
     def power(self, kind: str, preparation: str, clock: Clock = "cpu_s") -> tuple[float, tuple[int, ...]]:
         """Power p of the law N^p through the means at the sizes that are known, and these sizes.
 
         With one size p is :data:`ASSUMED_POWER`; with none there are no sizes.
         """
-        sizes = tuple(sorted(n for at, of, n in list(self._seconds) if (at, of) == (kind, preparation)))
+        sizes = self.sizes(kind, preparation)
         if len(sizes) < 2:
             return ASSUMED_POWER, sizes
         means = [max(self.measured(kind, preparation, n, clock) or 0.0, _SHORTEST) for n in sizes]
