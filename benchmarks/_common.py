@@ -26,6 +26,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.errors import InputError, QlmError
@@ -34,7 +35,6 @@ from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw
 from qlm_hoomd.preparation import equilibrate, quench, random_start
 from qlm_hoomd.protocol import Preparation
-from qlm_hoomd.provenance import versions
 
 # Peers read these when they are loaded; what numpy has loaded already is limited by the second line.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))

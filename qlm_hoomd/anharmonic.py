@@ -49,8 +49,8 @@ import numpy as np
 import polars as pl
 
 from qlm_hoomd import kernels, mode_kernels
-from qlm_hoomd.display import Computation, Displayed, counted
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.base.display import Computation, Displayed, counted
+from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.mechanics import SHEAR_XY
 from qlm_hoomd.minimize.surface import without_drift
 

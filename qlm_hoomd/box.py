@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd.display import Displayed
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

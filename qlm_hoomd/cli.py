@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from qlm_hoomd import __version__
-from qlm_hoomd.errors import InputError, PluginError, QlmError
+from qlm_hoomd.base.errors import InputError, PluginError, QlmError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,13 +110,13 @@ def _templates(incomplete: str) -> list[str]:
 
 
 def _executors(incomplete: str) -> list[str]:
-    from qlm_hoomd.registry import EXECUTORS
+    from qlm_hoomd.base.registry import EXECUTORS
 
     return [name for name in EXECUTORS.plugins if name.startswith(incomplete)]
 
 
 def _potentials(incomplete: str) -> list[str]:
-    from qlm_hoomd.registry import POTENTIALS
+    from qlm_hoomd.base.registry import POTENTIALS
 
     return [name for name in POTENTIALS.plugins if name.startswith(incomplete)]
 
@@ -185,10 +185,10 @@ def run(
 
     Several may run in one folder at once, on machines that share it: each realisation is computed once.
     """
-    from qlm_hoomd.checkpoint import INTERVAL_VARIABLE
+    from qlm_hoomd.base.checkpoint import INTERVAL_VARIABLE
+    from qlm_hoomd.base.registry import EXECUTORS
     from qlm_hoomd.ensemble.runner import run_protocol
     from qlm_hoomd.protocol import load_protocol
-    from qlm_hoomd.registry import EXECUTORS
 
     if checkpoint_interval is not None:
         os.environ[INTERVAL_VARIABLE] = str(checkpoint_interval)  # which workers and jobs inherit
@@ -482,7 +482,7 @@ def modes(
 @_command(_ABOUT, "qlm plugins")
 def plugins(as_json: _AsJson = False) -> None:
     """List the plugins by group, with the distribution that each comes from."""
-    from qlm_hoomd.registry import listing
+    from qlm_hoomd.base.registry import listing
 
     rows = listing()
     if as_json:

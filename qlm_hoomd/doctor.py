@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
-from qlm_hoomd.errors import QlmError
+from qlm_hoomd.base.errors import QlmError
 
 
 class Finding(NamedTuple):
@@ -25,7 +25,7 @@ def examine() -> list[Finding]:
 
 
 def _versions() -> Finding:
-    from qlm_hoomd.provenance import versions
+    from qlm_hoomd.base.provenance import versions
 
     return Finding("versions", True, ", ".join(f"{name} {version}" for name, version in versions().items()))
 
@@ -51,9 +51,9 @@ def _hoomd() -> Finding:
 
 
 def _engines() -> list[Finding]:
+    from qlm_hoomd.base.registry import ENGINES
     from qlm_hoomd.model import GlassModel
     from qlm_hoomd.protocol import Protocol
-    from qlm_hoomd.registry import ENGINES
 
     default = Protocol.model_fields["engine"].default
     findings = []
@@ -88,7 +88,7 @@ def _numba_cache() -> Finding:
 
 
 def _plugins() -> list[Finding]:
-    from qlm_hoomd.registry import GROUPS
+    from qlm_hoomd.base.registry import GROUPS
 
     broken = [error for group in GROUPS for error in group.load_all()[1].values()]
     if not broken:

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from qlm_hoomd.errors import ConvergenceError
+from qlm_hoomd.base.errors import ConvergenceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd.display import Displayed
+from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.hessian import solve
 from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds
 from qlm_hoomd.minimize.surface import without_drift

@@ -19,6 +19,8 @@ from threading import Timer
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from qlm_hoomd.base.errors import ProtocolError, QlmError
+from qlm_hoomd.base.interrupt import Interrupted, request_stop
 from qlm_hoomd.ensemble import growth
 from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.executor import Executor
@@ -26,8 +28,6 @@ from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
-from qlm_hoomd.errors import ProtocolError, QlmError
-from qlm_hoomd.interrupt import Interrupted, request_stop
 from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
 from qlm_hoomd.stages import Stage
 

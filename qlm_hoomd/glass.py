@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.box import Box
-from qlm_hoomd.display import Displayed
-from qlm_hoomd.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import gsd.hoomd
 import numpy as np
 
+from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.box import Box
-from qlm_hoomd.display import Displayed, in_words
-from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.stages import replacing
 

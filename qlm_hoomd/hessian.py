@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlm_hoomd.display import Computation, in_words
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.base.display import Computation, in_words
+from qlm_hoomd.base.errors import ConvergenceError, InputError
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import max_norm, without_drift

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
 from qlm_hoomd import kernels, mode_kernels
-from qlm_hoomd.display import Displayed
+from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.neighbors import NeighborCandidates
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qlm_hoomd.base.registry import POTENTIALS
+from qlm_hoomd.base.settings import OfKind
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
-from qlm_hoomd.registry import POTENTIALS
-from qlm_hoomd.settings import OfKind
 
 
 class Parameter(NamedTuple):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from qlm_hoomd import eigensolvers
-from qlm_hoomd.display import Computation, counted, span
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.base.display import Computation, counted, span
+from qlm_hoomd.base.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.files import read_table
 from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
-from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import read_table
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes

@@ -11,7 +11,7 @@ import numpy as np
 import vesin
 
 from qlm_hoomd import kernels
-from qlm_hoomd.errors import BlowUpError, InputError
+from qlm_hoomd.base.errors import BlowUpError, InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

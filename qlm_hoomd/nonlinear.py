@@ -39,8 +39,8 @@ import polars as pl
 
 from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
-from qlm_hoomd.display import Computation, counted, span
-from qlm_hoomd.errors import ConvergenceError, InputError, QlmError
+from qlm_hoomd.base.display import Computation, counted, span
+from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.modes import LowestModes, participation_ratio
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ HOOMD has no such potential of its own. Three ways give it one, the better first
 * ``table``: HOOMD's linearly interpolated table, accurate to some 1e-7 in force. It is never chosen by itself while HOOMD
   computes in double precision.
 
-Importing this module raises :class:`~qlm_hoomd.errors.InputError` where HOOMD-blue is not installed.
+Importing this module raises :class:`~qlm_hoomd.base.errors.InputError` where HOOMD-blue is not installed.
 """
 
 # Array names carry their axes: x table nodes, l powers of the smoothing polynomial.
@@ -34,7 +34,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from qlm_hoomd import potentials
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.model import PARAMETERS
 
 try:

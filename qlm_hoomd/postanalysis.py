@@ -22,9 +22,11 @@ import polars as pl
 from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
-from qlm_hoomd.display import Displayed, counted, in_words
+from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError, did_you_mean
+from qlm_hoomd.base.provenance import versions
+from qlm_hoomd.base.registry import POTENTIALS
 from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
-from qlm_hoomd.errors import ConvergenceError, InputError, QlmError, did_you_mean
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics, bonds_of
@@ -34,8 +36,6 @@ from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.modes_stage import mode_rows
 from qlm_hoomd.protocol import load_protocol
-from qlm_hoomd.provenance import versions
-from qlm_hoomd.registry import POTENTIALS
 from qlm_hoomd.stages import replacing
 from qlm_hoomd.view import ModeView
 

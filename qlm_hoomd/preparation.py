@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.base.errors import ConvergenceError, InputError
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.base import DynamicsReport, DynamicsState
-from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize.surface import max_norm
@@ -23,7 +23,7 @@ from qlm_hoomd.protocol import Preparation as Preparation  # noqa: PLC0414  # sc
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:
-    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.engines.base import Engine
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel

@@ -30,12 +30,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from qlm_hoomd.display import Displayed
+from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.errors import ProtocolError, did_you_mean
+from qlm_hoomd.base.registry import ENGINES, STAGES
+from qlm_hoomd.base.settings import OfKind
 from qlm_hoomd.engines.base import EngineSettings
-from qlm_hoomd.errors import ProtocolError, did_you_mean
 from qlm_hoomd.model import GlassModel
-from qlm_hoomd.registry import ENGINES, STAGES
-from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage
 
 Location = tuple[str | int, ...]

@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from qlm_hoomd.checkpoint import Checkpoint
-from qlm_hoomd.files import replacing as replacing  # noqa: PLC0414  (plugins find it here)
+from qlm_hoomd.base.checkpoint import Checkpoint
+from qlm_hoomd.base.files import replacing as replacing  # noqa: PLC0414  (plugins find it here)
 
 if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Engine

@@ -17,8 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qlm_hoomd.display import Computation
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.base.display import Computation
+from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.gsdio import read_glass
 from qlm_hoomd.stages import Stage, StageContext
 

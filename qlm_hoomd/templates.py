@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 import qlm_hoomd
-from qlm_hoomd.errors import InputError, did_you_mean
+from qlm_hoomd.base.errors import InputError, did_you_mean
 from qlm_hoomd.protocol import explain
 
 _WIDTH = 120

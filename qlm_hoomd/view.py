@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import qlm_hoomd
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.stages import replacing
 
 if TYPE_CHECKING:

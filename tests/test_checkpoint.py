@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlm_hoomd import interrupt
+from qlm_hoomd.base import interrupt
 from qlm_hoomd.box import Box
 from qlm_hoomd.checkpoint import INTERVAL_VARIABLE, Checkpoint, interval_from_environment, kept_path, packed, unpacked
 from qlm_hoomd.errors import InputError

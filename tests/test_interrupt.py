@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qlm_hoomd.interrupt import Interrupted, interruptible, listening, stop_if_requested, stop_requested
+from qlm_hoomd.base.interrupt import Interrupted, interruptible, listening, stop_if_requested, stop_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

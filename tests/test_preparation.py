@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.interrupt import Interrupted
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import PrepareStage, equilibrate, quench, random_start

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from qlm_hoomd.display import Displayed
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.model import GlassModel

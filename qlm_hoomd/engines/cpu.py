@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from qlm_hoomd import kernels
+from qlm_hoomd.base.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.engines.base import (
     DynamicsReport,
     DynamicsState,
@@ -22,7 +23,6 @@ from qlm_hoomd.engines.base import (
     check_after_event,
     checked_ramp,
 )
-from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import MinimizeReport, descent, fire, newton
 from qlm_hoomd.minimize.fall import rounding_force
@@ -31,7 +31,7 @@ from qlm_hoomd.minimize.surface import max_norm
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel

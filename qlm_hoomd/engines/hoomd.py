@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
+from qlm_hoomd.base.errors import BasinLost, BlowUpError, ConvergenceError, InputError
 from qlm_hoomd.engines.base import (
     DynamicsReport,
     DynamicsState,
@@ -25,7 +26,6 @@ from qlm_hoomd.engines.base import (
     check_after_event,
     checked_ramp,
 )
-from qlm_hoomd.errors import BasinLost, BlowUpError, ConvergenceError, InputError
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import descent
 from qlm_hoomd.minimize.report import MinimizeReport
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qlm_hoomd
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing
+from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
-from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import is_plain_name, read_json, read_table, read_table_metadata, replacing
 from qlm_hoomd.protocol import build_protocol, stage_kind
-from qlm_hoomd.provenance import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

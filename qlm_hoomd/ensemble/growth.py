@@ -8,10 +8,10 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from qlm_hoomd.checkpoint import kept_path
+from qlm_hoomd.base.checkpoint import kept_path
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.files import replacing
 from qlm_hoomd.ensemble import integrity
-from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import replacing
 from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qlm_hoomd.errors import StorageFull
-from qlm_hoomd.files import is_plain_name, read_json, read_table, replacing
+from qlm_hoomd.base.errors import StorageFull
+from qlm_hoomd.base.files import is_plain_name, read_json, read_table, replacing
+from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.protocol import stage_kind
-from qlm_hoomd.provenance import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code
         realisation: whose folder it is.
         stage: the stage.
         stages: all stages of the protocol.
-        code: fingerprint of the code, :func:`~qlm_hoomd.provenance.code_fingerprint`.
+        code: fingerprint of the code, :func:`~qlm_hoomd.base.provenance.code_fingerprint`.
     """
     folder = realisation.directory
     kind = stage_kind(stage)

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from pebble import ProcessExpired, ProcessPool
 
+from qlm_hoomd.base.errors import InputError, QlmError, StorageFull
+from qlm_hoomd.base.interrupt import Interrupted, interruptible
 from qlm_hoomd.ensemble.claims import HEARTBEAT_S, place
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import record_death, run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
-from qlm_hoomd.errors import InputError, QlmError, StorageFull
-from qlm_hoomd.interrupt import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

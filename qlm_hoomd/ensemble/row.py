@@ -10,10 +10,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, ClassVar
 
+from qlm_hoomd.base.files import replacing
 from qlm_hoomd.ensemble.chunks import seconds_of
 from qlm_hoomd.ensemble.executor import Executor, work_command
 from qlm_hoomd.ensemble.workspace import Workspace
-from qlm_hoomd.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from qlm_hoomd.checkpoint import Checkpoint, interval_from_environment
+from qlm_hoomd.base.checkpoint import Checkpoint, interval_from_environment
+from qlm_hoomd.base.errors import InputError, PluginError
+from qlm_hoomd.base.files import read_json, replacing
+from qlm_hoomd.base.interrupt import listening, stop_if_requested
+from qlm_hoomd.base.provenance import code_fingerprint, provenance, versions
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
 from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
-from qlm_hoomd.errors import InputError, PluginError
-from qlm_hoomd.files import read_json, replacing
-from qlm_hoomd.interrupt import listening, stop_if_requested
 from qlm_hoomd.protocol import Preparation, stage_kind
-from qlm_hoomd.provenance import code_fingerprint, provenance, versions
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def run_realisation(directory: Path, job_id: str) -> Outcome:
     ``failed/<stage>.json``; it is removed when a later attempt succeeds. Log messages and warnings of the stages go to
     ``log.txt``.
 
-    Where a signal asks for it, the stage at work saves its state and ends (:mod:`qlm_hoomd.interrupt`), and the next call goes on
+    Where a signal asks for it, the stage at work saves its state and ends (:mod:`qlm_hoomd.base.interrupt`), and the next call goes on
     from there.
 
     Raises:

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from qlm_hoomd.base.errors import InputError, QlmError, did_you_mean
+from qlm_hoomd.base.files import replacing
 from qlm_hoomd.ensemble.chunks import chunks, seconds_of
 from qlm_hoomd.ensemble.executor import Executor, work_command
 from qlm_hoomd.ensemble.workspace import Workspace
-from qlm_hoomd.errors import InputError, QlmError, did_you_mean
-from qlm_hoomd.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from qlm_hoomd.display import Displayed, in_words
+from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.files import read_json, replacing
 from qlm_hoomd.ensemble import growth, integrity
 from qlm_hoomd.ensemble.claims import Claims, place
-from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import read_json, replacing
 from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Minimisers. Each ends in a :class:`MinimizeReport`; a failure raises :class:`~qlm_hoomd.errors.ConvergenceError`."""
+"""Minimisers. Each ends in a :class:`MinimizeReport`; a failure raises :class:`~qlm_hoomd.base.errors.ConvergenceError`."""
 
 from qlm_hoomd.minimize.descent import descent
 from qlm_hoomd.minimize.fire import fire

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlm_hoomd import kernels
-from qlm_hoomd.errors import BlowUpError
+from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.minimize.fall import follow
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from qlm_hoomd.errors import ConvergenceError
+from qlm_hoomd.base.errors import ConvergenceError
 from qlm_hoomd.minimize.newton import newton
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def newton(
     """Minimise by Newton steps, each solved by conjugate gradients to the accuracy that it can use (Dembo and Steihaug, 1983).
 
     It stays in the basin where it starts or says that it cannot: negative curvature, a displacement beyond ``reach``, or a
-    step that increases both energy and force end in a :class:`~qlm_hoomd.errors.ConvergenceError`.
+    step that increases both energy and force end in a :class:`~qlm_hoomd.base.errors.ConvergenceError`.
 
     Args:
         mechanics: evaluates the potential.

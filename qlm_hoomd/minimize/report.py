@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qlm_hoomd.display import Displayed
+from qlm_hoomd.base.display import Displayed
 
 
 @dataclass(frozen=True, slots=True, repr=False)

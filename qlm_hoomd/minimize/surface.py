@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlm_hoomd import kernels
-from qlm_hoomd.errors import ConvergenceError
+from qlm_hoomd.base.errors import ConvergenceError
 from qlm_hoomd.mechanics import Bonds, Mechanics
 from qlm_hoomd.minimize.report import MinimizeReport
 

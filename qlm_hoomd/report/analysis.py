@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qlm_hoomd.display import Displayed, counted, in_words
-from qlm_hoomd.errors import InputError, InsufficientStatistics
+from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.errors import InputError, InsufficientStatistics
 from qlm_hoomd.statistics import (
     DensityOfStates,
     ExcessFit,

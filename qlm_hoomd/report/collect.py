@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from qlm_hoomd.errors import InputError
-from qlm_hoomd.files import read_json, read_table, read_table_metadata
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.files import read_json, read_table, read_table_metadata
 from qlm_hoomd.stages import replacing
 
 TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")

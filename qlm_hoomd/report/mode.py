@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from pydantic import ValidationError
 
-from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.report.analysis import STRAIN_TOLERANCE
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.figures import STYLE

@@ -13,8 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 import qlm_hoomd
-from qlm_hoomd.errors import PluginError
-from qlm_hoomd.registry import REPORT_SECTIONS
+from qlm_hoomd.base.errors import PluginError
+from qlm_hoomd.base.registry import REPORT_SECTIONS
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.collect import write_table

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from qlm_hoomd.display import Displayed, counted
-from qlm_hoomd.errors import InputError, PluginError
+from qlm_hoomd.base.display import Displayed, counted
+from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.report.analysis import Analysis, Settings, analyse
 from qlm_hoomd.report.collect import Failure, Realisation, collect, product_provenance, read_protocol, realisations

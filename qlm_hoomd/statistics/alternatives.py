@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from qlm_hoomd.display import Displayed
-from qlm_hoomd.errors import InsufficientStatistics
+from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES, new_axes, ordered_samples

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from qlm_hoomd.display import Displayed, in_words
-from qlm_hoomd.errors import InsufficientStatistics
+from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
 

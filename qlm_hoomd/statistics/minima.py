@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from qlm_hoomd.display import Displayed, in_words
-from qlm_hoomd.errors import InsufficientStatistics
+from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, poisson_interval
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, POOR_FIT, Exponent, new_axes, ordered_samples

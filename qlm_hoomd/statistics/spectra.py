@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from qlm_hoomd.display import Displayed, counted, in_words
-from qlm_hoomd.errors import InsufficientStatistics
+from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, ordinary_least_squares, poisson_interval
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, Exponent, new_axes
 from qlm_hoomd.statistics.power_law import alpha_of, inside, log_length, power_integral, standard_error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qlm_hoomd.display import Displayed, span
+from qlm_hoomd.base.display import Displayed, span
 from qlm_hoomd.statistics.errors import SEED, Floats
 from qlm_hoomd.statistics.exponents import new_axes
 from qlm_hoomd.statistics.power_law import alpha_of, fit_power_law, inside, log_length

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qlm_hoomd.checkpoint import Checkpoint
-from qlm_hoomd.interrupt import listening, request_stop
+from qlm_hoomd.base.checkpoint import Checkpoint
+from qlm_hoomd.base.interrupt import listening, request_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

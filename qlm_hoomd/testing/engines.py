@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
+from qlm_hoomd.base.checkpoint import packed, unpacked
+from qlm_hoomd.base.errors import BasinLost, InputError, QlmError
+from qlm_hoomd.base.registry import ENGINES
 from qlm_hoomd.box import Box
-from qlm_hoomd.checkpoint import packed, unpacked
 from qlm_hoomd.engines.base import DynamicsState
-from qlm_hoomd.errors import BasinLost, InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
-from qlm_hoomd.registry import ENGINES
 from qlm_hoomd.testing.settings import SettingsConformance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import BaseModel
 
-    from qlm_hoomd.checkpoint import Waypoint
+    from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent, DynamicsReport, Engine, EngineSettings
 
 

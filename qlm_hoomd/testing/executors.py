@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
+from qlm_hoomd.base.registry import EXECUTORS
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import build_protocol
-from qlm_hoomd.registry import EXECUTORS
 from qlm_hoomd.testing.tiny import installed
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from qlm_hoomd.base.registry import POTENTIALS
 from qlm_hoomd.potentials import MAX_ORDER
-from qlm_hoomd.registry import POTENTIALS
 from qlm_hoomd.testing.settings import SettingsConformance
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qlm_hoomd.base.registry import REPORT_SECTIONS
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import build_protocol
-from qlm_hoomd.registry import REPORT_SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

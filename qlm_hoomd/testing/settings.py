@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ValidationError
 
-from qlm_hoomd.registry import DETECTORS
+from qlm_hoomd.base.registry import DETECTORS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from qlm_hoomd.registry import Group
+    from qlm_hoomd.base.registry import Group
 
 
 class SettingsConformance:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
+from qlm_hoomd.base.registry import STAGES
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import build_protocol
-from qlm_hoomd.registry import STAGES
 from qlm_hoomd.testing.settings import SettingsConformance
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import polars as pl
 from pydantic import Field
 
+from qlm_hoomd.base.errors import ConvergenceError
+from qlm_hoomd.base.registry import GROUPS
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.errors import ConvergenceError
-from qlm_hoomd.registry import GROUPS
 from qlm_hoomd.stages import Stage, StageContext
 
 if TYPE_CHECKING:

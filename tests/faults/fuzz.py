@@ -38,7 +38,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from qlm_hoomd import checkpoint as checkpoint_module
+from qlm_hoomd.base import checkpoint as checkpoint_module
 from qlm_hoomd.checkpoint import Checkpoint, packed
 from qlm_hoomd.cli import app
 from qlm_hoomd.ensemble.archive import CHECKSUM_FILE, export_run, import_run

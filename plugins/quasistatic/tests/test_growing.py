@@ -10,11 +10,11 @@ from qlm_quasistatic.stage import ShearStage
 from qlm_quasistatic.stepper import Stepper
 from qlm_quasistatic.strains import Reach, StrainGrid, WatchedGrid
 
+from qlm_hoomd.base.interrupt import Interrupted, request_stop
 from qlm_hoomd.ensemble import archive
 from qlm_hoomd.ensemble.integrity import set_aside, verify
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.interrupt import Interrupted, request_stop
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.testing.tiny import HereExecutor
 

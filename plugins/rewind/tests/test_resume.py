@@ -10,8 +10,8 @@ import pytest
 from qlm_quasistatic.stage import ShearStage
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.interrupt import Interrupted
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.protocol import Preparation
 from qlm_hoomd.stages import StageContext

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, files, checkpoints, plugins and their settings, provenance. It knows no physics."""

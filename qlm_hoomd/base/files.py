@@ -1,0 +1,89 @@
+"""Files that are there whole or not at all, and what is read of those that others may have written."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import polars as pl
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that replaces it when the block ends well, and is removed when it does not.
+
+    The content is on the disk before it takes the name, so that a machine that fails leaves the old file or the new one, whole.
+    """
+    # Machines that share the folder may have processes of the same number.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no JSON, or nested too deeply for this interpreter.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_table(source: Path | BinaryIO) -> pl.DataFrame:
+    """The table in a parquet file.
+
+    Raises:
+        OSError: if it cannot be read.
+        polars.exceptions.PolarsError: if it is no parquet file. On some damaged ones polars panics, which is no Exception and would
+            pass every handler; that comes as a ``ComputeError``.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet(source, memory_map=False)
+    except pl.exceptions.PanicException as panic:
+        raise pl.exceptions.ComputeError(f"not a readable parquet file ({panic})") from None
+
+
+def read_table_metadata(path: Path) -> dict[str, str]:
+    """The texts that a parquet file carries beside its table.
+
+    Raises:
+        OSError: if it cannot be read.
+        polars.exceptions.PolarsError: as :func:`read_table`.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet_metadata(path)
+    except pl.exceptions.PanicException as panic:
+        raise pl.exceptions.ComputeError(f"not a readable parquet file ({panic})") from None
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether ``name`` is that of a file in a folder: none that leads out of it, and none that the system cannot write."""
+    try:
+        return (
+            isinstance(name, str)
+            and not {"/", "\0"} & set(name)
+            and name not in (".", "..")
+            and 0 < len(os.fsencode(name)) < 256
+        )
+    except UnicodeEncodeError:
+        return False
