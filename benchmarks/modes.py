@@ -21,13 +21,14 @@ import scipy.sparse.linalg as spl
 from _common import LAW, command_line, ended, glass_of, introduce, note
 from numpy.typing import NDArray
 
-from qlm_hoomd import eigensolvers, gsdio
+from qlm_hoomd import gsdio
 from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Bonds
 from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.numerics import eigensolvers
 
 _RESIDUAL = 1e-8  # of the largest eigenvalue
 _DEVIATION = 1e-8  # of an eigenvalue, relative

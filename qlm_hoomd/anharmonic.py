@@ -48,11 +48,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.base.display import Computation, Displayed, counted
 from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.mechanics import SHEAR_XY
 from qlm_hoomd.minimize.surface import without_drift
+from qlm_hoomd.numerics import forms, solve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,7 +78,7 @@ def fourth_contraction(bonds: Bonds, mode_nc: NDArray[np.float64]) -> NDArray[np
     """
     out_nc = np.empty((bonds.n_particles, 3))
     phi_kp = bonds.phi_kp
-    mode_kernels.quartic_contraction(
+    forms.quartic_contraction(
         bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, 12.0 * phi_kp[2], 48.0 * phi_kp[3], 16.0 * phi_kp[4],
         np.ascontiguousarray(mode_nc), out_nc,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def fourth_contraction(bonds: Bonds, mode_nc: NDArray[np.float64]) -> NDArray[np
 def inverse_diagonal(bonds: Bonds) -> NDArray[np.float64]:
     """((N, 3, 3) ndarray) inverse diagonal blocks of the Hessian [length^2 / energy], the preconditioner of every solve."""
     out_ncc = np.empty((bonds.n_particles, 3, 3))
-    kernels.inverse_diagonal_blocks(
+    solve.inverse_diagonal_blocks(
         bonds.n_particles, bonds.i_p, bonds.j_p, bonds.r_pc, bonds.phi_kp[1], bonds.phi_kp[2], out_ncc
     )
     return out_ncc
@@ -269,7 +269,7 @@ class _Expander:
         bonds = self._bonds
         force_nc = without_drift(bonds.third_contraction(mode_nc))
         force_nc -= np.vdot(mode_nc, force_nc) * mode_nc
-        response_nc, _, negative, residual = mode_kernels.projected_conjugate_gradient(
+        response_nc, _, negative, residual = solve.projected_conjugate_gradient(
             bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, bonds.phi_kp[1], bonds.phi_kp[2], self._inverse_ncc, force_nc,
             mode_nc, self._tolerance, self._max_products,
         )  # fmt: skip

@@ -16,9 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
-from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.base.display import Displayed
-from qlm_hoomd.neighbors import NeighborCandidates
+from qlm_hoomd.numerics import forms, pairs
+from qlm_hoomd.numerics.neighbors import NeighborCandidates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,14 +75,14 @@ class Bonds(Displayed):
     def forces(self) -> NDArray[np.float64]:
         """((N, 3) ndarray) -dU/dr [energy / length]."""
         force_nc = np.zeros((self.n_particles, 3))
-        kernels.add_forces(self.owner_r, self.first_r, self.j_p, self.r_pc, self.phi_kp[1], force_nc)
+        pairs.add_forces(self.owner_r, self.first_r, self.j_p, self.r_pc, self.phi_kp[1], force_nc)
         return force_nc
 
     @cached_property
     def virial(self) -> NDArray[np.float64]:
         """((3, 3) ndarray) sum over pairs of 2 phi' r r = dU/dE for a small affine deformation dr = E . r [energy]."""
         virial_cc = np.empty((3, 3))
-        kernels.virial(self.r_pc, self.phi_kp[1], virial_cc)
+        pairs.virial(self.r_pc, self.phi_kp[1], virial_cc)
         return virial_cc
 
     @property
@@ -100,16 +100,16 @@ class Bonds(Displayed):
 
         Off-diagonal blocks are -(2 phi' 1 + 4 phi'' r r), diagonal ones minus the sum of their row.
         """
-        column_b, rows_n, source_b = kernels.hessian_structure(self.n_particles, self.i_p, self.j_p)
+        column_b, rows_n, source_b = pairs.hessian_structure(self.n_particles, self.i_p, self.j_p)
         blocks_bcc = np.empty((len(column_b), 3, 3))
-        kernels.hessian_blocks(rows_n, source_b, self.r_pc, self.phi_kp[1], self.phi_kp[2], blocks_bcc)
+        pairs.hessian_blocks(rows_n, source_b, self.r_pc, self.phi_kp[1], self.phi_kp[2], blocks_bcc)
         size = 3 * self.n_particles
         return sp.bsr_array((blocks_bcc, column_b, rows_n), shape=(size, size))
 
     def product(self, vectors_nc: NDArray[np.float64]) -> NDArray[np.float64]:
         """((N, 3) ndarray) Hessian times a vector, without assembling it."""
         out_nc = np.empty((self.n_particles, 3))
-        kernels.hessian_product(
+        pairs.hessian_product(
             self.owner_r,
             self.first_r,
             self.j_p,
@@ -135,7 +135,7 @@ class Bonds(Displayed):
         Its negative is the affine force of Maloney and Lemaitre, PRE 74, 016118 (2006).
         """
         out_nc = np.empty((self.n_particles, 3))
-        kernels.mixed_derivative(
+        pairs.mixed_derivative(
             self.owner_r,
             self.first_r,
             self.j_p,
@@ -183,7 +183,7 @@ class Bonds(Displayed):
     def third_contraction(self, mode_nc: NDArray[np.float64]) -> NDArray[np.float64]:
         """((N, 3) ndarray) U''' : z z, the gradient of kappa / 3; its product with z is kappa. Needs order 3."""
         out_nc = np.empty((self.n_particles, 3))
-        mode_kernels.cubic_contraction(
+        forms.cubic_contraction(
             self.owner_r,
             self.first_r,
             self.j_p,
@@ -230,7 +230,7 @@ class Mechanics:
         r_pc, r2_p = neighbors.pair_vectors()
         phi_kp = self.potential.derivatives(r2_p, neighbors.pairtype_p, 1)
         force_nc = np.zeros_like(positions_nc)
-        kernels.add_forces(neighbors.owner_r, neighbors.first_r, neighbors.partner_p, r_pc, phi_kp[1], force_nc)
+        pairs.add_forces(neighbors.owner_r, neighbors.first_r, neighbors.partner_p, r_pc, phi_kp[1], force_nc)
         self.force_evaluations += 1
         return float(phi_kp[0].sum()), force_nc
 
@@ -249,7 +249,7 @@ class Mechanics:
         writeable_nc = _writeable(positions_nc)
         neighbors.update(writeable_nc, box)
         r_pc, r2_p = neighbors.pair_vectors()
-        owner_r, first_r, i_p, j_p, pairtype_p, r_pc, r2_p = kernels.keep_interacting(
+        owner_r, first_r, i_p, j_p, pairtype_p, r_pc, r2_p = pairs.keep_interacting(
             neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, r2_p, self._cutoff2_t
         )
         phi_kp = self.potential.derivatives(r2_p, pairtype_p, order)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from qlm_hoomd import eigensolvers
 from qlm_hoomd.base.display import Computation, counted, span
 from qlm_hoomd.base.errors import ConvergenceError, InputError
+from qlm_hoomd.numerics import eigensolvers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -37,11 +37,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from qlm_hoomd import kernels, mode_kernels
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
 from qlm_hoomd.base.display import Computation, counted, span
 from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.modes import LowestModes, participation_ratio
+from qlm_hoomd.numerics import forms, solve, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,7 +96,7 @@ class Form(ABC):
 
     @abstractmethod
     def coefficients(self, bonds: Bonds) -> tuple[NDArray[np.float64], ...]:
-        """((P,) ndarrays) coefficients of each pair, as :mod:`qlm_hoomd.mode_kernels` defines them."""
+        """((P,) ndarrays) coefficients of each pair, as :mod:`qlm_hoomd.numerics.forms` defines them."""
 
     @abstractmethod
     def cost(self, curvature: float, form: float) -> float:
@@ -105,14 +105,14 @@ class Form(ABC):
     def contraction(self, z_nc: NDArray[np.float64]) -> NDArray[np.float64]:
         """((N, 3) ndarray) D(z), the gradient of F over its degree."""
         out_nc = np.empty_like(z_nc)
-        kernel = mode_kernels.quartic_contraction if self.degree == 4 else mode_kernels.cubic_contraction
+        kernel = forms.quartic_contraction if self.degree == 4 else forms.cubic_contraction
         kernel(*self._pairs, *self._coefficients, z_nc, out_nc)
         return out_nc
 
     def along_line(self, z_nc: NDArray[np.float64], direction_nc: NDArray[np.float64]) -> NDArray[np.float64]:
         """((n + 1,) ndarray) coefficients of the polynomial F(z + s direction) in s, constant first."""
         out = np.empty(self.degree + 1)
-        kernel = mode_kernels.quartic_along_line if self.degree == 4 else mode_kernels.cubic_along_line
+        kernel = forms.quartic_along_line if self.degree == 4 else forms.cubic_along_line
         kernel(*self._pairs, *self._coefficients, z_nc, direction_nc, out)
         return out
 
@@ -455,11 +455,11 @@ class _Search:
     def clean(self, field_nc: NDArray[np.float64]) -> NDArray[np.float64]:
         """The field without translations, and without particles that have no partner."""
         clean_nc = np.array(field_nc, dtype=np.float64, order="C")
-        mode_kernels.remove_drift(self._bonded_n, clean_nc)
+        solve.remove_drift(self._bonded_n, clean_nc)
         return clean_nc
 
     def descend(self, start: str, field_nc: NDArray[np.float64]) -> _Minimum:
-        bonds, form, dot = self._bonds, self._form, kernels.inner_product
+        bonds, form, dot = self._bonds, self._form, vectors.inner_product
         z_nc = self.clean(field_nc)
         z_nc /= math.sqrt(dot(z_nc, z_nc))
         product_nc = bonds.product(z_nc)
@@ -482,7 +482,7 @@ class _Search:
             residual = curvature * math.sqrt(dot(gradient_nc, gradient_nc) / dot(product_nc, product_nc))
             if residual < self._tolerance or iteration == self._max_iterations or not math.isfinite(residual):
                 break
-            mode_kernels.apply_blocks(self._inverse_ncc, gradient_nc, step_nc)
+            solve.apply_blocks(self._inverse_ncc, gradient_nc, step_nc)
             # Neither translations nor the length of z matter to the cost; steps along them would only blur the conjugacy.
             downhill_nc = -self.clean(step_nc)
             downhill_nc -= dot(z_nc, downhill_nc) * z_nc

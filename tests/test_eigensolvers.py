@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from qlm_hoomd import eigensolvers
 from qlm_hoomd.box import Box
 from qlm_hoomd.errors import ConvergenceError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
+from qlm_hoomd.numerics import eigensolvers
 
 if TYPE_CHECKING:
     from qlm_hoomd.mechanics import Bonds

@@ -10,7 +10,6 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 
-from qlm_hoomd import eigensolvers
 from qlm_hoomd import modes as modes_module
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError, InputError
@@ -19,6 +18,7 @@ from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, Solver, participation_ratio
 from qlm_hoomd.modes_stage import mode_rows
+from qlm_hoomd.numerics import eigensolvers
 from qlm_hoomd.preparation import random_start
 
 if TYPE_CHECKING:

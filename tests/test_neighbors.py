@@ -13,7 +13,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics, bonds_of
-from qlm_hoomd.neighbors import NeighborCandidates
+from qlm_hoomd.numerics.neighbors import NeighborCandidates
 from qlm_hoomd.potentials import InversePowerLaw
 
 if TYPE_CHECKING:

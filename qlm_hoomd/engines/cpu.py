@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from qlm_hoomd import kernels
 from qlm_hoomd.base.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.engines.base import (
     DynamicsReport,
@@ -27,6 +26,7 @@ from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import MinimizeReport, descent, fire, newton
 from qlm_hoomd.minimize.fall import rounding_force
 from qlm_hoomd.minimize.surface import max_norm
+from qlm_hoomd.numerics import steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -211,9 +211,9 @@ class CPUEngine(Engine):
         energy, force_nc = mechanics.energy_forces(positions_nc, glass.box)
         for step in range(done + 1, n_steps + 1):
             target = temperature + (end - temperature) * step / n_steps
-            kernels.kick_and_drift(positions_nc, velocities_nc, force_nc, 0.5 * dt, dt)
+            steps.kick_and_drift(positions_nc, velocities_nc, force_nc, 0.5 * dt, dt)
             energy, force_nc = mechanics.energy_forces(positions_nc, glass.box)
-            square = float(kernels.kick(velocities_nc, force_nc, 0.5 * dt))
+            square = float(steps.kick(velocities_nc, force_nc, 0.5 * dt))
             rescale = _velocity_rescaling(square, n_free, target, keep, rng)
             velocities_nc *= rescale
             if 2 * step > n_steps:

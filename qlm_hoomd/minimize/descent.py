@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd import kernels
 from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.minimize.fall import follow
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
+from qlm_hoomd.numerics import solve, steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -221,7 +221,7 @@ class _OverdampedPath:
         for stage in range(2, stages + 1):
             _, force_nc = self._surface.energy_forces(last_nc)
             new_nc = np.empty_like(last_nc)
-            kernels.chebyshev_stage(
+            steps.chebyshev_stage(
                 start_nc, last_nc, before_nc, force_nc, start_force_nc,
                 mu_j[stage], nu_j[stage], mu_h_j[stage] * step, gamma_h_j[stage] * step, new_nc,
             )  # fmt: skip
@@ -240,9 +240,9 @@ class _ShiftedHessian:
     def __init__(self, bonds: Bonds, shift: float) -> None:
         phi1_p, phi2_p = bonds.phi_kp[1], bonds.phi_kp[2]
         self._bonds, self._shift, self._order_s = bonds, shift, bonds.owner_r
-        self._triangle = kernels.upper_triangle(bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, phi1_p, phi2_p)
+        self._triangle = solve.upper_triangle(bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, phi1_p, phi2_p)
         self._diagonal_sk, self._inverse_sk = np.empty((2, bonds.n_particles, 6))
-        self._positive = not kernels.diagonal_of_triangle(*self._triangle, shift, self._diagonal_sk, self._inverse_sk)
+        self._positive = not solve.diagonal_of_triangle(*self._triangle, shift, self._diagonal_sk, self._inverse_sk)
 
     def solve(
         self, right_nc: NDArray[np.float64], guess_nc: NDArray[np.float64] | None, error: float
@@ -254,7 +254,7 @@ class _ShiftedHessian:
         if guess_nc is not None:
             rest_nc = right_nc - self._bonds.product(guess_nc) - self._shift * guess_nc
         # Where H is positive its inverse with the shift is at most 1 / shift, and a residual means that much of an error.
-        x_sc, n_products, negative = kernels.gauss_seidel_gradient(
+        x_sc, n_products, negative = solve.gauss_seidel_gradient(
             *self._triangle, self._diagonal_sk, self._inverse_sk, rest_nc[self._order_s], error * self._shift, _MAX_PRODUCTS
         )
         solution_nc = np.empty_like(x_sc)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd import kernels
 from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.minimize.fall import follow
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
+from qlm_hoomd.numerics import steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,18 +75,18 @@ class _InertialPath:
 
     def advance(self) -> None:
         """Make one step."""
-        kernels.kick_and_drift(self.positions_nc, self._velocities_nc, self._force_nc, 0.5 * self._step, self._step)
+        steps.kick_and_drift(self.positions_nc, self._velocities_nc, self._force_nc, 0.5 * self._step, self._step)
         try:
             self.energy, self._force_nc = self._surface.energy_forces(self.positions_nc)
         except BlowUpError:
             self.energy = np.nan
             return
-        kernels.kick(self._velocities_nc, self._force_nc, 0.5 * self._step)
+        steps.kick(self._velocities_nc, self._force_nc, 0.5 * self._step)
         self.max_force = max_norm(self._force_nc)
         self.time += self._step
         self.n_steps += 1
         if np.vdot(self._velocities_nc, self._force_nc) > 0.0:
-            kernels.fire_mix(self._velocities_nc, self._force_nc, self._alpha)
+            steps.fire_mix(self._velocities_nc, self._force_nc, self._alpha)
             self._n_downhill += 1
             if self._n_downhill > 5:
                 self._step = min(1.1 * self._step, self._longest_step)

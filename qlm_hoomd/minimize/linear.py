@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from qlm_hoomd import kernels
+from qlm_hoomd.numerics import solve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,12 +41,12 @@ class LinearSystem:
 
     def __init__(self, bonds: Bonds) -> None:
         self._order_s = bonds.owner_r
-        self._triangle = kernels.upper_triangle(
+        self._triangle = solve.upper_triangle(
             bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, bonds.phi_kp[1], bonds.phi_kp[2]
         )
         self._diagonal_sk = np.empty((bonds.n_particles, 6))
         self._inverse_sk = np.empty((bonds.n_particles, 6))
-        self._negative = bool(kernels.diagonal_of_triangle(*self._triangle, 0.0, self._diagonal_sk, self._inverse_sk))
+        self._negative = bool(solve.diagonal_of_triangle(*self._triangle, 0.0, self._diagonal_sk, self._inverse_sk))
 
     def solve(self, right_nc: NDArray[np.float64], target: float, max_products: int) -> Solution:
         """X with H . x = right.
@@ -58,7 +58,7 @@ class LinearSystem:
         """
         if self._negative:
             return Solution(np.zeros_like(right_nc), 0, negative=True)
-        x_sc, n_products, negative = kernels.gauss_seidel_gradient(
+        x_sc, n_products, negative = solve.gauss_seidel_gradient(
             *self._triangle, self._diagonal_sk, self._inverse_sk, right_nc[self._order_s], target, max_products
         )
         x_nc = np.empty_like(right_nc)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qlm_hoomd import kernels
 from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm, without_drift
+from qlm_hoomd.numerics import vectors
 
 if TYPE_CHECKING:
     from qlm_hoomd.glass import Glass
@@ -67,13 +67,13 @@ def newton(
         scale = 1.0
         while True:
             trial_nc = positions_nc + scale * step_nc
-            if not kernels.largest_nonaffine_square(trial_nc, start_nc, 0.0) < reach**2:
+            if not vectors.largest_nonaffine_square(trial_nc, start_nc, 0.0) < reach**2:
                 note = f"displacement beyond {reach:g}"
                 break
             trial = surface.evaluate(trial_nc)
             trial_largest = max_norm(trial.forces)
             # Close to the minimum the energy is flat to rounding and the force decides; far from it the energy does.
-            enough = 1e-4 * scale * kernels.inner_product(step_nc, bonds.forces)
+            enough = 1e-4 * scale * vectors.inner_product(step_nc, bonds.forces)
             if trial.energy < bonds.energy - enough or trial_largest < 0.9 * largest:
                 positions_nc, bonds, largest = trial_nc, trial, trial_largest
                 break

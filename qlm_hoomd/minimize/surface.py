@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd import kernels
 from qlm_hoomd.base.errors import ConvergenceError
 from qlm_hoomd.mechanics import Bonds, Mechanics
 from qlm_hoomd.minimize.report import MinimizeReport
+from qlm_hoomd.numerics import vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class EnergySurface:
 
 def max_norm(vector_nc: NDArray[np.float64]) -> float:
     """Largest length of a particle's vector ((N, 3) ndarray), e.g. max|F|; NaN if any component is NaN."""
-    return float(kernels.largest_norm(vector_nc))
+    return float(vectors.largest_norm(vector_nc))
 
 
 def without_drift(vector_nc: NDArray[np.float64]) -> NDArray[np.float64]:

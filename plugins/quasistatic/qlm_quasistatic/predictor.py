@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qlm_hoomd import kernels
+from qlm_hoomd.numerics import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Branch:
             differences.append(difference_nc)
         strains = (strain, *self.strains)[: _HIGHEST_ORDER + 1]
         return Branch(
-            strains, tuple(differences), tuple(math.sqrt(kernels.inner_product(array_nc, array_nc)) for array_nc in differences)
+            strains, tuple(differences), tuple(math.sqrt(vectors.inner_product(array_nc, array_nc)) for array_nc in differences)
         )
 
     def displacement(self, strain: float) -> NDArray[np.float64] | None:

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qlm_quasistatic.events import Fold
 
-from qlm_hoomd import kernels
 from qlm_hoomd.engines.base import Observables
 from qlm_hoomd.errors import ConvergenceError
 from qlm_hoomd.minimize.linear import LinearSystem, Solution
 from qlm_hoomd.minimize.surface import max_norm, without_drift
+from qlm_hoomd.numerics import solve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,7 +112,7 @@ class _LiftedSystem(LinearSystem):
         if self._negative:
             return Solution(np.zeros_like(right_nc), 0, negative=True)
         order_s = self._order_s
-        x_sc, n_products, negative = kernels.lifted_gauss_seidel_gradient(
+        x_sc, n_products, negative = solve.lifted_gauss_seidel_gradient(
             *self._triangle,
             self._diagonal_sk,
             self._inverse_sk,

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import vesin
 
-from qlm_hoomd import kernels
 from qlm_hoomd.base.errors import BlowUpError, InputError
+from qlm_hoomd.numerics import pairs, vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.box import Box
 
-# All periodic shifts of a pair of wrapped particles, in the order of the shift code of kernels.group_pairs.
+# All periodic shifts of a pair of wrapped particles, in the order of the shift code of pairs.group_pairs.
 _SHIFTS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
 # A pair of types is one byte.
 _MOST_TYPES = 16
@@ -73,12 +73,12 @@ class NeighborCandidates:
         """
         if not self._complete(positions_nc, box):
             self._build(positions_nc, box)
-        kernels.fold_images(positions_nc, self._images_nc, box.matrix, self._folded_nc)
+        pairs.fold_images(positions_nc, self._images_nc, box.matrix, self._folded_nc)
         np.matmul(_SHIFTS, box.matrix, out=self._shifts_sc)
 
     def pair_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs; buffers, valid until update."""
-        kernels.pair_vectors(
+        pairs.pair_vectors(
             self._folded_nc, self.owner_r, self.first_r, self.partner_p, self._code_p, self._shifts_sc, self._r_pc, self._r2_p
         )
         return self._r_pc, self._r2_p
@@ -91,7 +91,7 @@ class NeighborCandidates:
         slack = smallest_stretch * (self._cutoff + self.skin) - self._cutoff
         if slack <= 0.0:
             return False
-        square = kernels.largest_nonaffine_square(positions_nc, self._reference_nc, shear)
+        square = vectors.largest_nonaffine_square(positions_nc, self._reference_nc, shear)
         if math.isnan(square):
             return False
         return 4.0 * square <= slack**2
@@ -113,7 +113,7 @@ class NeighborCandidates:
         i_p, j_p, shift_pc, distance_p = search.compute(
             wrapped_nc[order_s], box.matrix, periodic=True, quantities="ijSd", copy=False
         )
-        self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = kernels.group_pairs(
+        self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = pairs.group_pairs(
             i_p, j_p, shift_pc, distance_p, self._typeid_n[order_s], self._n_types, self._reach_t, order_s
         )
         self._r_pc = np.empty((len(self.partner_p), 3))
