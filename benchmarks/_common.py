@@ -34,7 +34,7 @@ from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw
 from qlm_hoomd.preparation import equilibrate, quench, random_start
-from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.model import Preparation
 
 # Peers read these when they are loaded; what numpy has loaded already is limited by the second line.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))

@@ -29,7 +29,7 @@ from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
 from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
-from qlm_hoomd.stages import Stage
+from qlm_hoomd.stages.base import Stage
 
 BUDGET_S = 10.0
 """Processor time that the realisations of the benchmark are to take, for each preparation [s]; the compilation of code comes on top."""

@@ -1,4 +1,4 @@
-"""The parameters of the paper's glass (3DIPL), each with its provenance: the one place where they stand.
+"""The parameters of the paper's glass (3DIPL) and of its preparation, each with its provenance: the one place where they stand.
 
 The protocol's ``model`` section overrides any of them. "recalled" marks a value that stands in no text at hand; the sister
 polydisperse model and the published force field of matscipy support it, and the benchmark values of the test suite use it.
@@ -7,7 +7,7 @@ polydisperse model and the published force field of matscipy support it, and the
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -93,3 +93,22 @@ class GlassModel(BaseModel):
         """Smallest N whose box, at its largest tilt of 1/2, holds twice the cut-off between opposite faces."""
         length = 2.0 * self.potential.largest_cutoff * math.sqrt(1.25)
         return math.ceil(self.density * length**3)
+
+
+PositiveTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Preparation(BaseModel):
+    """How a glass is prepared. The defaults are the paper's; times in t_c, temperatures in units of T0.
+
+    The equilibration time stands in no text at hand; 50 t_c is many relaxation times of the liquid at T0, twice its T_g.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quench: Literal["rapid", "slow"] = Field(description="rapid: overdamped from T0; slow: cooled first, then overdamped")
+    equilibration_time: PositiveTime = Field(default=50.0, description="time at T0 before the quench [t_c]")
+    cooling_rate: PositiveTime = Field(default=1e-3, description="cooling rate of the slow quench [T0 / t_c]; the paper: 1e-3")
+    final_temperature: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="temperature at which cooling ends and overdamped dynamics begins [T0]; the paper: 0.1"
+    )

@@ -30,7 +30,7 @@ from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol, stage
 from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, Settings, analyse
 from qlm_hoomd.report.collect import Realisation as Gathered
 from qlm_hoomd.report.collect import collect, realisations
-from qlm_hoomd.stages import Stage
+from qlm_hoomd.stages.base import Stage
 from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
 from qlm_hoomd.statistics.planning import (

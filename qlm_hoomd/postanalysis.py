@@ -34,9 +34,9 @@ from qlm_hoomd.minimize import descent, newton
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes
-from qlm_hoomd.modes_stage import mode_rows
 from qlm_hoomd.protocol import load_protocol
-from qlm_hoomd.stages import replacing
+from qlm_hoomd.stages.base import replacing
+from qlm_hoomd.stages.modes import mode_rows
 from qlm_hoomd.view import ModeView
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -35,8 +35,8 @@ from qlm_hoomd.base.errors import ProtocolError, did_you_mean
 from qlm_hoomd.base.registry import ENGINES, STAGES
 from qlm_hoomd.base.settings import OfKind
 from qlm_hoomd.engines.base import EngineSettings
-from qlm_hoomd.model import GlassModel
-from qlm_hoomd.stages import Stage
+from qlm_hoomd.model import GlassModel, Preparation
+from qlm_hoomd.stages.base import Stage
 
 Location = tuple[str | int, ...]
 
@@ -80,25 +80,6 @@ def _named_preparations(value: Any) -> Any:
     if len(set(value)) < len(value):
         raise ValueError(f"a preparation stands twice in {list(value)}; expected each name once")
     return {name: {"quench": name} for name in value}
-
-
-PositiveTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Preparation(BaseModel):
-    """How a glass is prepared. The defaults are the paper's; times in t_c, temperatures in units of T0.
-
-    The equilibration time stands in no text at hand; 50 t_c is many relaxation times of the liquid at T0, twice its T_g.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    quench: Literal["rapid", "slow"] = Field(description="rapid: overdamped from T0; slow: cooled first, then overdamped")
-    equilibration_time: PositiveTime = Field(default=50.0, description="time at T0 before the quench [t_c]")
-    cooling_rate: PositiveTime = Field(default=1e-3, description="cooling rate of the slow quench [T0 / t_c]; the paper: 1e-3")
-    final_temperature: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="temperature at which cooling ends and overdamped dynamics begins [T0]; the paper: 0.1"
-    )
 
 
 class Ensemble(BaseModel):

@@ -14,7 +14,7 @@ import numpy as np
 
 import qlm_hoomd
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.stages import replacing
+from qlm_hoomd.stages.base import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

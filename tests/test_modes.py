@@ -17,9 +17,9 @@ from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, Solver, participation_ratio
-from qlm_hoomd.modes_stage import mode_rows
 from qlm_hoomd.numerics import eigensolvers
 from qlm_hoomd.preparation import random_start
+from qlm_hoomd.stages.modes import mode_rows
 
 if TYPE_CHECKING:
     from qlm_hoomd.model import GlassModel

@@ -16,9 +16,10 @@ from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.model import GlassModel
-from qlm_hoomd.preparation import PrepareStage, equilibrate, quench, random_start
-from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.preparation import equilibrate, quench, random_start
+from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages import StageContext
+from qlm_hoomd.stages.prepare import PrepareStage
 from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes
-from qlm_hoomd.modes_stage import ModesStage
-from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages import StageContext, replacing
+from qlm_hoomd.stages.modes import ModesStage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,8 @@ from qlm_hoomd.gsdio import write_glasses
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.registry import ENGINES
 from qlm_hoomd.stages import StageContext
-from qlm_hoomd.structure import LocalOrder, RadialDistribution, StructureFactor, StructureStage
+from qlm_hoomd.stages.structure import StructureStage
+from qlm_hoomd.structure import LocalOrder, RadialDistribution, StructureFactor
 
 mpl.use("agg")
 

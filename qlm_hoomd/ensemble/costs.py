@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
     from qlm_hoomd.ensemble.workspace import Realisation, State
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 Clock = Literal["cpu_s", "wall_s"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.ensemble.workspace import Realisation, Workspace
     from qlm_hoomd.protocol import Protocol
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 _MAX_SHOWN = 5
 

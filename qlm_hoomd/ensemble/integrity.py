@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qlm_hoomd.ensemble.workspace import Realisation, Workspace
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 CHECKSUMS = "checksums.json"
 """In the folder of a realisation: SHA-256, size, stage and code of every file that its stages wrote."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qlm_hoomd.ensemble.workspace import Failure, Outcome, Realisation, Workspace
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 _SECONDS_BETWEEN_LINES = 60.0
 

@@ -22,8 +22,9 @@ from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
 from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
-from qlm_hoomd.protocol import Preparation, stage_kind
-from qlm_hoomd.stages import StageContext
+from qlm_hoomd.model import Preparation
+from qlm_hoomd.protocol import stage_kind
+from qlm_hoomd.stages.base import StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.ensemble.executor import Executor
     from qlm_hoomd.ensemble.workspace import Realisation
     from qlm_hoomd.protocol import Protocol
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_LOOKS = 1.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 State = Literal["done", "failed", "pending"]
 IMPORTED = "imported.json"

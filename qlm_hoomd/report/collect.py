@@ -12,7 +12,7 @@ import polars as pl
 
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_json, read_table, read_table_metadata
-from qlm_hoomd.stages import replacing
+from qlm_hoomd.stages.base import replacing
 
 TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
 """Tables that every realisation may have, and that ``results/`` gets as one file each."""

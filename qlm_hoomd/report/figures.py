@@ -27,7 +27,7 @@ from qlm_hoomd.report.collect import write_table
 from qlm_hoomd.report.drawn import drawn_data, hover_data, mark
 from qlm_hoomd.report.panels import INK
 from qlm_hoomd.report.results import Results
-from qlm_hoomd.stages import replacing
+from qlm_hoomd.stages.base import replacing
 
 PANEL = 3.35  # width of a panel [inch], one journal column
 HEIGHT = 2.75

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from qlm_hoomd.protocol import Protocol
-    from qlm_hoomd.stages import Stage
+    from qlm_hoomd.stages.base import Stage
 
 _RESERVED = {"signac_statepoint.json", "signac_job_document.json", "failed"}
 

@@ -23,7 +23,7 @@ from qlm_hoomd.base.errors import ConvergenceError
 from qlm_hoomd.base.registry import GROUPS
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.stages import Stage, StageContext
+from qlm_hoomd.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

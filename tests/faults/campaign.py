@@ -38,7 +38,8 @@ from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, QlmError, StorageFull
-from qlm_hoomd.protocol import Preparation, stage_kind
+from qlm_hoomd.model import Preparation
+from qlm_hoomd.protocol import stage_kind
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import equilibrate, quench, random_start
-from qlm_hoomd.protocol import Preparation
+from qlm_hoomd.model import Preparation
 
 if TYPE_CHECKING:
     from qlm_quasistatic.detector import Detector

@@ -22,8 +22,8 @@ from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.preparation import PrepareStage
 from qlm_hoomd.protocol import build_protocol
+from qlm_hoomd.stages.prepare import PrepareStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

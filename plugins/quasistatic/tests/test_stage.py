@@ -25,7 +25,8 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
-from qlm_hoomd.protocol import Preparation, build_protocol
+from qlm_hoomd.model import Preparation
+from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing import StageConformance
 

@@ -20,7 +20,7 @@ from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes
-from qlm_hoomd.stages import Stage, StageContext
+from qlm_hoomd.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,5 @@
+"""Stages of a protocol: what one is and what it is handed (:mod:`qlm_hoomd.stages.base`), and those that come along."""
+
+from qlm_hoomd.stages.base import Stage, StageContext, replacing
+
+__all__ = ["Stage", "StageContext", "replacing"]
