@@ -31,10 +31,9 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.glass import Glass
-from qlm_hoomd.model import GlassModel
+from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.potentials import InversePowerLaw
 from qlm_hoomd.preparation import equilibrate, quench, random_start
-from qlm_hoomd.model import Preparation
 
 # Peers read these when they are loaded; what numpy has loaded already is limited by the second line.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))

@@ -104,7 +104,7 @@ def _options(
 
 
 def _templates(incomplete: str) -> list[str]:
-    from qlm_hoomd.templates import names
+    from qlm_hoomd.protocol.templates import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
@@ -134,7 +134,7 @@ def new(
     ] = None,
 ) -> None:
     """Write a protocol from a template, with every key explained. A file that is there is never overwritten."""
-    from qlm_hoomd import templates
+    from qlm_hoomd.protocol import templates
 
     if template is None:
         if out is not None:
@@ -196,7 +196,7 @@ def run(
     settings = load_protocol(protocol)
     directory = out or Path("runs") / settings.name
     if dry_run:
-        from qlm_hoomd.forecast import make_forecast
+        from qlm_hoomd.planning.forecast import make_forecast
 
         _show(make_forecast(settings, directory, made, alongside=alongside, progress=_say).report())
         return
@@ -220,7 +220,7 @@ def status(
 ) -> None:
     """Show how far a run is."""
     from qlm_hoomd.ensemble.progress import duration
-    from qlm_hoomd.status import status_of
+    from qlm_hoomd.ensemble.status import status_of
 
     state = status_of(directory)
     if as_json:
@@ -281,7 +281,7 @@ def plan(
 
     From the scatter and the times of what has run so far; where nothing has, from the theory. The folder is only read.
     """
-    from qlm_hoomd.plan import make_plan, parse_targets
+    from qlm_hoomd.planning.plan import make_plan, parse_targets
     from qlm_hoomd.protocol import load_protocol
 
     made = make_plan(

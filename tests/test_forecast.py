@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from qlm_hoomd import forecast as module
 from qlm_hoomd.ensemble.local import LocalExecutor, n_cores
 from qlm_hoomd.ensemble.row import RowExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.forecast import Forecast, Known, make_forecast
+from qlm_hoomd.planning import forecast as module
+from qlm_hoomd.planning.forecast import Forecast, Known, make_forecast
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.testing.tiny import HereExecutor, TallyStage, WalkStage, installed
 

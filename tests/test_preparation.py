@@ -15,9 +15,8 @@ from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.model import GlassModel
+from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.preparation import equilibrate, quench, random_start
-from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.stages.prepare import PrepareStage
 from qlm_hoomd.testing.checkpoints import StoppingCheckpoint

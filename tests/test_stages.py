@@ -15,8 +15,8 @@ from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.model import Preparation
+from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.stages import StageContext, replacing
 from qlm_hoomd.stages.modes import ModesStage
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from qlm_hoomd import templates
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.forecast import make_forecast
-from qlm_hoomd.protocol import explain, load_protocol, schema
+from qlm_hoomd.planning.forecast import make_forecast
+from qlm_hoomd.protocol import explain, load_protocol, schema, templates
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,8 @@ from qlm_rewind import FoldDetector, ThresholdDetector
 
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.minimize.surface import max_norm
-from qlm_hoomd.model import GlassModel
+from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.preparation import equilibrate, quench, random_start
-from qlm_hoomd.model import Preparation
 
 if TYPE_CHECKING:
     from qlm_quasistatic.detector import Detector

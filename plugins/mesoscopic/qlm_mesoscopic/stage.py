@@ -17,8 +17,7 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from qlm_hoomd.errors import QlmError
-from qlm_hoomd.model import GlassModel
-from qlm_hoomd.model import Preparation
+from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.stages import Stage, StageContext
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.block import Replacement, UniformInvariants

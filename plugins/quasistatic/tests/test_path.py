@@ -24,8 +24,8 @@ from qlm_hoomd.engines.hoomd import HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.preparation import random_start
 from qlm_hoomd.model import Preparation
+from qlm_hoomd.preparation import random_start
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.stages.modes import ModesStage
 from qlm_hoomd.testing import StageConformance

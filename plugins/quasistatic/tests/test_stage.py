@@ -23,9 +23,8 @@ from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
-from qlm_hoomd.model import GlassModel
+from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.preparation import random_start
-from qlm_hoomd.model import Preparation
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing import StageConformance

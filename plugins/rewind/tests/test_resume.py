@@ -12,8 +12,8 @@ from qlm_quasistatic.stage import ShearStage
 from qlm_hoomd import gsdio
 from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.preparation import random_start
 from qlm_hoomd.model import Preparation
+from qlm_hoomd.preparation import random_start
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import qlm_hoomd
 from qlm_hoomd.base.errors import InputError, did_you_mean
-from qlm_hoomd.protocol import explain
+from qlm_hoomd.protocol.reading import explain
 
 _WIDTH = 120
 

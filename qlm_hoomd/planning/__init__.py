@@ -1,0 +1,1 @@
+"""How many realisations an exponent needs, and how long a run takes."""

@@ -1,0 +1,66 @@
+"""A protocol from a file or from plain values, and what the schema says of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from qlm_hoomd.base.errors import ProtocolError
+from qlm_hoomd.protocol.facts import Location
+from qlm_hoomd.protocol.models import Protocol, schema
+from qlm_hoomd.protocol.sentences import described, problems_of
+from qlm_hoomd.protocol.yaml import read_yaml
+
+
+def load_protocol(path: Path) -> Protocol:
+    """The protocol in a YAML file.
+
+    Raises:
+        ProtocolError: with file, line, fact and expectation of every problem.
+    """
+    settings, lines = read_yaml(path)
+    return build_protocol(settings, path=path, lines=lines)
+
+
+def build_protocol(
+    settings: Mapping[str, Any], *, path: Path | None = None, lines: Mapping[Location, int] = MappingProxyType({})
+) -> Protocol:
+    """The protocol with these settings, e.g. a dictionary built in a script.
+
+    Args:
+        settings: plain values, as a YAML or JSON file gives them.
+        path: the file they come from, for messages.
+        lines: the line of each place in the file, for messages.
+
+    Raises:
+        ProtocolError: with fact and expectation of every problem.
+    """
+    try:
+        return Protocol.model_validate(settings)
+    except ValidationError as error:
+        raise ProtocolError(path, problems_of(error, settings, lines)) from None
+
+
+def explain(path: Path) -> list[tuple[int, str, str]]:
+    """What the schema says of the keys in a protocol file: line, key and description, in the order of the file.
+
+    Names that the user chose, such as those of preparations, have no description and are left out; that of ``kind`` is the one of
+    the kind that is chosen.
+
+    Raises:
+        ProtocolError: if the file is no YAML mapping.
+    """
+    settings, lines = read_yaml(path)
+    document = schema()
+    explained = []
+    for place, line in lines.items():
+        if place and isinstance(key := place[-1], str):
+            found = described(place[:-1], settings, document)
+            said = found if key == "kind" else found.get("properties", {}).get(key, {})
+            if text := said.get("description", "").split("\n\n")[0]:
+                explained.append((line, key, " ".join(text.replace("``", "`").split())))
+    return sorted(explained, key=lambda entry: entry[0])
