@@ -49,7 +49,7 @@ import numpy as np
 import polars as pl
 
 from qlm_hoomd.base.display import Computation, Displayed, counted
-from qlm_hoomd.base.errors import InputError, QlmError
+from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.mechanics import SHEAR_XY
 from qlm_hoomd.minimize.surface import without_drift
 from qlm_hoomd.numerics import forms, solve
@@ -316,7 +316,11 @@ class AnharmonicModes(Computation):
         gradient_cc: ((3, 3) ndarray) velocity gradient of the shear that the modes couple to.
         tolerance: relative residual of the linear systems.
         max_products: Hessian products before one is given up, and its numbers are null.
+
+    After :meth:`compute`: ``expansions``, one :class:`ModeExpansion` for each mode.
     """
+
+    expansions: tuple[ModeExpansion, ...]
 
     def __init__(
         self,
@@ -330,7 +334,6 @@ class AnharmonicModes(Computation):
         self.gradient_cc = np.asarray(gradient_cc, dtype=np.float64)
         self.tolerance = tolerance
         self.max_products = max_products
-        self._expansions: tuple[ModeExpansion, ...] | None = None
 
     def _settings(self) -> Mapping[str, Any]:
         return {
@@ -341,10 +344,10 @@ class AnharmonicModes(Computation):
         }
 
     def _headline(self) -> str:
-        if self._expansions is None:
+        if not hasattr(self, "expansions"):
             return ""
-        passive = sum(expansion.phi < 0.0 for expansion in self._expansions)
-        return f"{counted(len(self._expansions), 'mode')}, {passive} of them passive"
+        passive = sum(expansion.phi < 0.0 for expansion in self.expansions)
+        return f"{counted(len(self.expansions), 'mode')}, {passive} of them passive"
 
     def compute(self, hessian: Hessian, vectors_mnc: NDArray[np.float64]) -> AnharmonicModes:
         """Expand the energy of a computed Hessian of order 4 along ``vectors_mnc`` ((M, N, 3) ndarray).
@@ -358,15 +361,8 @@ class AnharmonicModes(Computation):
         expander = _Expander(
             bonds, self.gradient_cc, relaxed=self.relaxed, tolerance=self.tolerance, max_products=self.max_products
         )
-        self._expansions = tuple(expander.expand(mode_nc) for mode_nc in vectors_mnc)
+        self.expansions = tuple(expander.expand(mode_nc) for mode_nc in vectors_mnc)
         return self
-
-    @property
-    def expansions(self) -> tuple[ModeExpansion, ...]:
-        """One :class:`ModeExpansion` for each mode."""
-        if self._expansions is None:
-            raise QlmError("AnharmonicModes has no result yet; expected a call of compute(hessian, vectors) first.")
-        return self._expansions
 
     def __len__(self) -> int:
         return len(self.expansions)
@@ -417,6 +413,11 @@ class JointDistribution(Computation):
     ``fractions`` of passive modes, of those that can fail but have one minimum, of those with a second minimum.
     """
 
+    curvatures: NDArray[np.float64]
+    kappas: NDArray[np.float64]
+    left_out: int
+    fractions: dict[str, float]
+
     def __init__(self, bins: int = 60) -> None:
         if bins < 2:
             raise InputError(f"bins = {bins}; expected at least 2.")
@@ -426,7 +427,7 @@ class JointDistribution(Computation):
         return {"bins": self.bins}
 
     def _headline(self) -> str:
-        if "kappas" not in vars(self):
+        if not hasattr(self, "kappas"):
             return ""
         shares = ", ".join(f"{share:.1%} {name}" for name, share in self.fractions.items())
         return f"{counted(len(self.kappas), 'mode')}: {shares}"

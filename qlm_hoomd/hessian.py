@@ -31,19 +31,22 @@ class Hessian(Computation):
         potential: the pair potential; the same object that made the glass.
         order: highest derivative of the potential kept in :attr:`bonds` (2 suffices for modes, 4 for kappa and chi).
         force_tolerance: refuse a glass with a larger force [energy / length]; a frame in float32 is off by about 2e-4.
+
+    After :meth:`compute`: ``bonds``, the interacting pairs with the potential's derivatives.
     """
+
+    bonds: Bonds
 
     def __init__(self, potential: PairPotential, *, order: int = 2, force_tolerance: float = 1e-8) -> None:
         self.potential = potential
         self.order = order
         self.force_tolerance = force_tolerance
-        self._bonds: Bonds | None = None
 
     def _settings(self) -> Mapping[str, Any]:
         return {"potential": self.potential, "order": self.order, "force_tolerance": self.force_tolerance}
 
     def _headline(self) -> str:
-        return "" if self._bonds is None else in_words(self._bonds)
+        return in_words(self.bonds) if hasattr(self, "bonds") else ""
 
     def compute(self, glass: Glass) -> Hessian:
         """Evaluate the interacting pairs of ``glass``.
@@ -58,15 +61,8 @@ class Hessian(Computation):
                 f"the glass has max|F| = {largest:.3g}; expected at most {self.force_tolerance:g} for a Hessian. Relax it first, "
                 "or raise force_tolerance if you know what the modes of a moving state mean."
             )
-        self._bonds = bonds
+        self.bonds = bonds
         return self
-
-    @property
-    def bonds(self) -> Bonds:
-        """The interacting pairs with the potential's derivatives."""
-        if self._bonds is None:
-            raise InputError("Hessian not computed; call compute(glass) first.")
-        return self._bonds
 
     @property
     def matrix(self) -> sp.bsr_array:

@@ -59,8 +59,6 @@ class LowestModes(Computation):
     * ``solver_used``: "dense", "factor", "filter" or "warm start";
     * ``completeness``: how it was made sure that no mode was missed. "all" (LAPACK finds every eigenvalue), "inertia" (counted),
       "random block" (a fresh block of random vectors showed no further mode; the filter always does that), "none".
-
-    Reading one of them before is an :class:`InputError`.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -84,7 +82,7 @@ class LowestModes(Computation):
         return {"k": self.k, "solver": self.solver, "check_completeness": self.check_completeness}
 
     def _headline(self) -> str:
-        if "frequencies" not in vars(self):
+        if not hasattr(self, "frequencies"):
             return ""
         return f"{counted(len(self.frequencies), 'mode')}, frequencies {span(self.frequencies)}"
 
@@ -92,12 +90,6 @@ class LowestModes(Computation):
         found = vars(self)
         results = {name: found[name] for name in LowestModes.__annotations__ if name in found}
         return {**self._settings(), **{n: span(v) if np.ndim(v) == 1 else v for n, v in results.items()}}
-
-    def __getattr__(self, name: str) -> Any:
-        # Called only for what is not there.
-        if name in LowestModes.__annotations__:
-            raise InputError(f"LowestModes.{name} read before compute(hessian); call that first.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def compute(self, hessian: Hessian, *, start: Sequence[LowestModes] = ()) -> LowestModes:
         """Find the modes.
@@ -188,6 +180,10 @@ class ParticipationRatioFilter(Computation):
         e_c: threshold; modes with e < e_c are kept. The paper: 0.125 at N = 16000, 0.0625 at N = 32000 (2000 particles).
     """
 
+    keep: NDArray[np.bool_]
+    frequencies: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+
     def __init__(self, e_c: float) -> None:
         if not 0.0 < e_c <= 1.0:
             raise InputError(f"e_c = {e_c}; expected a participation ratio in (0, 1].")
@@ -197,7 +193,7 @@ class ParticipationRatioFilter(Computation):
         return {"e_c": self.e_c}
 
     def _headline(self) -> str:
-        return f"{self.keep.sum()} of {len(self.keep)} modes kept" if "keep" in vars(self) else ""
+        return f"{self.keep.sum()} of {len(self.keep)} modes kept" if hasattr(self, "keep") else ""
 
     def compute(self, modes: LowestModes) -> ParticipationRatioFilter:
         """Select from ``modes``: ``keep`` ((M,) ndarray of bool), ``frequencies`` and ``vectors`` of those kept."""

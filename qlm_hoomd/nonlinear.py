@@ -39,7 +39,7 @@ import polars as pl
 
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
 from qlm_hoomd.base.display import Computation, counted, span
-from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
+from qlm_hoomd.base.errors import ConvergenceError, InputError
 from qlm_hoomd.modes import LowestModes, participation_ratio
 from qlm_hoomd.numerics import forms, solve, vectors
 
@@ -190,6 +190,17 @@ class NonlinearModes(Computation):
     """
 
     form: type[Form]
+    vectors: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    curvatures: NDArray[np.float64]
+    frequencies: NDArray[np.float64]
+    participation_ratios: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    iterations: NDArray[np.int_]
+    starts: tuple[str, ...]
+    hits: NDArray[np.int_]
+    expansions: AnharmonicModes
+    attempts: tuple[Attempt, ...]
 
     def __init__(
         self,
@@ -213,15 +224,14 @@ class NonlinearModes(Computation):
         self.overlap = overlap
         self.tolerance = tolerance
         self.max_iterations = max_iterations
-        self._attempts: tuple[Attempt, ...] | None = None
 
     def _settings(self) -> Mapping[str, Any]:
         return {name: getattr(self, name) for name in ("random", "seed", "overlap", "tolerance", "max_iterations")}
 
     def _headline(self) -> str:
-        if self._attempts is None:
+        if not hasattr(self, "attempts"):
             return ""
-        starts = f"{len(self._attempts)} starts, {self.n_unconverged} of them lost"
+        starts = f"{len(self.attempts)} starts, {self.n_unconverged} of them lost"
         return f"{counted(len(self), 'mode')} from {starts}; frequencies {span(self.frequencies)}"
 
     def compute(self, hessian: Hessian, starts: LowestModes | NDArray[np.float64] | None = None) -> NonlinearModes:
@@ -255,7 +265,7 @@ class NonlinearModes(Computation):
             )
         order = sorted(range(len(found)), key=lambda index: found[index].cost)
         rank = {index: place for place, index in enumerate(order)}
-        self._attempts = tuple(minimum.report(None if index is None else rank[index]) for minimum, index in ends)
+        self.attempts = tuple(minimum.report(None if index is None else rank[index]) for minimum, index in ends)
         self._collect(hessian, [found[index] for index in order])
         return self
 
@@ -305,14 +315,6 @@ class NonlinearModes(Computation):
         self.starts = tuple(minimum.start for minimum in found)
         self.hits = np.bincount([attempt.mode for attempt in self.attempts if attempt.mode is not None], minlength=len(found))
         self.expansions = AnharmonicModes().compute(hessian, self.vectors)
-
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """What became of every start, those that did not converge included."""
-        if self._attempts is None:
-            name = type(self).__name__
-            raise QlmError(f"{name} has no result yet; expected a call of {name}.compute(hessian, starts) first.")
-        return self._attempts
 
     @property
     def n_unconverged(self) -> int:

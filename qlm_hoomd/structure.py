@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qlm_hoomd.base.display import Computation
-from qlm_hoomd.base.errors import InputError, QlmError
+from qlm_hoomd.base.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,23 +31,10 @@ _STANDARD_ERRORS = 3.0
 _BLOCK = 4_000_000
 
 _Curve = NDArray[np.float64]
-_Result = TypeVar("_Result")
-
-
-class _Compute(Computation, Generic[_Result]):
-    """A measurement: settings at construction, ``compute(glass)`` returns itself, results are properties."""
-
-    _result: _Result | None
-
-    def _computed(self) -> _Result:
-        if self._result is None:
-            name = type(self).__name__
-            raise QlmError(f"{name} has no result yet; expected a call of {name}.compute(glass) first.")
-        return self._result
 
 
 @dataclass(repr=False)
-class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
+class RadialDistribution(Computation):
     """The radial distribution function g(r), of all particles and of every pair of types.
 
     Normalised to 1 for an ideal gas at any N. The total is the sum of the partials weighted by their concentrations.
@@ -59,7 +46,7 @@ class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
 
     r_max: float = 5.0
     bin_width: float = 0.02
-    _result: tuple[_Curve, _Curve, dict[str, _Curve]] | None = field(default=None, init=False, repr=False)
+    _result: tuple[_Curve, _Curve, dict[str, _Curve]] = field(init=False, repr=False, compare=False)
 
     def compute(self, glass: Glass) -> RadialDistribution:
         """Measure ``glass``.
@@ -102,10 +89,10 @@ class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
     @property
     def r(self) -> NDArray[np.float64]:
         """((B,) ndarray) centres of the bins [length]."""
-        return self._computed()[0]
+        return self._result[0]
 
     def _headline(self) -> str:
-        if self._result is None:
+        if not hasattr(self, "_result"):
             return ""
         peak = int(self.total.argmax())
         return f"largest g = {self.total[peak]:.3g} at r = {self.r[peak]:.3g}; pairs {', '.join(self.partials)}"
@@ -113,12 +100,12 @@ class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
     @property
     def total(self) -> NDArray[np.float64]:
         """((B,) ndarray) g(r) of all particles."""
-        return self._computed()[1]
+        return self._result[1]
 
     @property
     def partials(self) -> dict[str, NDArray[np.float64]]:
         """((B,) ndarrays) the partial g(r) by type pair, "AA", "AB", "BB", ...; A is type 0."""
-        return self._computed()[2]
+        return self._result[2]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the total and the partial functions on ``ax``, or on a new figure, and return the axes."""
@@ -132,7 +119,7 @@ class RadialDistribution(_Compute[tuple[_Curve, _Curve, dict[str, _Curve]]]):
 
 
 @dataclass(repr=False)
-class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
+class StructureFactor(Computation):
     """The static structure factor S(q) = |sum_j exp(-i q r_j)|^2 / N, averaged over wavevectors of like length.
 
     Only the wavevectors that fit the periodic box are used. The sum is our own: freud's exact one draws its wavevectors from
@@ -147,7 +134,7 @@ class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
     q_max: float = 15.0
     bin_width: float = 0.15
     vectors_per_bin: int = 64
-    _result: tuple[_Curve, _Curve] | None = field(default=None, init=False, repr=False)
+    _result: tuple[_Curve, _Curve] = field(init=False, repr=False, compare=False)
 
     def compute(self, glass: Glass) -> StructureFactor:
         """Measure ``glass``.
@@ -199,7 +186,7 @@ class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
         return miller_vc[taken].astype(np.float64), q_v[taken]
 
     def _headline(self) -> str:
-        if self._result is None:
+        if not hasattr(self, "_result"):
             return ""
         q_b, s_b = self._result
         peak = int(s_b.argmax())
@@ -208,12 +195,12 @@ class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
     @property
     def q(self) -> NDArray[np.float64]:
         """((B,) ndarray) mean wavenumber of each bin that holds a wavevector [1 / length]."""
-        return self._computed()[0]
+        return self._result[0]
 
     @property
     def s(self) -> NDArray[np.float64]:
         """((B,) ndarray) S(q)."""
-        return self._computed()[1]
+        return self._result[1]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw S(q) on ``ax``, or on a new figure, and return the axes."""
@@ -224,7 +211,7 @@ class StructureFactor(_Compute[tuple[_Curve, _Curve]]):
 
 
 @dataclass(repr=False)
-class LocalOrder(_Compute["_Order"]):
+class LocalOrder(Computation):
     """Crystalline order and demixing around every particle, and the verdict on the sample.
 
     A bond between neighbours is solid-like where the normalised product of their complex q_6m vectors exceeds
@@ -252,7 +239,7 @@ class LocalOrder(_Compute["_Order"]):
     solid_bonds: int = 7
     crystal_limit: float = 0.05
     demixing_limit: float = 0.1
-    _result: _Order | None = field(default=None, init=False, repr=False)
+    _result: _Order = field(init=False, repr=False, compare=False)
 
     def compute(self, glass: Glass) -> LocalOrder:
         """Measure ``glass``.
@@ -278,21 +265,21 @@ class LocalOrder(_Compute["_Order"]):
         return self
 
     def _headline(self) -> str:
-        return "" if self._result is None else self.reason or "a glass"
+        return (self.reason or "a glass") if hasattr(self, "_result") else ""
 
     def _facts(self) -> Mapping[str, Any]:
-        results = () if self._result is None else ("crystal_fraction", "largest_cluster", "demixing", "demixing_error")
+        results = ("crystal_fraction", "largest_cluster", "demixing", "demixing_error") if hasattr(self, "_result") else ()
         return {**self._settings(), **{name: getattr(self, name) for name in results}}
 
     @property
     def q6(self) -> NDArray[np.float64]:
         """((N,) ndarray) Steinhardt's q6 of each particle."""
-        return self._computed().q6_n
+        return self._result.q6_n
 
     @property
     def is_solid(self) -> NDArray[np.bool_]:
         """((N,) ndarray of bool) which particles are solid-like."""
-        return self._computed().is_solid_n
+        return self._result.is_solid_n
 
     @property
     def crystal_fraction(self) -> float:
@@ -302,17 +289,17 @@ class LocalOrder(_Compute["_Order"]):
     @property
     def largest_cluster(self) -> float:
         """Share of all particles in the largest connected cluster of solid-like ones."""
-        return self._computed().largest_cluster / len(self.is_solid)
+        return self._result.largest_cluster / len(self.is_solid)
 
     @property
     def demixing(self) -> float:
         """Assortativity of types, 0 for random mixing, 1 for full separation; NaN where there is only one type."""
-        return self._computed().demixing
+        return self._result.demixing
 
     @property
     def demixing_error(self) -> float:
         """Standard error of :attr:`demixing` under random mixing."""
-        return self._computed().demixing_error
+        return self._result.demixing_error
 
     @property
     def reason(self) -> str:
@@ -334,7 +321,7 @@ class LocalOrder(_Compute["_Order"]):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the histogram of the bond products q6 . q6 with the threshold on ``ax``, or on a new figure; return the axes."""
         ax = _axes(ax)
-        ax.hist(self._computed().products_p, bins=100, range=(-1.0, 1.0), density=True, color="grey")
+        ax.hist(self._result.products_p, bins=100, range=(-1.0, 1.0), density=True, color="grey")
         ax.axvline(self.bond_threshold, color="black", linestyle="--", label="solid-like beyond")
         ax.set(xlabel="bond product q6 . q6", ylabel="probability density")
         ax.legend()

@@ -12,13 +12,15 @@ import pytest
 from qlm_hoomd.anharmonic import AnharmonicModes
 from qlm_hoomd.display import Computation, Displayed, counted, in_words, span
 from qlm_hoomd.ensemble.workspace import Workspace
+from qlm_hoomd.errors import NotComputedError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter
+from qlm_hoomd.nonlinear import PseudoHarmonicModes
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.statistics import density_of_states, theta_from_gamma_min
-from qlm_hoomd.structure import LocalOrder
+from qlm_hoomd.structure import LocalOrder, RadialDistribution
 
 
 def table_of(shown: Displayed) -> tuple[str, dict[str, str]]:
@@ -139,3 +141,26 @@ def test_runs_say_what_is_asked_for(tmp_path: Path) -> None:
     realisation = workspace.realisations[0]
     assert "N=500 rapid #0" in repr(realisation)
     assert table_of(realisation)[1]["n_particles"] == "500"
+
+
+def test_a_result_read_before_compute_is_missing_in_one_way_for_all() -> None:
+    """One error everywhere, which ``hasattr`` takes for "not there"; a name that nobody declared stays an AttributeError."""
+    potential = GlassModel().potential
+    for computation, result in (
+        (Hessian(potential), "bonds"),
+        (Hessian(potential), "matrix"),
+        (LowestModes(), "eigenvalues"),
+        (AnharmonicModes(), "table"),
+        (PseudoHarmonicModes(), "attempts"),
+        (RadialDistribution(), "total"),
+        (LocalOrder(), "crystal_fraction"),
+        (ParticipationRatioFilter(0.1), "keep"),
+    ):
+        with pytest.raises(
+            NotComputedError, match=rf"{type(computation).__name__} has no result yet; expected a call of compute\("
+        ):
+            getattr(computation, result)
+        assert not hasattr(computation, result)
+        with pytest.raises(AttributeError, match="no attribute 'colour'") as caught:
+            computation.colour  # type: ignore[attr-defined]  # noqa: B018
+        assert not isinstance(caught.value, NotComputedError)

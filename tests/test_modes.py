@@ -12,7 +12,7 @@ import scipy.optimize
 
 from qlm_hoomd import modes as modes_module
 from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.errors import ConvergenceError, InputError, NotComputedError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Bonds, bonds_of
@@ -143,7 +143,7 @@ def test_a_missing_mode_is_not_passed_over(largest: int, hessian: Hessian, monke
 
 
 def test_reading_before_computing_says_so() -> None:
-    with pytest.raises(InputError, match=r"LowestModes\.vectors read before compute"):
+    with pytest.raises(NotComputedError, match=r"LowestModes has no result yet; expected a call of compute\(hessian\) first"):
         LowestModes(3).vectors  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         LowestModes(3).colour  # type: ignore[attr-defined]  # noqa: B018

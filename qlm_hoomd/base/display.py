@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from html import escape
-from typing import Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from qlm_hoomd.base.errors import NotComputedError
 
 
 class Displayed:
@@ -44,10 +47,26 @@ class Displayed:
 class Computation(Displayed):
     """Settings at construction, results after ``compute``: shows the call that made it, and the headline once there is a result.
 
-    A subclass defines :meth:`_settings`, if it is no dataclass, and :meth:`_headline`, empty before the result.
+    A subclass defines :meth:`_settings`, if it is no dataclass, and :meth:`_headline`, empty before the result. Results are attributes
+    that the class annotates and ``compute`` sets; to read one before is a :class:`~qlm_hoomd.errors.NotComputedError`.
     """
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # to a type checker, what is not declared does not exist
+
+        def __getattr__(self, name: str) -> Any:
+            cls = type(self)
+            if isinstance(computed := getattr(cls, name, None), property):
+                return computed.fget(self)  # raises again what sent the look-up here
+            if any(name in vars(base).get("__annotations__", ()) for base in cls.__mro__):
+                needed = [
+                    each.name for each in list(signature(cls.compute).parameters.values())[1:] if each.default is each.empty
+                ]
+                raise NotComputedError(
+                    f"{cls.__name__} has no result yet; expected a call of compute({', '.join(needed)}) first."
+                )
+            raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
 
     def _settings(self) -> Mapping[str, Any]:
         """The arguments of the constructor by name."""

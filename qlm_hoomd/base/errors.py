@@ -35,6 +35,10 @@ class ProtocolError(InputError):
         )
 
 
+class NotComputedError(QlmError, AttributeError):
+    """A result was read before the call of ``compute`` that gives it; for ``hasattr`` it is not there."""
+
+
 class ConvergenceError(QlmError):
     """A minimisation or another iteration did not reach its criterion.
 
