@@ -17,7 +17,7 @@ from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.box import Box
 from qlm_hoomd.glass import Glass
-from qlm_hoomd.stages.base import replacing
+from qlm_hoomd.base.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.errors import ConvergenceError, InputError, NotComputedError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian, solve
 from qlm_hoomd.mechanics import bonds_of
@@ -34,7 +34,7 @@ def test_a_glass_that_is_not_at_rest_is_refused(model: GlassModel, quenched: Gla
 
 def test_nothing_to_ask_before_compute(model: GlassModel) -> None:
     hessian = Hessian(model.potential, order=3)
-    with pytest.raises(InputError, match=r"call compute\(glass\) first"):
+    with pytest.raises(NotComputedError, match=r"call of compute\(glass\) first"):
         _ = hessian.matrix
     assert "order=3" in repr(hessian)
 

@@ -178,7 +178,7 @@ def test_next_to_an_instability(solver: Any, softest: float, model: GlassModel, 
         return float(scipy.linalg.eigvalsh(matrix_dd, subset_by_index=[0, 0])[0])
 
     near = Hessian(model.potential)
-    near._bonds = stressed(scipy.optimize.brentq(lambda factor: lowest(factor) - softest, 1.0, 1.5, xtol=1e-15, rtol=1e-14))
+    near.bonds = stressed(scipy.optimize.brentq(lambda factor: lowest(factor) - softest, 1.0, 1.5, xtol=1e-15, rtol=1e-14))
     modes = LowestModes(6, solver, check_completeness=True).compute(near)
     expected = np.linalg.eigvalsh(near.matrix.toarray())
     expected = np.delete(expected, np.argsort(np.abs(expected))[:3])[:6]

@@ -14,9 +14,10 @@ to fourth order.
 # :class:`~qlm_hoomd.model.GlassModel` is the binary mixture of the paper. Each parameter knows where it comes from; those that stand in no text at hand
 # say so. Units: the energy scale, the length of the small-small interaction, the mass and Boltzmann's constant are 1.
 
-from qlm_hoomd.model import PARAMETERS, GlassModel
+import qlm_hoomd as qlm
+from qlm_hoomd.model import PARAMETERS
 
-model = GlassModel()
+model = qlm.GlassModel()
 for name, parameter in PARAMETERS.items():
     print(f"{name:15} {parameter.value!s:28} {parameter.source}")
 
@@ -28,14 +29,11 @@ for name, parameter in PARAMETERS.items():
 
 import numpy as np
 
-from qlm_hoomd.engines.cpu import CPUEngine
-from qlm_hoomd.preparation import Preparation, equilibrate, quench, random_start
-
-engine = CPUEngine(model.potential)
+engine = qlm.CPUEngine(model.potential)
 rng = np.random.default_rng(3)
-rapid = Preparation(quench="rapid", equilibration_time=10)  # the default, 50, is on the safe side
-liquid, dynamics = equilibrate(engine, random_start(model, 500, rng), model, rapid, rng)
-glass, _, report = quench(engine, liquid, model, rapid, rng)
+rapid = qlm.Preparation(quench="rapid", equilibration_time=10)  # the default, 50, is on the safe side
+liquid, dynamics = qlm.equilibrate(engine, qlm.random_start(model, 500, rng), model, rapid, rng)
+glass, _, report = qlm.quench(engine, liquid, model, rapid, rng)
 print(f"liquid: T = {dynamics.temperature:.2f}, U/N = {dynamics.energy:.3f}")
 print(f"glass: {report.criterion} after {report.force_evaluations} force evaluations, max|F| = {report.max_force:.1e}")
 print(engine.measure(glass))
@@ -44,9 +42,7 @@ print(engine.measure(glass))
 # ``glass`` is a value: it cannot be changed, so keeping it is a checkpoint. Is it a glass at all? Local order says whether a sample crystallised or
 # demixed.
 
-from qlm_hoomd.structure import LocalOrder
-
-order = LocalOrder().compute(glass)
+order = qlm.LocalOrder().compute(glass)
 print(f"a glass: {order.is_glass}; crystalline particles: {order.crystal_fraction:.1%}")
 
 # %%
@@ -55,18 +51,13 @@ print(f"a glass: {order.is_glass}; crystalline particles: {order.crystal_fractio
 # The Hessian is the matrix of second derivatives of the energy. One object carries the derivatives to the order that is asked for; moduli, modes and
 # anharmonic coefficients are computed from it.
 
-from qlm_hoomd.elasticity import elastic_moduli
-from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.modes import LowestModes
-from qlm_hoomd.statistics import phonons
-
-hessian = Hessian(model.potential, order=4).compute(glass)
-moduli = elastic_moduli(hessian.bonds)
+hessian = qlm.Hessian(model.potential, order=4).compute(glass)
+moduli = qlm.elastic_moduli(hessian.bonds)
 print(
     f"shear modulus {moduli.shear_modulus_mean:.2f}, of it affine {moduli.born_shear_modulus:.2f}; bulk {moduli.bulk_modulus:.1f}"
 )
 
-modes = LowestModes(k=60, check_completeness=True).compute(hessian)
+modes = qlm.LowestModes(k=60, check_completeness=True).compute(hessian)
 print(f"{modes.solver_used}, completeness: {modes.completeness}, largest residual {modes.residuals.max():.1e}")
 
 # %%
@@ -74,7 +65,7 @@ print(f"{modes.solver_used}, completeness: {modes.completeness}, largest residua
 # is the frequency of the first phonons that fit into the box, from the modulus just measured. Below it no plane wave exists, and what
 # is there is quasi-localised. In so small a box that leaves one or two modes.
 
-sound = phonons(moduli.shear_modulus_mean, moduli.bulk_modulus, model.density, glass.n_particles)
+sound = qlm.statistics.phonons(moduli.shear_modulus_mean, moduli.bulk_modulus, model.density, glass.n_particles)
 first_band = sound.bands(3.0)[0].frequency
 ax = modes.plot()
 ax.axvline(first_band, color="0.6", lw=1)
@@ -90,9 +81,7 @@ print(
 # The layer of particles around the middle of the softest mode. Arrows are displacements, anywhere in the box; the particles that move most are the
 # core. ``write_html`` makes a page in which the mode can be turned.
 
-from qlm_hoomd.view import ModeView
-
-view = ModeView(
+view = qlm.ModeView(
     glass.positions, model.potential.diameters()[glass.typeid], glass.typeid, glass.box,
     modes.vectors, modes.frequencies, modes.participation_ratios, f"rapid quench, N = {glass.n_particles}",
 )  # fmt: skip
@@ -105,9 +94,7 @@ _ = view.plot(0)
 # follows the strain at which the mode becomes unstable. ``relaxed`` lets the rest of the glass follow; only that one is of use at a
 # distance.
 
-from qlm_hoomd.anharmonic import AnharmonicModes
-
-anharmonic = AnharmonicModes().compute(hessian, modes.vectors[:10])
+anharmonic = qlm.AnharmonicModes().compute(hessian, modes.vectors[:10])
 for mode, row in enumerate(anharmonic.table.head(3).iter_rows(named=True)):
     print(
         f"mode {mode}: lambda = {row['curvature']:.3f}, kappa = {row['kappa']:.2f}, chi = {row['chi']:.1f}, C = {row['shear_coupling']:.1f}"
@@ -125,12 +112,11 @@ print(f"next instability under forward shear, predicted: {anharmonic.nearest_str
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from qlm_hoomd import gsdio
 
 with TemporaryDirectory() as folder:
     file = Path(folder) / "glass.gsd"
-    gsdio.write_glasses(file, [(glass, engine.measure(glass))], {"example": "tutorial 1"})
-    read = gsdio.read_glass(file).glass
+    qlm.write_glasses(file, [(glass, engine.measure(glass))], {"example": "tutorial 1"})
+    read = qlm.read_glass(file).glass
 print("read back to the last bit:", np.array_equal(read.positions, glass.positions))
 
 # %%

@@ -13,16 +13,15 @@ glass fall, and look at the rearrangement.
 
 import numpy as np
 
-from qlm_hoomd.engines.cpu import CPUEngine
-from qlm_hoomd.model import GlassModel
-from qlm_hoomd.preparation import Preparation, equilibrate, quench, random_start
+import qlm_hoomd as qlm
 
-model = GlassModel()
-engine = CPUEngine(model.potential)
+
+model = qlm.GlassModel()
+engine = qlm.CPUEngine(model.potential)
 rng = np.random.default_rng(8)
-rapid = Preparation(quench="rapid", equilibration_time=10)
-liquid, _ = equilibrate(engine, random_start(model, 500, rng), model, rapid, rng)
-glass, _, _ = quench(engine, liquid, model, rapid, rng)
+rapid = qlm.Preparation(quench="rapid", equilibration_time=10)
+liquid, _ = qlm.equilibrate(engine, qlm.random_start(model, 500, rng), model, rapid, rng)
+glass, _, _ = qlm.quench(engine, liquid, model, rapid, rng)
 
 # %%
 # The instability
@@ -53,9 +52,6 @@ print(
 
 from matplotlib import pyplot as plt
 
-from qlm_hoomd.anharmonic import AnharmonicModes
-from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.modes import LowestModes
 from qlm_quasistatic import ShearStep
 
 distances = np.geomspace(0.9 * fold.strain_c, 1e-6, 14)
@@ -69,11 +65,11 @@ states = [
 
 curvature, overlap, predicted = [], [], {"cubic": [], "relaxed": []}
 for state in states:
-    hessian = Hessian(model.potential, order=4).compute(state.glass)
-    softest = LowestModes(k=6).compute(hessian)
+    hessian = qlm.Hessian(model.potential, order=4).compute(state.glass)
+    softest = qlm.LowestModes(k=6).compute(hessian)
     curvature.append(softest.eigenvalues[0])
     overlap.append(abs(np.vdot(softest.vectors[0], fold.mode)))
-    anharmonic = AnharmonicModes().compute(hessian, softest.vectors)
+    anharmonic = qlm.AnharmonicModes().compute(hessian, softest.vectors)
     for estimate, values in predicted.items():
         values.append(anharmonic.nearest_strain(1, estimate))
 
@@ -131,11 +127,10 @@ for event in events:
 # elsewhere.
 
 from qlm_hoomd.modes import participation_ratio
-from qlm_hoomd.view import ModeView
 
 field = events[0].displacement / np.linalg.norm(events[0].displacement)
 fields = np.stack([fold.mode, field])
-view = ModeView(
+view = qlm.ModeView(
     fold.glass.positions, model.potential.diameters()[glass.typeid], glass.typeid, fold.glass.box,
     fields, np.zeros(2), participation_ratio(fields), f"first event, at strain {fold.strain_c:.4f}",
 )  # fmt: skip

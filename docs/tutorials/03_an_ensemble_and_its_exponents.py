@@ -77,6 +77,8 @@ import json
 
 import polars as pl
 
+import qlm_hoomd as qlm
+
 rows = []
 for path in (folder / "runs/first/workspace").iterdir():
     state = json.loads((path / "signac_statepoint.json").read_text())
@@ -90,15 +92,12 @@ print(minima.group_by("n_particles").mean().sort("n_particles"))
 # :math:`\langle\gamma_{\min}\rangle \sim N^{-1/(1+\theta)}` and :math:`\langle\omega_{\min}\rangle \sim N^{-1/(1+\alpha)}`. Realisations are resampled for the interval, not points of a
 # fit.
 
-from qlm_hoomd.errors import InsufficientStatistics
-from qlm_hoomd.statistics import alpha_from_omega_min, predicted_alpha, theta_from_gamma_min
-
 gamma_min = {size: group["gamma_min"].to_numpy() for (size,), group in minima.group_by("n_particles")}
 omega_min = {size: group["omega_min"].to_numpy() for (size,), group in minima.group_by("n_particles")}
-for measure, samples in ((theta_from_gamma_min, gamma_min), (alpha_from_omega_min, omega_min)):
+for measure, samples in ((qlm.theta_from_gamma_min, gamma_min), (qlm.alpha_from_omega_min, omega_min)):
     try:
         found = measure(samples)
-    except InsufficientStatistics as refusal:
+    except qlm.InsufficientStatistics as refusal:
         print(f"refused: {refusal}\n")
         found = refusal.estimate
     exponent = found.exponent
@@ -111,8 +110,8 @@ for measure, samples in ((theta_from_gamma_min, gamma_min), (alpha_from_omega_mi
 from matplotlib import pyplot as plt
 
 try:
-    scaling = theta_from_gamma_min(gamma_min)
-except InsufficientStatistics as refusal:
+    scaling = qlm.theta_from_gamma_min(gamma_min)
+except qlm.InsufficientStatistics as refusal:
     scaling = refusal.estimate
 figure, ax = plt.subplots(figsize=(5.5, 3.8), layout="constrained")
 _ = scaling.plot(ax)
@@ -120,7 +119,7 @@ _ = scaling.plot(ax)
 # %%
 # The theory's prediction, with the error carried over:
 
-print(predicted_alpha(scaling.exponent))
+print(qlm.predicted_alpha(scaling.exponent))
 temporary.cleanup()
 
 # %%

@@ -21,14 +21,12 @@ import numpy as np
 import qlm_quasistatic.hoomd
 from qlm_rewind import ThresholdDetector
 
-from qlm_hoomd import gsdio, hessian, modes, pair, preparation
-from qlm_hoomd.engines.cpu import CPUEngineSettings
+import qlm_hoomd as qlm
 from qlm_hoomd.engines.hoomd import snapshot_of
-from qlm_hoomd.model import GlassModel
 
-model, rng = GlassModel(), np.random.default_rng(1)
-engine = CPUEngineSettings().build(model)
-start = preparation.random_start(model, 200, rng)
+model, rng = qlm.GlassModel(), np.random.default_rng(1)
+engine = qlm.CPUEngine(model.potential)
+start = qlm.random_start(model, 200, rng)
 liquid, _ = engine.run(start, duration=5.0, temperature=1.0, rng=rng)
 glass, report = engine.descend(liquid)
 print(f"{report.criterion}, max|F| = {report.max_force:.1e}")
@@ -42,7 +40,7 @@ print(f"{report.criterion}, max|F| = {report.max_force:.1e}")
 simulation = hoomd.Simulation(device=hoomd.device.auto_select(), seed=1)
 simulation.create_state_from_snapshot(snapshot_of(glass))
 simulation.operations.tuners.clear()
-ipl = pair.InversePowerLaw(nlist=hoomd.md.nlist.Cell(buffer=0.12), n=10, smooth=3, default_x_cut=1.48)
+ipl = qlm.pair.InversePowerLaw(nlist=hoomd.md.nlist.Cell(buffer=0.12), n=10, smooth=3, default_x_cut=1.48)
 for types, sigma in {("A", "A"): 1.0, ("A", "B"): 1.18, ("B", "B"): 1.4}.items():
     ipl.params[types] = {"epsilon": 1.0, "sigma": sigma}
 print(ipl)
@@ -69,8 +67,8 @@ print(shear.events.select("strain_c", "gamma_min", "stress_drop", "max_jump", "d
 
 log = gsd.hoomd.read_log("aqs.gsd", scalar_only=True)
 largest = int(np.argmax(log["log/qlm/stress_xy"]))
-frame = gsdio.read_glass("aqs.gsd", largest)
-lowest = modes.LowestModes(k=5).compute(hessian.Hessian(ipl.potential).compute(frame.glass))
+frame = qlm.read_glass("aqs.gsd", largest)
+lowest = qlm.LowestModes(k=5).compute(qlm.Hessian(ipl.potential).compute(frame.glass))
 print(f"strain {frame.glass.strain:.6f}: stress {frame.log['stress_xy']:.4f}, eigenvalues {lowest.eigenvalues}")
 
 # %%

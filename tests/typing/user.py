@@ -14,6 +14,7 @@ from qlm_quasistatic.stepper import ShearStep, Stepper
 from qlm_quasistatic.strains import StrainGrid
 from qlm_rewind import FoldDetector, ThresholdDetector
 
+import qlm_hoomd as qlm
 from qlm_hoomd.anharmonic import AnharmonicModes
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.glass import Glass
@@ -57,3 +58,8 @@ fit = theta_from_gamma_min({500: [0.01, 0.02], 1000: [0.01], 2000: [0.005]})
 assert_type(fit.exponent, Exponent)
 assert_type(fit.exponent.low, float)
 assert_type(fit._repr_html_(), str)
+
+# The front door gives the same objects.
+assert_type(qlm.LowestModes(k=3).compute(qlm.Hessian(qlm.GlassModel().potential).compute(glass)), LowestModes)
+assert_type(qlm.theta_from_gamma_min({500: [0.01], 1000: [0.005]}).exponent.low, float)
+assert_type(qlm.statistics.predicted_alpha(fit.exponent), Exponent)
