@@ -22,8 +22,11 @@ import json
 import math
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,9 @@ import llvmlite.binding
 import polars as pl
 import pytest
 from signac.job import calc_id
+from typer.testing import CliRunner
 
+from qlm_hoomd.cli import app
 from qlm_hoomd.protocol import Protocol, build_protocol, load_protocol
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +110,8 @@ def qlm(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def work_through(protocol: Path, run: Path) -> None:
     """`qlm run` without a report, which takes longer than the run."""
-    qlm("run", protocol, "--out", run, "--executor", "row")
+    made = CliRunner().invoke(app, ["run", str(protocol), "--out", str(run), "--executor", "row"])
+    assert made.exit_code == 0, made.output
     (run / "workflow.toml").unlink()
     qlm("work", run, "--ids", ",".join(calc_id(statepoint) for statepoint in load_protocol(protocol).statepoints()))
 
@@ -241,6 +247,88 @@ def record_smoke(run: Path) -> None:
             "form": forms_of(folders),
         },
     )
+
+
+# ---- a run that older code began ----
+
+OLD_RUN = GOLDEN / "golden_run.tar.gz"
+"""A folder that `qlm run` of the recorded code made: one realisation is done, the other was stopped by SIGTERM within its shear."""
+OLD_PROTOCOL = GOLDEN / "golden.yaml"
+
+
+def unpacked(folder: Path) -> Path:
+    with tarfile.open(OLD_RUN) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "golden_run"
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The old run after `qlm run`, and the files of its finished realisation before that."""
+    run = unpacked(tmp_path_factory.mktemp("continued"))
+    finished, _ = realisations(run, load_protocol(OLD_PROTOCOL)).values()
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    assert "report.html" in qlm("run", OLD_PROTOCOL, "--out", run, "--workers", "1").stdout
+    return run, before
+
+
+def test_old_run_is_read_and_verified(tmp_path: Path) -> None:
+    run = unpacked(tmp_path)
+    shown = CliRunner().invoke(app, ["status", str(run), "--json"])
+    assert shown.exit_code == 0, shown.output
+    state = json.loads(shown.stdout)
+    assert (state["name"], state["protocol_hash"], state["n_realisations"]) == ("golden", load_protocol(OLD_PROTOCOL).hash, 2)
+    stages = {kind: (each["done"], each["failed"], each["pending"]) for kind, each in state["groups"][0]["stages"].items()}
+    assert stages == {"prepare": (2, 0, 0), "shear": (1, 0, 1), "modes": (1, 0, 1), "structure": (1, 0, 1)}
+    proof = CliRunner().invoke(app, ["verify", str(run)])
+    assert proof.exit_code == 0, proof.output
+    assert "14 files" in proof.output
+
+
+def test_old_run_goes_on_to_the_numbers_that_it_would_have_had(continued: tuple[Path, dict[str, bytes]]) -> None:
+    run, before = continued
+    recorded = read("golden_run.json")
+    folders = realisations(run, load_protocol(OLD_PROTOCOL))
+    assert_same_numbers(folders, recorded["continued"], recorded["versions"])
+    finished, interrupted = folders.values()
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+    # Other code than that of the checkpoint begins the stage anew. It must say so, of a checkpoint that it could read.
+    log = interrupted / "log.txt"
+    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        said = re.search(r"\.shear\.checkpoint is the checkpoint of another run \((.*) differ\)", line)
+        assert said is not None, line
+        assert set(said[1].split(", ")) <= {"code", "provenance"}
+
+
+def test_report_of_an_old_run_holds_what_it_and_the_new_code_made(continued: tuple[Path, dict[str, bytes]]) -> None:
+    run, _ = continued
+    assert (run / "results" / "report.html").stat().st_size > 0
+    events = pl.read_parquet(run / "results" / "events.parquet")
+    tables = [pl.read_parquet(folder / "events.parquet") for folder in realisations(run, load_protocol(OLD_PROTOCOL)).values()]
+    assert sorted(events["strain_c"]) == sorted(pl.concat(tables)["strain_c"])
+    assert events.height == 3
+
+
+def test_old_run_goes_further_where_its_strain_max_is_raised(continued: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(continued[0], run)
+    text = OLD_PROTOCOL.read_text(encoding="utf-8")
+    raised = tmp_path / "raised.yaml"
+    raised.write_text(text.replace("strain_max: 0.06", "strain_max: 0.1"), encoding="utf-8")
+    work_through(raised, run)
+    recorded = read("golden_run.json")
+    before, after = (realisations(run, load_protocol(protocol)) for protocol in (OLD_PROTOCOL, raised))
+    assert_same_numbers(after, recorded["raised"], recorded["versions"])
+    for folder, further in zip(before.values(), after.values(), strict=True):
+        # The liquid is not made a second time, and what was there is as it was.
+        assert (folder / "quenched.gsd").samefile(further / "quenched.gsd")
+    assert_same_numbers(before, recorded["continued"], recorded["versions"])
+    assert forms_of({job_id: without_log(folder) for job_id, folder in (before | after).items()}) == recorded["form"]
+
+
+def without_log(folder: Path) -> Path:
+    (folder / "log.txt").unlink(missing_ok=True)
+    return folder
 
 
 def _write(name: str, content: Any) -> None:
