@@ -9,8 +9,8 @@ series takes up the bend at larger x, and leaves theta unbiased in a window that
 read off the exact density of the master equation (A = 0.02 to 0.30, lower end 0.002 to 0.005): -0.0002 to -0.0015 with the defaults,
 against +0.0002 to +0.006 for K = 2 up to x = 0.5.
 Window: below, the x under which there are ``rank`` blocks per snapshot on average, because with fewer than that the discreteness of the
-failures shows; above, 0.3 of the distance at which failed blocks come back (x* = 1 for threshold blocks and for distances of modes
-in units of x*).
+failures shows; above, 0.3 of the distance at which failed blocks come back: 1 for threshold blocks, x* of :mod:`~qlm_mesoscopic.theory`
+for modes of one phi.
 Error: half-width of the 95 % interval, of two parts added in squares: the scatter (delete-one jackknife over at most 16 groups of
 consecutive snapshots, so that the memory between snapshots is within the groups) and the shift of the exponent when the
 lower end is doubled.
@@ -23,17 +23,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
-from qlm_mesoscopic.meanfield import ModeSnapshot, Run
+from qlm_mesoscopic.meanfield import ModeSnapshot
 
 Floats: TypeAlias = NDArray[np.float64]
-_T = TypeVar("_T")
 
 _FEWEST_IN_WINDOW = 500
 _FEWEST_SNAPSHOTS = 5
@@ -67,47 +66,6 @@ class Exponent(Brief):
     def agrees(self, expected: float) -> bool:
         """Whether the expected value lies within the 95 % interval."""
         return abs(self.value - expected) <= self.error
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Density(Brief):
-    """A histogram as a density per block.
-
-    Args:
-        edges: of the bins, shape (b + 1,).
-        total: density of all blocks, shape (b,).
-        passive: the part of passive modes, phi < 0; zeros for threshold blocks.
-        shear: the part of shear transformations, phi >= 0.
-        count: blocks counted in each bin, shape (b,).
-    """
-
-    edges: Floats
-    total: Floats
-    passive: Floats
-    shear: Floats
-    count: NDArray[np.int64]
-
-
-def reduced_distances(snapshot: ModeSnapshot, phi_range: tuple[float, float], direction: int = 1) -> Floats:
-    """Distances to instability in units of x* = (2/3) phi^(3/2), of the modes that can fail in this direction.
-
-    Args:
-        snapshot: modes.
-        phi_range: lowest and highest phi to take, both positive: as phi vanishes, x* sinks below the smallest kick, and theta with it.
-        direction: +1 under rising stress, -1 under falling stress.
-
-    Returns:
-        x / x*, of those that are not beyond their limit.
-
-    Raises:
-        ModelError: if the range is empty or reaches below 0.
-    """
-    low, high = phi_range
-    if not 0.0 < low < high:
-        raise ModelError(f"phi from {low} to {high}; expected 0 < low < high, since passive modes have no x.")
-    x_n = snapshot.distance_n(direction)
-    taken_n = (snapshot.phi_n >= low) & (snapshot.phi_n < high) & np.isfinite(x_n) & (x_n > 0.0)
-    return x_n[taken_n] / (2.0 / 3.0 * snapshot.phi_n[taken_n] ** 1.5)
 
 
 def theta_from_distances(
@@ -221,72 +179,48 @@ def exponent_of(density: Callable[[Floats], Floats], window: tuple[float, float]
     return float(_maximum(basis_kq @ weight_q / weight_q.sum(), basis_kq, measure_q, np.zeros(1 + order))[0])
 
 
-def distance_density(snapshots: Sequence[ArrayLike], edges: ArrayLike) -> Density:
-    """P(x) over all snapshots, per block of the arrays, infinite distances included in the norm.
+def curvature(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> tuple[Floats, Floats]:
+    """P(lambda) per block in each bin, the part of shear transformations (phi >= 0) and that of passive modes (eq. 5).
+
+    It is what :meth:`qlm_mesoscopic.modes.ModeDensity.curvature` computes and witnesses see. D_L(omega) is 2 omega times this.
+
+    Args:
+        snapshots: modes, at least one set.
+        edges: of the bins of lambda, shape (b + 1,).
+
+    Returns:
+        Two arrays of shape (b,).
 
     Raises:
         InsufficientStatistics: without any snapshot.
         ModelError: if the edges do not rise.
     """
-    values_n = np.concatenate(_some([np.asarray(values, dtype=np.float64).ravel() for values in snapshots]))
-    return _density(values_n, np.zeros(values_n.size, dtype=np.bool_), edges)
+    edges_b = _edges(edges)
+    _enough("snapshots", len(snapshots), 1)
+    lam_n = np.concatenate([snapshot.lam_n for snapshot in snapshots])
+    shear_n = np.concatenate([snapshot.phi_n >= 0.0 for snapshot in snapshots])
+    shear_b, passive_b = (np.histogram(part, edges_b)[0] for part in (lam_n[shear_n], lam_n[~shear_n]))
+    norm_b = lam_n.size * np.diff(edges_b)
+    return shear_b / norm_b, passive_b / norm_b
 
 
-def curvature_density(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> Density:
-    """P(lambda), and which part of it is passive modes and which shear transformations.
+def avalanche_sizes(size_a: ArrayLike, edges: ArrayLike) -> Floats:
+    """P(S), the density of the number of failures per avalanche; bins without any avalanche have density 0.
 
-    Raises:
-        InsufficientStatistics: without any snapshot.
-        ModelError: if the edges do not rise.
-    """
-    lam_n = np.concatenate([snapshot.lam_n for snapshot in _some(snapshots)])
-    return _density(lam_n, np.concatenate([snapshot.phi_n < 0.0 for snapshot in snapshots]), edges)
+    Args:
+        size_a: failures of each avalanche, shape (a,): ``Run.size_a``, or ``failures_a`` of a lattice.
+        edges: of the bins, shape (b + 1,).
 
-
-def frequency_density(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> Density:
-    """D_L(omega) with omega = sqrt(lambda), per block, and its passive and shear parts.
-
-    Raises:
-        InsufficientStatistics: without any snapshot.
-        ModelError: if the edges do not rise.
-    """
-    omega_n = np.sqrt(np.concatenate([snapshot.lam_n for snapshot in _some(snapshots)]))
-    return _density(omega_n, np.concatenate([snapshot.phi_n < 0.0 for snapshot in snapshots]), edges)
-
-
-def joint_density(snapshots: Sequence[ModeSnapshot], lam_edges: ArrayLike, kappa_edges: ArrayLike) -> Floats:
-    """P(lambda, kappa) per block, shape (lambda bins, kappa bins).
-
-    Raises:
-        InsufficientStatistics: without any snapshot.
-        ModelError: if edges do not rise.
-    """
-    lam_b, kappa_b = _edges(lam_edges), _edges(kappa_edges)
-    count = np.zeros((lam_b.size - 1, kappa_b.size - 1))
-    n_blocks = 0
-    for snapshot in _some(snapshots):
-        count += np.histogram2d(snapshot.lam_n, snapshot.kappa_n, (lam_b, kappa_b))[0]
-        n_blocks += snapshot.phi_n.size
-    return count / (n_blocks * np.outer(np.diff(lam_b), np.diff(kappa_b)))
-
-
-def avalanche_sizes(run: Run, edges: ArrayLike) -> Density:
-    """Distribution of the number of failures per avalanche; bins without any avalanche have density 0.
+    Returns:
+        Array of shape (b,).
 
     Raises:
         InsufficientStatistics: with fewer than 100 avalanches.
         ModelError: if the edges do not rise.
     """
-    _enough("avalanches", run.size_a.size, _FEWEST_AVALANCHES)
-    sizes_a = run.size_a.astype(np.float64)
-    return _density(sizes_a, np.zeros(sizes_a.size, dtype=np.bool_), edges)
-
-
-def strain_between_events(run: Run, modulus: float = 1.0) -> Floats:
-    """Strain from the end of each avalanche to the beginning of the next, gamma_min = x_min / modulus, shape (a,)."""
-    if not (math.isfinite(modulus) and modulus > 0.0):
-        raise ModelError(f"modulus = {modulus}; expected a positive number.")
-    return run.load_a / modulus
+    sizes_a, edges_b = np.asarray(size_a, dtype=np.float64), _edges(edges)
+    _enough("avalanches", sizes_a.size, _FEWEST_AVALANCHES)
+    return np.histogram(sizes_a, edges_b)[0] / (sizes_a.size * np.diff(edges_b))
 
 
 def _fit(series: Sequence[Floats], window: tuple[float, float], order: int) -> Exponent:
@@ -382,24 +316,11 @@ def _positive(values: ArrayLike) -> Floats:
     return array_n[np.isfinite(array_n) & (array_n > 0.0)]
 
 
-def _density(values_n: Floats, passive_n: NDArray[np.bool_], edges: ArrayLike) -> Density:
-    edges_b = _edges(edges)
-    all_b = np.histogram(values_n, edges_b)[0]
-    passive_b = np.histogram(values_n[passive_n], edges_b)[0]
-    norm_b = values_n.size * np.diff(edges_b)
-    return Density(edges_b, all_b / norm_b, passive_b / norm_b, (all_b - passive_b) / norm_b, all_b.astype(np.int64))
-
-
 def _edges(edges: ArrayLike) -> Floats:
     edges_b = np.asarray(edges, dtype=np.float64)
     if edges_b.ndim != 1 or edges_b.size < 2 or not np.all(np.diff(edges_b) > 0.0):
         raise ModelError("bin edges do not rise; expected at least two, in rising order.")
     return edges_b
-
-
-def _some(snapshots: Sequence[_T]) -> Sequence[_T]:
-    _enough("snapshots", len(snapshots), 1)
-    return snapshots
 
 
 def _enough(what: str, found: int, needed: int) -> None:
