@@ -9,15 +9,15 @@
 """
 
 from qlm_mesoscopic.block import Replacement, UniformInvariants
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError, RunawayAvalanche
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError, RunawayAvalanche
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, ModeSnapshot, Run, ThresholdBlocks
 
 __all__ = [
-    "InsufficientStatistics",
     "MeanField",
     "ModeBlocks",
     "ModeSnapshot",
     "ModelError",
+    "NotEnoughDataError",
     "Replacement",
     "Run",
     "RunawayAvalanche",

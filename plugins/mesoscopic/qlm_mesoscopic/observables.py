@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, enough
 from qlm_mesoscopic.meanfield import ModeSnapshot
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -86,15 +86,15 @@ def theta_from_distances(
         order: K, powers of x beside the power law; 0 is the plain power law.
 
     Raises:
-        InsufficientStatistics: with fewer than 5 snapshots, or 500 blocks in the window.
+        NotEnoughDataError: with fewer than 5 snapshots, or 500 blocks in the window.
         ModelError: if the window is empty, or the order negative.
     """
     series = [_positive(values) for values in snapshots]
     if window is None:
-        _enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
+        enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
         pooled_n = np.concatenate(series)
         wanted = int(rank * len(series))
-        _enough("blocks", pooled_n.size, max(wanted + 1, _FEWEST_IN_WINDOW))
+        enough("blocks", pooled_n.size, max(wanted + 1, _FEWEST_IN_WINDOW))
         window = (float(np.partition(pooled_n, wanted)[wanted]), upper)
     return _fit(series, window, order)
 
@@ -107,15 +107,15 @@ def theta_from_minima(n_blocks_r: ArrayLike, minima: Sequence[ArrayLike]) -> Exp
         minima: for each size the observed x_min, such as ``Run.load_a``.
 
     Raises:
-        InsufficientStatistics: with fewer than three sizes, or 20 minima at one of them.
+        NotEnoughDataError: with fewer than three sizes, or 20 minima at one of them.
         ModelError: if the arguments do not fit together.
     """
     n_r = np.asarray(n_blocks_r, dtype=np.float64)
     if n_r.ndim != 1 or n_r.size != len(minima) or np.any(n_r <= 0.0):
         raise ModelError(f"{n_r.size} sizes and {len(minima)} sets of minima; expected one set per size, sizes positive.")
-    _enough("different sizes", np.unique(n_r).size, 3)
+    enough("different sizes", np.unique(n_r).size, 3)
     series = [_positive(values) for values in minima]
-    _enough("minima at the poorest size", min(values.size for values in series), _FEWEST_MINIMA)
+    enough("minima at the poorest size", min(values.size for values in series), _FEWEST_MINIMA)
     log_mean_r = np.log([values.mean() for values in series])
     variance_r = np.array([values.var(ddof=1) / values.size / values.mean() ** 2 for values in series])
     weight_r = 1.0 / np.maximum(variance_r, 1e-12)
@@ -147,7 +147,7 @@ def alpha_from_curvatures(
         upper: upper end, in the units of lambda_min and P_0.
 
     Raises:
-        InsufficientStatistics: with fewer than 5 snapshots, or 500 blocks in the window.
+        NotEnoughDataError: with fewer than 5 snapshots, or 500 blocks in the window.
         ModelError: if the window is empty.
     """
     slope = theta_from_distances(snapshots, window=window, rank=rank, upper=upper, order=0)
@@ -192,11 +192,11 @@ def curvature(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> tuple[Floa
         Two arrays of shape (b,).
 
     Raises:
-        InsufficientStatistics: without any snapshot.
+        NotEnoughDataError: without any snapshot.
         ModelError: if the edges do not rise.
     """
     edges_b = _edges(edges)
-    _enough("snapshots", len(snapshots), 1)
+    enough("snapshots", len(snapshots), 1)
     lam_n = np.concatenate([snapshot.lam_n for snapshot in snapshots])
     shear_n = np.concatenate([snapshot.phi_n >= 0.0 for snapshot in snapshots])
     shear_b, passive_b = (np.histogram(part, edges_b)[0] for part in (lam_n[shear_n], lam_n[~shear_n]))
@@ -215,11 +215,11 @@ def avalanche_sizes(size_a: ArrayLike, edges: ArrayLike) -> Floats:
         Array of shape (b,).
 
     Raises:
-        InsufficientStatistics: with fewer than 100 avalanches.
+        NotEnoughDataError: with fewer than 100 avalanches.
         ModelError: if the edges do not rise.
     """
     sizes_a, edges_b = np.asarray(size_a, dtype=np.float64), _edges(edges)
-    _enough("avalanches", sizes_a.size, _FEWEST_AVALANCHES)
+    enough("avalanches", sizes_a.size, _FEWEST_AVALANCHES)
     return np.histogram(sizes_a, edges_b)[0] / (sizes_a.size * np.diff(edges_b))
 
 
@@ -231,7 +231,7 @@ def _fit(series: Sequence[Floats], window: tuple[float, float], order: int) -> E
         )
     if order < 0:
         raise ModelError(f"order = {order}; expected at least 0.")
-    _enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
+    enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
     value, scatter, count = _power_law(series, lower, upper, order)
     # A window too short to be cut is no reason to refuse: what remains says how far the exponent may be off.
     shifted = _power_law(series, min(2.0 * lower, math.sqrt(lower * upper)), upper, order)[0]
@@ -249,7 +249,7 @@ def _power_law(series: Sequence[Floats], lower: float, upper: float, order: int)
         sums_gk[group] += [np.sum(np.log(inside_n)), *(np.sum(inside_n**k) for k in range(1, order + 1))]
         counts_g[group] += inside_n.size
     count = int(counts_g.sum())
-    _enough("blocks in the window", count, _FEWEST_IN_WINDOW)
+    enough("blocks in the window", count, _FEWEST_IN_WINDOW)
     total_k = sums_gk.sum(axis=0)
     basis_kq, measure_q = _family(lower / upper, order)
     best_k = _maximum(total_k / count, basis_kq, measure_q, np.zeros(1 + order))
@@ -321,10 +321,3 @@ def _edges(edges: ArrayLike) -> Floats:
     if edges_b.ndim != 1 or edges_b.size < 2 or not np.all(np.diff(edges_b) > 0.0):
         raise ModelError("bin edges do not rise; expected at least two, in rising order.")
     return edges_b
-
-
-def _enough(what: str, found: int, needed: int) -> None:
-    if found < needed:
-        raise InsufficientStatistics(
-            f"{found} {what}; expected at least {needed}. Record more, or take more blocks.", found, needed
-        )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qlm_mesoscopic import observables
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
 from qlm_mesoscopic.meanfield import ModeSnapshot
 
 
@@ -95,28 +95,28 @@ def test_alpha_is_twice_the_slope_plus_one() -> None:
 
 class TestRefusals:
     def test_too_few_blocks(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="400 blocks in the window; expected at least 500") as caught:
+        with pytest.raises(NotEnoughDataError, match="400 blocks in the window; expected at least 500") as caught:
             observables.theta_from_distances([np.linspace(0.2, 0.4, 80)] * 5, window=(0.1, 0.5))
         assert (caught.value.found, caught.value.needed) == (400, 500)
-        with pytest.raises(InsufficientStatistics, match="50 blocks; expected at least 500"):
+        with pytest.raises(NotEnoughDataError, match="50 blocks; expected at least 500"):
             observables.theta_from_distances([np.linspace(0.1, 0.4, 10)] * 5)
 
     def test_too_few_snapshots(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="4 snapshots; expected at least 5"):
+        with pytest.raises(NotEnoughDataError, match="4 snapshots; expected at least 5"):
             observables.theta_from_distances([np.linspace(0.1, 0.4, 10_000)] * 4)
 
     def test_too_few_sizes_or_minima(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="2 different sizes; expected at least 3"):
+        with pytest.raises(NotEnoughDataError, match="2 different sizes; expected at least 3"):
             observables.theta_from_minima([10, 20, 10], [np.ones(30)] * 3)
-        with pytest.raises(InsufficientStatistics, match="19 minima at the poorest size; expected at least 20"):
+        with pytest.raises(NotEnoughDataError, match="19 minima at the poorest size; expected at least 20"):
             observables.theta_from_minima([10, 20, 40], [np.ones(30), np.ones(19), np.ones(30)])
         with pytest.raises(ModelError, match="3 sizes and 2 sets of minima"):
             observables.theta_from_minima([10, 20, 40], [np.ones(30)] * 2)
 
     def test_too_few_avalanches_or_no_snapshot(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="2 avalanches; expected at least 100"):
+        with pytest.raises(NotEnoughDataError, match="2 avalanches; expected at least 100"):
             observables.avalanche_sizes([1, 2], [1, 2, 3])
-        with pytest.raises(InsufficientStatistics, match="0 snapshots; expected at least 1"):
+        with pytest.raises(NotEnoughDataError, match="0 snapshots; expected at least 1"):
             observables.curvature([], [0, 1])
 
     @pytest.mark.parametrize(
