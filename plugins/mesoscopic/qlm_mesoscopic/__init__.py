@@ -2,21 +2,22 @@
 
 * :mod:`~qlm_mesoscopic.block`: one block in closed form; :mod:`~qlm_mesoscopic.noise`: the kicks of a failure;
 * :mod:`~qlm_mesoscopic.meanfield`: N blocks without space; :mod:`~qlm_mesoscopic.lattice`: blocks coupled by the elastic propagator;
-* :mod:`~qlm_mesoscopic.observables`: densities and exponents; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.modes`,
-  :mod:`~qlm_mesoscopic.theory`: what they should be;
-* :mod:`~qlm_mesoscopic.thermal`: activated jumps.
+* :mod:`~qlm_mesoscopic.observables`: densities, avalanches and exponents of samples; :mod:`~qlm_mesoscopic.witness`: modes softer than
+  any that a count reaches; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.modes`, :mod:`~qlm_mesoscopic.theory`: what they should be;
+* :mod:`~qlm_mesoscopic.thermal`: the other well of a mode, and activated hops into it;
+* :mod:`~qlm_mesoscopic.plots`: all of it in pictures.
 """
 
 from qlm_mesoscopic.block import Replacement, UniformInvariants
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError, RunawayAvalanche
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError, RunawayAvalanche
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, ModeSnapshot, Run, ThresholdBlocks
 
 __all__ = [
-    "InsufficientStatistics",
     "MeanField",
     "ModeBlocks",
     "ModeSnapshot",
     "ModelError",
+    "NotEnoughDataError",
     "Replacement",
     "Run",
     "RunawayAvalanche",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 
@@ -9,8 +10,8 @@ class ModelError(ValueError):
     """An argument that the model cannot take; the message says what it is, what was expected and what to do."""
 
 
-class InsufficientStatistics(ModelError):
-    """Too few events or blocks for the answer that was asked for.
+class NotEnoughDataError(ModelError):
+    """Too few events, blocks or cells for the answer that was asked for.
 
     Args:
         message: fact, expectation, what to do.
@@ -18,13 +19,13 @@ class InsufficientStatistics(ModelError):
         needed: how many it takes.
     """
 
-    def __init__(self, message: str, found: int, needed: int) -> None:
+    def __init__(self, message: str, found: int = 0, needed: int = 0) -> None:  # defaults: pickle restores from the message
         super().__init__(message)
         self.found = found
         self.needed = needed
 
 
-class RunawayAvalanche(ModelError):  # noqa: N818
+class RunawayAvalanche(ModelError):  # noqa: N818 an event of the model, by the name that it has in the field
     """An avalanche did not stop: the noise is too strong for the model to be stable, or the stress is beyond yielding.
 
     Args:
@@ -34,8 +35,18 @@ class RunawayAvalanche(ModelError):  # noqa: N818
         run: what was recorded until the avalanche began to run away, a :class:`qlm_mesoscopic.meanfield.Run` or its like.
     """
 
-    def __init__(self, message: str, failures: int, stress: float, run: Any = None) -> None:
+    def __init__(self, message: str, failures: int = 0, stress: float = nan, run: Any = None) -> None:
         super().__init__(message)
         self.failures = failures
         self.stress = stress
         self.run = run
+
+
+def enough(what: str, found: int, needed: int, advice: str = "Record more, or take more blocks.") -> None:
+    """Refuse too little data.
+
+    Raises:
+        NotEnoughDataError: if less was found than is needed.
+    """
+    if found < needed:
+        raise NotEnoughDataError(f"{found} {what}; expected at least {needed}. {advice}", found, needed)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, enough
 
 Floats = NDArray[np.float64]
 
@@ -169,18 +169,12 @@ class Density(Brief):
         """Slope of ln P against ln x by least squares over the cells in ``low`` < x < ``high``.
 
         Raises:
-            InsufficientStatistics: if fewer than five cells lie there.
+            NotEnoughDataError: if fewer than five cells lie there.
             ModelError: if P is not positive there.
         """
         inside = (self.x_c > low) & (self.x_c < high)
-        count = int(inside.sum())
-        if count < _MIN_CELLS_OF_FIT:
-            raise InsufficientStatistics(
-                f"{count} cells between x = {low:g} and {high:g}; expected at least {_MIN_CELLS_OF_FIT}. Widen the window or refine "
-                "the grid (`finest`, `cells_per_decade`).",
-                count,
-                _MIN_CELLS_OF_FIT,
-            )
+        advice = "Widen the window or refine the grid (`finest`, `cells_per_decade`)."
+        enough(f"cells between x = {low:g} and {high:g}", int(inside.sum()), _MIN_CELLS_OF_FIT, advice)
         if not np.all(self.density_c[inside] > 0.0):
             raise ModelError(f"P(x) is not positive between x = {low:g} and {high:g}; expected a power law. Fit at larger x.")
         return float(np.polyfit(np.log(self.x_c[inside]), np.log(self.density_c[inside]), 1)[0])

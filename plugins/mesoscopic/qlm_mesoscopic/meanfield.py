@@ -115,7 +115,7 @@ class Run(Brief):
         swaps: modes replaced.
         drift: v, stress that all blocks got in common per unit of activity; NaN without failures.
         noise: mean of strength^mu over the failures, so that A * noise is the amplitude per failure; NaN without failures.
-        load_a: stress added before each avalanche, the x_min of the model.
+        load_a: stress added before each avalanche, the x_min of the model; over the modulus it is the strain between events.
         stress_a: applied stress at which each avalanche began.
         strain_a: strain at which each avalanche began.
         size_a: failures of each avalanche.

@@ -9,8 +9,8 @@ series takes up the bend at larger x, and leaves theta unbiased in a window that
 read off the exact density of the master equation (A = 0.02 to 0.30, lower end 0.002 to 0.005): -0.0002 to -0.0015 with the defaults,
 against +0.0002 to +0.006 for K = 2 up to x = 0.5.
 Window: below, the x under which there are ``rank`` blocks per snapshot on average, because with fewer than that the discreteness of the
-failures shows; above, 0.3 of the distance at which failed blocks come back (x* = 1 for threshold blocks and for distances of modes
-in units of x*).
+failures shows; above, 0.3 of the distance at which failed blocks come back: 1 for threshold blocks, x* of :mod:`~qlm_mesoscopic.theory`
+for modes of one phi.
 Error: half-width of the 95 % interval, of two parts added in squares: the scatter (delete-one jackknife over at most 16 groups of
 consecutive snapshots, so that the memory between snapshots is within the groups) and the shift of the exponent when the
 lower end is doubled.
@@ -23,17 +23,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
-from qlm_mesoscopic.meanfield import ModeSnapshot, Run
+from qlm_mesoscopic.errors import ModelError, enough
+from qlm_mesoscopic.meanfield import ModeSnapshot
 
 Floats: TypeAlias = NDArray[np.float64]
-_T = TypeVar("_T")
 
 _FEWEST_IN_WINDOW = 500
 _FEWEST_SNAPSHOTS = 5
@@ -69,47 +68,6 @@ class Exponent(Brief):
         return abs(self.value - expected) <= self.error
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Density(Brief):
-    """A histogram as a density per block.
-
-    Args:
-        edges: of the bins, shape (b + 1,).
-        total: density of all blocks, shape (b,).
-        passive: the part of passive modes, phi < 0; zeros for threshold blocks.
-        shear: the part of shear transformations, phi >= 0.
-        count: blocks counted in each bin, shape (b,).
-    """
-
-    edges: Floats
-    total: Floats
-    passive: Floats
-    shear: Floats
-    count: NDArray[np.int64]
-
-
-def reduced_distances(snapshot: ModeSnapshot, phi_range: tuple[float, float], direction: int = 1) -> Floats:
-    """Distances to instability in units of x* = (2/3) phi^(3/2), of the modes that can fail in this direction.
-
-    Args:
-        snapshot: modes.
-        phi_range: lowest and highest phi to take, both positive: as phi vanishes, x* sinks below the smallest kick, and theta with it.
-        direction: +1 under rising stress, -1 under falling stress.
-
-    Returns:
-        x / x*, of those that are not beyond their limit.
-
-    Raises:
-        ModelError: if the range is empty or reaches below 0.
-    """
-    low, high = phi_range
-    if not 0.0 < low < high:
-        raise ModelError(f"phi from {low} to {high}; expected 0 < low < high, since passive modes have no x.")
-    x_n = snapshot.distance_n(direction)
-    taken_n = (snapshot.phi_n >= low) & (snapshot.phi_n < high) & np.isfinite(x_n) & (x_n > 0.0)
-    return x_n[taken_n] / (2.0 / 3.0 * snapshot.phi_n[taken_n] ** 1.5)
-
-
 def theta_from_distances(
     snapshots: Sequence[ArrayLike],
     *,
@@ -128,15 +86,15 @@ def theta_from_distances(
         order: K, powers of x beside the power law; 0 is the plain power law.
 
     Raises:
-        InsufficientStatistics: with fewer than 5 snapshots, or 500 blocks in the window.
+        NotEnoughDataError: with fewer than 5 snapshots, or 500 blocks in the window.
         ModelError: if the window is empty, or the order negative.
     """
     series = [_positive(values) for values in snapshots]
     if window is None:
-        _enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
+        enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
         pooled_n = np.concatenate(series)
         wanted = int(rank * len(series))
-        _enough("blocks", pooled_n.size, max(wanted + 1, _FEWEST_IN_WINDOW))
+        enough("blocks", pooled_n.size, max(wanted + 1, _FEWEST_IN_WINDOW))
         window = (float(np.partition(pooled_n, wanted)[wanted]), upper)
     return _fit(series, window, order)
 
@@ -149,15 +107,15 @@ def theta_from_minima(n_blocks_r: ArrayLike, minima: Sequence[ArrayLike]) -> Exp
         minima: for each size the observed x_min, such as ``Run.load_a``.
 
     Raises:
-        InsufficientStatistics: with fewer than three sizes, or 20 minima at one of them.
+        NotEnoughDataError: with fewer than three sizes, or 20 minima at one of them.
         ModelError: if the arguments do not fit together.
     """
     n_r = np.asarray(n_blocks_r, dtype=np.float64)
     if n_r.ndim != 1 or n_r.size != len(minima) or np.any(n_r <= 0.0):
         raise ModelError(f"{n_r.size} sizes and {len(minima)} sets of minima; expected one set per size, sizes positive.")
-    _enough("different sizes", np.unique(n_r).size, 3)
+    enough("different sizes", np.unique(n_r).size, 3)
     series = [_positive(values) for values in minima]
-    _enough("minima at the poorest size", min(values.size for values in series), _FEWEST_MINIMA)
+    enough("minima at the poorest size", min(values.size for values in series), _FEWEST_MINIMA)
     log_mean_r = np.log([values.mean() for values in series])
     variance_r = np.array([values.var(ddof=1) / values.size / values.mean() ** 2 for values in series])
     weight_r = 1.0 / np.maximum(variance_r, 1e-12)
@@ -189,7 +147,7 @@ def alpha_from_curvatures(
         upper: upper end, in the units of lambda_min and P_0.
 
     Raises:
-        InsufficientStatistics: with fewer than 5 snapshots, or 500 blocks in the window.
+        NotEnoughDataError: with fewer than 5 snapshots, or 500 blocks in the window.
         ModelError: if the window is empty.
     """
     slope = theta_from_distances(snapshots, window=window, rank=rank, upper=upper, order=0)
@@ -221,72 +179,48 @@ def exponent_of(density: Callable[[Floats], Floats], window: tuple[float, float]
     return float(_maximum(basis_kq @ weight_q / weight_q.sum(), basis_kq, measure_q, np.zeros(1 + order))[0])
 
 
-def distance_density(snapshots: Sequence[ArrayLike], edges: ArrayLike) -> Density:
-    """P(x) over all snapshots, per block of the arrays, infinite distances included in the norm.
+def curvature(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> tuple[Floats, Floats]:
+    """P(lambda) per block in each bin, the part of shear transformations (phi >= 0) and that of passive modes (eq. 5).
+
+    It is what :meth:`qlm_mesoscopic.modes.ModeDensity.curvature` computes and witnesses see. D_L(omega) is 2 omega times this.
+
+    Args:
+        snapshots: modes, at least one set.
+        edges: of the bins of lambda, shape (b + 1,).
+
+    Returns:
+        Two arrays of shape (b,).
 
     Raises:
-        InsufficientStatistics: without any snapshot.
+        NotEnoughDataError: without any snapshot.
         ModelError: if the edges do not rise.
     """
-    values_n = np.concatenate(_some([np.asarray(values, dtype=np.float64).ravel() for values in snapshots]))
-    return _density(values_n, np.zeros(values_n.size, dtype=np.bool_), edges)
+    edges_b = _edges(edges)
+    enough("snapshots", len(snapshots), 1)
+    lam_n = np.concatenate([snapshot.lam_n for snapshot in snapshots])
+    shear_n = np.concatenate([snapshot.phi_n >= 0.0 for snapshot in snapshots])
+    shear_b, passive_b = (np.histogram(part, edges_b)[0] for part in (lam_n[shear_n], lam_n[~shear_n]))
+    norm_b = lam_n.size * np.diff(edges_b)
+    return shear_b / norm_b, passive_b / norm_b
 
 
-def curvature_density(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> Density:
-    """P(lambda), and which part of it is passive modes and which shear transformations.
+def avalanche_sizes(size_a: ArrayLike, edges: ArrayLike) -> Floats:
+    """P(S), the density of the number of failures per avalanche; bins without any avalanche have density 0.
+
+    Args:
+        size_a: failures of each avalanche, shape (a,): ``Run.size_a``, or ``failures_a`` of a lattice.
+        edges: of the bins, shape (b + 1,).
+
+    Returns:
+        Array of shape (b,).
 
     Raises:
-        InsufficientStatistics: without any snapshot.
+        NotEnoughDataError: with fewer than 100 avalanches.
         ModelError: if the edges do not rise.
     """
-    lam_n = np.concatenate([snapshot.lam_n for snapshot in _some(snapshots)])
-    return _density(lam_n, np.concatenate([snapshot.phi_n < 0.0 for snapshot in snapshots]), edges)
-
-
-def frequency_density(snapshots: Sequence[ModeSnapshot], edges: ArrayLike) -> Density:
-    """D_L(omega) with omega = sqrt(lambda), per block, and its passive and shear parts.
-
-    Raises:
-        InsufficientStatistics: without any snapshot.
-        ModelError: if the edges do not rise.
-    """
-    omega_n = np.sqrt(np.concatenate([snapshot.lam_n for snapshot in _some(snapshots)]))
-    return _density(omega_n, np.concatenate([snapshot.phi_n < 0.0 for snapshot in snapshots]), edges)
-
-
-def joint_density(snapshots: Sequence[ModeSnapshot], lam_edges: ArrayLike, kappa_edges: ArrayLike) -> Floats:
-    """P(lambda, kappa) per block, shape (lambda bins, kappa bins).
-
-    Raises:
-        InsufficientStatistics: without any snapshot.
-        ModelError: if edges do not rise.
-    """
-    lam_b, kappa_b = _edges(lam_edges), _edges(kappa_edges)
-    count = np.zeros((lam_b.size - 1, kappa_b.size - 1))
-    n_blocks = 0
-    for snapshot in _some(snapshots):
-        count += np.histogram2d(snapshot.lam_n, snapshot.kappa_n, (lam_b, kappa_b))[0]
-        n_blocks += snapshot.phi_n.size
-    return count / (n_blocks * np.outer(np.diff(lam_b), np.diff(kappa_b)))
-
-
-def avalanche_sizes(run: Run, edges: ArrayLike) -> Density:
-    """Distribution of the number of failures per avalanche; bins without any avalanche have density 0.
-
-    Raises:
-        InsufficientStatistics: with fewer than 100 avalanches.
-        ModelError: if the edges do not rise.
-    """
-    _enough("avalanches", run.size_a.size, _FEWEST_AVALANCHES)
-    sizes_a = run.size_a.astype(np.float64)
-    return _density(sizes_a, np.zeros(sizes_a.size, dtype=np.bool_), edges)
-
-
-def strain_between_events(run: Run, modulus: float = 1.0) -> Floats:
-    """Strain from the end of each avalanche to the beginning of the next, gamma_min = x_min / modulus, shape (a,)."""
-    if not (math.isfinite(modulus) and modulus > 0.0):
-        raise ModelError(f"modulus = {modulus}; expected a positive number.")
-    return run.load_a / modulus
+    sizes_a, edges_b = np.asarray(size_a, dtype=np.float64), _edges(edges)
+    enough("avalanches", sizes_a.size, _FEWEST_AVALANCHES)
+    return np.histogram(sizes_a, edges_b)[0] / (sizes_a.size * np.diff(edges_b))
 
 
 def _fit(series: Sequence[Floats], window: tuple[float, float], order: int) -> Exponent:
@@ -297,7 +231,7 @@ def _fit(series: Sequence[Floats], window: tuple[float, float], order: int) -> E
         )
     if order < 0:
         raise ModelError(f"order = {order}; expected at least 0.")
-    _enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
+    enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
     value, scatter, count = _power_law(series, lower, upper, order)
     # A window too short to be cut is no reason to refuse: what remains says how far the exponent may be off.
     shifted = _power_law(series, min(2.0 * lower, math.sqrt(lower * upper)), upper, order)[0]
@@ -315,7 +249,7 @@ def _power_law(series: Sequence[Floats], lower: float, upper: float, order: int)
         sums_gk[group] += [np.sum(np.log(inside_n)), *(np.sum(inside_n**k) for k in range(1, order + 1))]
         counts_g[group] += inside_n.size
     count = int(counts_g.sum())
-    _enough("blocks in the window", count, _FEWEST_IN_WINDOW)
+    enough("blocks in the window", count, _FEWEST_IN_WINDOW)
     total_k = sums_gk.sum(axis=0)
     basis_kq, measure_q = _family(lower / upper, order)
     best_k = _maximum(total_k / count, basis_kq, measure_q, np.zeros(1 + order))
@@ -382,28 +316,8 @@ def _positive(values: ArrayLike) -> Floats:
     return array_n[np.isfinite(array_n) & (array_n > 0.0)]
 
 
-def _density(values_n: Floats, passive_n: NDArray[np.bool_], edges: ArrayLike) -> Density:
-    edges_b = _edges(edges)
-    all_b = np.histogram(values_n, edges_b)[0]
-    passive_b = np.histogram(values_n[passive_n], edges_b)[0]
-    norm_b = values_n.size * np.diff(edges_b)
-    return Density(edges_b, all_b / norm_b, passive_b / norm_b, (all_b - passive_b) / norm_b, all_b.astype(np.int64))
-
-
 def _edges(edges: ArrayLike) -> Floats:
     edges_b = np.asarray(edges, dtype=np.float64)
     if edges_b.ndim != 1 or edges_b.size < 2 or not np.all(np.diff(edges_b) > 0.0):
         raise ModelError("bin edges do not rise; expected at least two, in rising order.")
     return edges_b
-
-
-def _some(snapshots: Sequence[_T]) -> Sequence[_T]:
-    _enough("snapshots", len(snapshots), 1)
-    return snapshots
-
-
-def _enough(what: str, found: int, needed: int) -> None:
-    if found < needed:
-        raise InsufficientStatistics(
-            f"{found} {what}; expected at least {needed}. Record more, or take more blocks.", found, needed
-        )

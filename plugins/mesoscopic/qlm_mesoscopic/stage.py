@@ -21,7 +21,7 @@ from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.stages import Stage, StageContext
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.block import Replacement, UniformInvariants
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, Run
 from qlm_mesoscopic.observables import Exponent, alpha_from_curvatures, theta_from_distances
 from qlm_mesoscopic.witness import FEWEST, watch
@@ -209,7 +209,7 @@ def _exponent(fit: Any, series: Any, **settings: Any) -> tuple[float | None, flo
     """The exponent and the half width of its 95 % interval; None for both where the data do not carry it."""
     try:
         found: Exponent = fit(series, **settings)
-    except InsufficientStatistics:
+    except NotEnoughDataError:
         return None, None
     return found.value, found.error
 

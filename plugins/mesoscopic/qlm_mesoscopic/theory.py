@@ -26,6 +26,9 @@ CROSSOVER = 0.25
 def alpha(theta: ArrayLike) -> Floats:
     """Exponent of D_L(omega) ~ omega^alpha as omega vanishes: min(4, 3 + 4 theta) (eq. 9).
 
+    Below theta = 1/4 P(lambda) ~ lambda^(1 + 2 theta) is made by shear transformations of finite amplitude. Above, P(lambda) ~
+    lambda^(3/2) is shared by passive modes and shear transformations whose amplitudes vanish. At 1/4 it is lambda^(3/2) ln(1 / lambda).
+
     Args:
         theta: pseudo-gap exponent of P(x) ~ x^theta, at least 0.
 
@@ -33,18 +36,6 @@ def alpha(theta: ArrayLike) -> Floats:
         ModelError: if a theta is negative.
     """
     return np.minimum(4.0, 3.0 + 4.0 * _theta(theta))
-
-
-def regime(theta: float) -> str:
-    """Which modes make the low-frequency spectrum: ``shear transformations``, ``both``, or ``crossover`` at theta = 1/4 exactly.
-
-    Below 1/4 P(lambda) ~ lambda^(1 + 2 theta) is made by shear transformations of finite amplitude. Above, P(lambda) ~ lambda^(3/2)
-    is shared by passive modes and shear transformations whose amplitudes vanish. At 1/4 it is lambda^(3/2) ln(1 / lambda).
-    """
-    value = float(_theta(theta))
-    if value == CROSSOVER:
-        return "crossover"
-    return "shear transformations" if value < CROSSOVER else "both"
 
 
 def theta_mean_field(amplitude: ArrayLike, drift: ArrayLike, mu: float = 1.0) -> Floats:
@@ -164,14 +155,6 @@ def spectrum(
     shear, calm = _bracket(_r_min(lam, high), float(_theta(theta)), passive, against)
     scale = 4.0 * lam * np.sqrt(2.0 * lam)
     return scale * shear, scale * calm
-
-
-def shear_transformation_fraction(
-    lam: ArrayLike, theta: float, *, passive: float = 1.0, against: float = 1.0, high: float = 1.0
-) -> Floats:
-    """Fraction of the modes at lambda that are shear transformations (phi > 0); arguments as for :func:`spectrum`."""
-    shear, calm = spectrum(lam, theta, passive=passive, against=against, high=high)
-    return shear / (shear + calm)
 
 
 def spectrum_slope(lam: ArrayLike, theta: float, *, passive: float = 1.0, against: float = 1.0, high: float = 1.0) -> Floats:

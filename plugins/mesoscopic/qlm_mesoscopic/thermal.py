@@ -7,7 +7,7 @@ are, so the depleted region grows from the origin of the (lambda, kappa) plane: 
 Units: chi = 1, energies in units of (length along the mode)^4, k_B = 1, time in attempt times.
 """
 
-# Array names carry their axes: n blocks. Everything else is elementwise.
+# Everything is elementwise; arrays broadcast.
 
 from __future__ import annotations
 
@@ -101,62 +101,6 @@ def survival(lam: ArrayLike, kappa: ArrayLike, temperature: float, time: float) 
     if not (isfinite(time) and time >= 0.0):
         raise ModelError(f"time = {time}; expected a number of attempt times of at least 0.")
     return np.where(in_upper_well(lam, kappa), np.exp(-time * rate(lam, kappa, temperature)), 1.0)
-
-
-def depletion_front(temperature: float, time: float, ratio: ArrayLike = 3.0) -> Floats:
-    """lambda up to which the upper well is empty at ``time``, along the parabola kappa^2 = ratio lambda.
-
-    On such a parabola the barrier is lambda^2 times a number, so the front is sqrt(T ln(time) / number).
-
-    Args:
-        temperature: T > 0.
-        time: in attempt times, at least 1.
-        ratio: kappa^2 / lambda, at least 3: the parabola of equal depth.
-
-    Raises:
-        ModelError: for values outside these ranges.
-    """
-    ratio = np.asarray(ratio, dtype=np.float64)
-    if not (isfinite(temperature) and temperature > 0.0 and isfinite(time) and time >= 1.0 and np.all(ratio >= 3.0)):
-        raise ModelError(f"temperature = {temperature}, time = {time}; expected T > 0, time >= 1 and ratios of at least 3.")
-    return np.sqrt(temperature * np.log(time) / wells(np.ones_like(ratio), np.sqrt(ratio)).barrier)
-
-
-@dataclass(frozen=True, repr=False)
-class Aged(Brief):
-    """Blocks after some time at temperature T.
-
-    Args:
-        lam_n: lambda of each block, shape (n,).
-        kappa_n: kappa, shape (n,).
-        hopped_n: which ones have hopped.
-    """
-
-    lam_n: Floats
-    kappa_n: Floats
-    hopped_n: NDArray[np.bool_]
-
-
-def age(lam_n: ArrayLike, kappa_n: ArrayLike, temperature: float, time: float, rng: np.random.Generator) -> Aged:
-    """Let independent blocks in the upper well hop down until ``time``; phi is conserved.
-
-    Hops back up, which detailed balance allows at the rate smaller by exp(asymmetry / T), and the kicks of a hop on other blocks are
-    left out: this is the first order at small temperature.
-
-    Args:
-        lam_n: lambda of each block, shape (n,).
-        kappa_n: kappa, shape (n,).
-        temperature: T > 0.
-        time: in attempt times, at least 0.
-        rng: source of the hopping times.
-
-    Raises:
-        ModelError: for values outside these ranges.
-    """
-    lam_n, kappa_n = np.asarray(lam_n, dtype=np.float64), np.asarray(kappa_n, dtype=np.float64)
-    hopped_n = rng.random(lam_n.shape) >= survival(lam_n, kappa_n, temperature, time)
-    other = wells(lam_n, kappa_n)
-    return Aged(np.where(hopped_n, other.lam, lam_n), np.where(hopped_n, other.kappa, kappa_n), hopped_n)
 
 
 def _energy(s: Floats, lam: Floats, kappa: Floats) -> Floats:

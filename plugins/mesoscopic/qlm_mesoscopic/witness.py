@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from qlm_mesoscopic import block
 from qlm_mesoscopic.block import Replacement, UniformInvariants
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, enough
 from qlm_mesoscopic.observables import Exponent, student_95
 
 Floats = NDArray[np.float64]
@@ -83,16 +83,11 @@ class Sightings(Brief):
             of steps.
 
         Raises:
-            InsufficientStatistics: if a group saw no witness in some bin.
+            NotEnoughDataError: if a group saw no witness in some bin.
         """
         time_gb = self.time_gkb.sum(axis=1)
         seen = int(np.count_nonzero(time_gb, axis=0).min())
-        if seen < _GROUPS:
-            raise InsufficientStatistics(
-                f"{seen} of {_GROUPS} groups saw a witness in the emptiest bin of lambda; expected all. Take more witnesses.",
-                seen,
-                _GROUPS,
-            )
+        enough("groups saw a witness in the emptiest bin of lambda", seen, _GROUPS, "Take more witnesses.")
         value = self.alpha_of(time_gb.mean(axis=0))
         scatter = _jackknife(np.array([self.alpha_of(_others(time_gb, g)) for g in range(_GROUPS)]))
         upper_b = self.centres > 2.0 * self.edges[0]

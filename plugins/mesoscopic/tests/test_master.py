@@ -5,7 +5,7 @@ from math import gamma, pi, sin
 import numpy as np
 import pytest
 from qlm_mesoscopic import theory
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
 from qlm_mesoscopic.master import MasterEquation
 
 # A, v, fitted theta, mean stress of the steady state: an independent discretisation on a uniform grid.
@@ -165,6 +165,6 @@ def test_bad_input_is_refused(call, message: str) -> None:  # noqa: ANN001
 
 
 def test_a_fit_needs_cells() -> None:
-    with pytest.raises(InsufficientStatistics, match="expected at least 5") as caught:
+    with pytest.raises(NotEnoughDataError, match="expected at least 5") as caught:
         MasterEquation(0.1).steady().fitted_theta(1e-9, 1e-8)
     assert caught.value.found == 0

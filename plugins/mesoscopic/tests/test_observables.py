@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from qlm_mesoscopic import observables
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
-from qlm_mesoscopic.meanfield import ModeSnapshot, Run
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
+from qlm_mesoscopic.meanfield import ModeSnapshot
 
 
 def _power_sample(rng: np.random.Generator, theta: float, n: int) -> np.ndarray:
@@ -23,14 +23,6 @@ def _bent_sample(rng: np.random.Generator, theta: float, n: int) -> np.ndarray:
     """From p(x) ~ x^theta (1 + x) on (0, 1), by rejection."""
     x_n = _power_sample(rng, theta, 2 * n)
     return x_n[rng.random(2 * n) < (1 + x_n) / 2]
-
-
-def _run(**changes: Any) -> Run:
-    values: dict[str, Any] = {
-        "n_blocks": 100, "amplitude": 0.1, "mu": 1.0, "failures": 3, "backward": 1, "swaps": 0, "drift": 1.0, "noise": 1.0,
-        "load_a": np.array([0.1, 0.3]), "stress_a": np.zeros(2), "strain_a": np.zeros(2), "size_a": np.array([1, 2]), "snapshots": (),
-    }  # fmt: skip
-    return Run(**(values | changes))
 
 
 class TestTheta:
@@ -103,29 +95,29 @@ def test_alpha_is_twice_the_slope_plus_one() -> None:
 
 class TestRefusals:
     def test_too_few_blocks(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="400 blocks in the window; expected at least 500") as caught:
+        with pytest.raises(NotEnoughDataError, match="400 blocks in the window; expected at least 500") as caught:
             observables.theta_from_distances([np.linspace(0.2, 0.4, 80)] * 5, window=(0.1, 0.5))
         assert (caught.value.found, caught.value.needed) == (400, 500)
-        with pytest.raises(InsufficientStatistics, match="50 blocks; expected at least 500"):
+        with pytest.raises(NotEnoughDataError, match="50 blocks; expected at least 500"):
             observables.theta_from_distances([np.linspace(0.1, 0.4, 10)] * 5)
 
     def test_too_few_snapshots(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="4 snapshots; expected at least 5"):
+        with pytest.raises(NotEnoughDataError, match="4 snapshots; expected at least 5"):
             observables.theta_from_distances([np.linspace(0.1, 0.4, 10_000)] * 4)
 
     def test_too_few_sizes_or_minima(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="2 different sizes; expected at least 3"):
+        with pytest.raises(NotEnoughDataError, match="2 different sizes; expected at least 3"):
             observables.theta_from_minima([10, 20, 10], [np.ones(30)] * 3)
-        with pytest.raises(InsufficientStatistics, match="19 minima at the poorest size; expected at least 20"):
+        with pytest.raises(NotEnoughDataError, match="19 minima at the poorest size; expected at least 20"):
             observables.theta_from_minima([10, 20, 40], [np.ones(30), np.ones(19), np.ones(30)])
         with pytest.raises(ModelError, match="3 sizes and 2 sets of minima"):
             observables.theta_from_minima([10, 20, 40], [np.ones(30)] * 2)
 
     def test_too_few_avalanches_or_no_snapshot(self) -> None:
-        with pytest.raises(InsufficientStatistics, match="2 avalanches; expected at least 100"):
-            observables.avalanche_sizes(_run(), [1, 2, 3])
-        with pytest.raises(InsufficientStatistics, match="0 snapshots; expected at least 1"):
-            observables.curvature_density([], [0, 1])
+        with pytest.raises(NotEnoughDataError, match="2 avalanches; expected at least 100"):
+            observables.avalanche_sizes([1, 2], [1, 2, 3])
+        with pytest.raises(NotEnoughDataError, match="0 snapshots; expected at least 1"):
+            observables.curvature([], [0, 1])
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -138,55 +130,31 @@ class TestRefusals:
         with pytest.raises(ModelError, match=message):
             observables.theta_from_distances([np.linspace(0.1, 0.4, 1000)] * 5, **arguments)
 
-    def test_wrong_edges_ranges_and_densities(self) -> None:
-        with pytest.raises(ModelError, match="bin edges do not rise"):
-            observables.distance_density([np.ones(3)], [1, 1])
-        with pytest.raises(ModelError, match=r"phi from -0.1 to 0.5; expected"):
-            observables.reduced_distances(_snapshot(), (-0.1, 0.5))
+    def test_wrong_edges_and_densities(self) -> None:
+        for call in (
+            lambda: observables.avalanche_sizes(np.ones(200), [1, 1]),
+            lambda: observables.curvature([_snapshot()], [1, 0]),
+        ):
+            with pytest.raises(ModelError, match="bin edges do not rise"):
+                call()
         with pytest.raises(ModelError, match="the density is not positive"):
             observables.exponent_of(lambda x: x - 0.5, (0.1, 1.0))
-        with pytest.raises(ModelError, match="modulus = 0"):
-            observables.strain_between_events(_run(), 0.0)
 
 
 def _snapshot() -> ModeSnapshot:
     return ModeSnapshot(np.array([-0.5, 0.2, 0.2, 0.3]), np.array([0.1, 0.0, 0.0, 0.5]), np.array([-1.0, -1.0, 1.0, -1.0]))
 
 
-class TestDensities:
-    def test_parts_add_up(self) -> None:
-        density = observables.curvature_density([_snapshot()] * 2, [0.0, 0.3, 0.35, 1.0])
-        # lambda of the passive mode is near 0.32, that of the two shear transformations (3 phi - phi) / 2 = 0.2; the last has failed.
-        np.testing.assert_array_equal(density.count, [4, 2, 0])
-        np.testing.assert_allclose(density.shear, [4 / 8 / 0.3, 0, 0])
-        np.testing.assert_allclose(density.passive, [0, 2 / 8 / 0.05, 0])
-        np.testing.assert_allclose(density.total, density.shear + density.passive)
+def test_curvatures_of_both_kinds_of_modes() -> None:
+    shear_b, passive_b = observables.curvature([_snapshot()] * 2, [0.0, 0.3, 0.35, 1.0])
+    # lambda of the passive mode is near 0.32, that of the two shear transformations (3 phi - phi) / 2 = 0.2; the last has failed.
+    np.testing.assert_allclose(shear_b, [4 / 8 / 0.3, 0, 0])
+    np.testing.assert_allclose(passive_b, [0, 2 / 8 / 0.05, 0])
 
-    def test_frequencies_are_roots_of_curvatures(self) -> None:
-        edges = np.array([0.0, 0.3, 0.35, 1.0])
-        of_lam = observables.curvature_density([_snapshot()], edges)
-        of_omega = observables.frequency_density([_snapshot()], np.sqrt(edges))
-        np.testing.assert_array_equal(of_lam.count, of_omega.count)
 
-    def test_joint_density_has_the_marginal(self) -> None:
-        lam_edges, kappa_edges = np.linspace(0, 1, 6), np.linspace(-2, 2, 5)
-        joint = observables.joint_density([_snapshot()], lam_edges, kappa_edges)
-        np.testing.assert_allclose(joint.sum(axis=1) * 1.0, observables.curvature_density([_snapshot()], lam_edges).total)
-
-    def test_distances_in_units_of_the_reinsertion(self) -> None:
-        # At zero stress x is half of x*.
-        np.testing.assert_allclose(observables.reduced_distances(_snapshot(), (0.1, 0.5)), [0.5])
-        np.testing.assert_allclose(observables.reduced_distances(_snapshot(), (0.1, 0.5), -1), [0.5])
-        assert observables.reduced_distances(_snapshot(), (0.25, 0.5)).size == 0
-
-    def test_distance_density_counts_infinite_ones_in_the_norm(self) -> None:
-        density = observables.distance_density([np.array([0.5, np.inf])], [0.0, 1.0])
-        np.testing.assert_allclose(density.total, [0.5])
-
-    def test_avalanches_and_strains(self) -> None:
-        run = _run(size_a=np.repeat([1, 5], [150, 50]))
-        np.testing.assert_allclose(observables.avalanche_sizes(run, [0.5, 1.5, 9.5]).total, [0.75, 0.25 / 8])
-        np.testing.assert_allclose(observables.strain_between_events(run, 2.0), [0.05, 0.15])
+def test_avalanche_sizes_are_a_density() -> None:
+    sizes = np.repeat([1, 5], [150, 50])
+    np.testing.assert_allclose(observables.avalanche_sizes(sizes, [0.5, 1.5, 9.5]), [0.75, 0.25 / 8])
 
 
 @pytest.mark.parametrize(("freedom", "expected"), [(4, 2.776), (9, 2.262), (15, 2.131), (200, 1.972)])

@@ -60,30 +60,27 @@ def test_one_well_has_no_rate() -> None:
 
 
 def test_the_depleted_region_grows_from_the_origin_up_to_the_parabola_of_equal_depth() -> None:
+    """Its edge is where the barrier is T ln t; barriers on a parabola go with lambda^2, so that it grows as the root of ln t."""
     rng = np.random.default_rng(7)
     lam_n, kappa_n = rng.uniform(0.0, 0.1, 200_000), rng.uniform(-0.8, 0.8, 200_000)
     temperature = 1e-4
     upper_n = thermal.in_upper_well(lam_n, kappa_n)
     near_equal_n = upper_n & (kappa_n**2 < 3.3 * lam_n)
-    depth = []
+    unit = float(thermal.wells(1.0, np.sqrt(3.0)).barrier)
     for time in (1e2, 1e6):
-        aged = thermal.age(lam_n, kappa_n, temperature, time, rng)
-        assert not np.any(aged.hopped_n & ~upper_n)
-        front = float(thermal.depletion_front(temperature, time))
-        gone, kept = near_equal_n & (lam_n < 0.6 * front), near_equal_n & (lam_n > 1.3 * front)
-        assert aged.hopped_n[gone].mean() > 0.95
-        assert aged.hopped_n[kept].mean() < 0.05
-        assert aged.kappa_n**2 - 2 * aged.lam_n == pytest.approx(kappa_n**2 - 2 * lam_n, abs=1e-9)
-        depth.append(front)
-    assert depth[1] == pytest.approx(depth[0] * np.sqrt(3.0))
+        kept_n = thermal.survival(lam_n, kappa_n, temperature, time)
+        assert np.all(kept_n[~upper_n] == 1.0)
+        front = np.sqrt(temperature * np.log(time) / unit)
+        assert kept_n[near_equal_n & (lam_n < 0.6 * front)].mean() < 0.05
+        assert kept_n[near_equal_n & (lam_n > 1.3 * front)].mean() > 0.95
 
 
-def test_fraction_that_hops_is_the_exponential() -> None:
+def test_fraction_that_survives_is_that_of_hops_at_random_times() -> None:
     n, time, temperature, lam, kappa = 100_000, 20.0, 0.001, 0.1, 0.6
-    aged = thermal.age(np.full(n, lam), np.full(n, kappa), temperature, time, np.random.default_rng(1))
-    expected = 1 - np.exp(-time * np.exp(-float(thermal.wells(lam, kappa).barrier) / temperature))
-    assert 0.01 < expected < 0.999
-    assert aged.hopped_n.mean() == pytest.approx(expected, abs=4 * np.sqrt(expected / n))
+    wait_n = np.random.default_rng(1).exponential(np.exp(float(thermal.wells(lam, kappa).barrier) / temperature), n)
+    expected = float(thermal.survival(lam, kappa, temperature, time))
+    assert 0.001 < expected < 0.99
+    assert np.mean(wait_n > time) == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / n))
 
 
 @pytest.mark.parametrize(
@@ -92,8 +89,6 @@ def test_fraction_that_hops_is_the_exponential() -> None:
         (lambda: thermal.wells(-0.1, 1.0), "lambda is negative"),
         (lambda: thermal.rate(0.1, 1.0, 0.0), "temperature = 0"),
         (lambda: thermal.survival(0.1, 1.0, 0.1, -1.0), "time = -1"),
-        (lambda: thermal.depletion_front(0.1, 0.5), "time >= 1"),
-        (lambda: thermal.depletion_front(0.1, 2.0, ratio=2.5), "at least 3"),
     ],
 )
 def test_bad_input_is_refused(call, message: str) -> None:  # noqa: ANN001

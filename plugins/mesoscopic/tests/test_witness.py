@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from qlm_mesoscopic import theory, witness
 from qlm_mesoscopic.block import Replacement
-from qlm_mesoscopic.errors import InsufficientStatistics, ModelError
+from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
 from qlm_mesoscopic.modes import ModeEquation
 
 
@@ -79,5 +79,5 @@ def test_bad_input_is_refused(arguments: dict[str, object], message: str) -> Non
 
 def test_too_few_witnesses_give_no_exponent() -> None:
     """Strong noise hops over the softest modes nearly always."""
-    with pytest.raises(InsufficientStatistics, match="of 16 groups saw a witness in the emptiest bin"):
+    with pytest.raises(NotEnoughDataError, match="groups saw a witness in the emptiest bin of lambda; expected at least 16"):
         witness.watch(1.0, 1e-3, 3200, window=(1e-7, 1e-6)).alpha()
