@@ -15,9 +15,9 @@ import numpy as np
 
 from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InputError, QlmError
+from qlm_hoomd.base.files import replacing
 from qlm_hoomd.box import Box
 from qlm_hoomd.glass import Glass
-from qlm_hoomd.base.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

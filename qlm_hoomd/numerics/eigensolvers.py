@@ -23,7 +23,7 @@ from qlm_hoomd.numerics.lanes import LANES, BlockHessian, Chebyshev
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qlm_hoomd.mechanics import Bonds
+    from qlm_hoomd.numerics.bonds import Bonds
 
 # A Ritz vector of the filter counts as converged when it is off by this angle; its residual is then far below 1e-8 lambda_max.
 _ANGLE = 1e-10

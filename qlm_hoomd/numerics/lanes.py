@@ -22,7 +22,7 @@ from qlm_hoomd.numerics.jit import FAST, Floats, Ints, compiled, index
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qlm_hoomd.mechanics import Bonds
+    from qlm_hoomd.numerics.bonds import Bonds
 
 # Vectors that go through one pass over the pairs. Eight doubles are one register of AVX-512, two of AVX2.
 LANES = 8
