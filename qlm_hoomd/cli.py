@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from qlm_hoomd import __version__
 from qlm_hoomd.base.errors import InputError, PluginError, QlmError
+from qlm_hoomd.base.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import qlm_hoomd
 from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.version import __version__
 from qlm_hoomd.stages.base import replacing
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class ModeView:
         figure, ax = plt.subplots(figsize=(7.2, 7.6), layout="constrained")
         self.plot(index, ax)
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=160, metadata={"Software": f"qlm_hoomd {qlm_hoomd.__version__}"})
+            figure.savefig(temporary, format="png", dpi=160, metadata={"Software": f"qlm_hoomd {__version__}"})
         plt.close(figure)
 
     def write_html(self, path: Path, index: int) -> None:
@@ -150,7 +150,7 @@ class ModeView:
             loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
         )
         template = environment.get_template("view.html.j2")
-        page = template.render(title=self.title, version=qlm_hoomd.__version__, help=HELP, data=self.data(index))
+        page = template.render(title=self.title, version=__version__, help=HELP, data=self.data(index))
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import qlm_hoomd
+from qlm_hoomd.base.version import __version__
 
 _DEPENDENCIES = ("numpy", "scipy", "numba", "vesin", "gsd", "freud-analysis", "polars", "hoomd")
 _NO_NUMBERS = tuple(
@@ -22,7 +22,7 @@ _NO_NUMBERS = tuple(
 @cache
 def versions() -> dict[str, str]:
     """Versions of qlm_hoomd, Python and the libraries that touch the numbers; those not installed are left out."""
-    found = {"qlm_hoomd": qlm_hoomd.__version__, "python": platform.python_version()}
+    found = {"qlm_hoomd": __version__, "python": platform.python_version()}
     for name in _DEPENDENCIES:
         try:
             found[name] = version(name)

@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import qlm_hoomd
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing
 from qlm_hoomd.base.provenance import versions
+from qlm_hoomd.base.version import PACKAGE
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 from qlm_hoomd.protocol import build_protocol, stage_kind
@@ -235,7 +235,7 @@ def _carried(path: Path) -> str:
 
 
 def _citation() -> bytes:
-    root = Path(qlm_hoomd.__file__).parent
+    root = PACKAGE
     for path in (root / "CITATION.cff", root.parent / "CITATION.cff"):
         if path.is_file():
             return path.read_bytes()

@@ -10,8 +10,8 @@ import textwrap
 from itertools import groupby
 from pathlib import Path
 
-import qlm_hoomd
 from qlm_hoomd.base.errors import InputError, did_you_mean
+from qlm_hoomd.base.version import PACKAGE
 from qlm_hoomd.protocol.reading import explain
 
 _WIDTH = 120
@@ -94,7 +94,7 @@ def _path(name: str) -> Path:
 
 def _folder() -> Path:
     """The folder of the templates: in the package where it was installed, beside it in a checkout."""
-    root = Path(qlm_hoomd.__file__).parent
+    root = PACKAGE
     for folder in (root / "protocols", root.parent / "protocols"):
         if (folder / "quickstart.yaml").is_file():
             return folder

@@ -12,9 +12,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import qlm_hoomd
 from qlm_hoomd.base.errors import PluginError
 from qlm_hoomd.base.registry import REPORT_SECTIONS
+from qlm_hoomd.base.version import PACKAGE, __version__
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.analysis import Estimate
 from qlm_hoomd.report.collect import write_table
@@ -83,7 +83,7 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
         .get_template("report/template.html.j2")
         .render(
             results=results,
-            version=qlm_hoomd.__version__,
+            version=__version__,
             help=HELP,
             glyphs=_html(glyphs),
             headline=list(_headline(results)) if results.seeks_exponents else [],
@@ -99,7 +99,7 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
 def _environment() -> jinja2.Environment:
     # The view of a mode, which is a page of its own too, lies in the room above.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(qlm_hoomd.__file__).parent),
+        loader=jinja2.FileSystemLoader(PACKAGE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

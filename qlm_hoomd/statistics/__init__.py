@@ -10,29 +10,24 @@ from qlm_hoomd.statistics.errors import (
     ordinary_least_squares,
     poisson_interval,
 )
+from qlm_hoomd.statistics.excess import ExcessFit, alpha_from_excess, excess_density
+from qlm_hoomd.statistics.exponent import Exponent
 from qlm_hoomd.statistics.exponents import (
-    Exponent,
     FiniteSizeScaling,
-    NextEvents,
     alpha_from_omega_min,
     finite_size_scaling,
     predicted_alpha,
-    strain_to_next_event,
     theta_from_gamma_min,
 )
 from qlm_hoomd.statistics.minima import MinimaDistribution, MinimaHistogram, minima_exponent, predicted_alpha_prime
+from qlm_hoomd.statistics.plane_waves import PhononBand, Phonons, phonons
+from qlm_hoomd.statistics.samples import NextEvents, strain_to_next_event
 from qlm_hoomd.statistics.spectra import (
     DensityOfStates,
-    ExcessFit,
-    PhononBand,
-    Phonons,
     SpectrumFit,
-    alpha_from_excess,
     alpha_from_spectrum,
     default_participation_threshold,
     density_of_states,
-    excess_density,
-    phonons,
 )
 from qlm_hoomd.statistics.windows import (
     CutoffScan,

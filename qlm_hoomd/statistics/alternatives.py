@@ -28,7 +28,9 @@ from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats
-from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES, new_axes, ordered_samples
+from qlm_hoomd.statistics.exponent import new_axes
+from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
+from qlm_hoomd.statistics.samples import ordered_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

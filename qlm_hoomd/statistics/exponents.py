@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,8 @@ from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
+from qlm_hoomd.statistics.exponent import Exponent, finite, new_axes
+from qlm_hoomd.statistics.samples import ordered_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,55 +44,6 @@ POOR_FIT = 0.01
 DISAGREEMENT = 0.01
 """Two estimators disagree where the same realisations would set them further apart in less than this share of cases. They share their
 data, so that their difference has an error of its own, much smaller than theirs (Hausman 1978)."""
-
-
-@dataclass(frozen=True, repr=False)
-class Exponent(Displayed):
-    """An exponent with its confidence interval.
-
-    Args:
-        name: ``theta`` or ``alpha``.
-        value: the estimate.
-        low, high: ends of the confidence interval; infinite where the data do not bound it.
-        confidence: probability content of the interval.
-        estimator: how it was obtained, in words.
-        n_realisations: realisations behind it, in all or by system size.
-        window: range of the fit: (N_low, N_high) or (omega_low, omega_high); None where there is none.
-        warnings: what the reader should know before using the number.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    confidence: float
-    estimator: str
-    n_realisations: int | dict[int, int]
-    window: tuple[float, float] | None = None
-    warnings: tuple[str, ...] = ()
-
-    def _headline(self) -> str:
-        return f"{self.name} = {self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.confidence:.0%})"
-
-    @property
-    def half_width(self) -> float:
-        """Half the length of the confidence interval."""
-        return (self.high - self.low) / 2
-
-    def to_dict(self) -> dict[str, Any]:
-        """The exponent as plain values for JSON; None where an end of the interval is infinite."""
-        counts = self.n_realisations
-        return {
-            "name": self.name,
-            "value": _finite(self.value),
-            "low": _finite(self.low),
-            "high": _finite(self.high),
-            "confidence": self.confidence,
-            "estimator": self.estimator,
-            "n_realisations": {str(size): n for size, n in counts.items()} if isinstance(counts, dict) else counts,
-            "window": list(self.window) if self.window is not None else None,
-            "warnings": list(self.warnings),
-        }
 
 
 @dataclass(frozen=True, repr=False)
@@ -163,19 +116,19 @@ class FiniteSizeScaling(Displayed):
             "n_realisations": list(self.n_realisations),
             "n_censored": list(self.n_censored),
             "means": list(self.means),
-            "standard_errors": [_finite(error) for error in self.standard_errors],
+            "standard_errors": [finite(error) for error in self.standard_errors],
             "slope": self.slope,
             "prefactor": self.prefactor,
             "exponent": self.exponent.to_dict(),
             "least_squares": self.least_squares.to_dict() if self.least_squares is not None else None,
-            "local_exponents": [_finite(value) for value in self.local_exponents],
-            "p_value": _finite(self.p_value),
-            "p_plateau": _finite(self.p_plateau),
+            "local_exponents": [finite(value) for value in self.local_exponents],
+            "p_value": finite(self.p_value),
+            "p_plateau": finite(self.p_plateau),
             "n_points": self.n_points,
             "bca": self.bca.to_dict() if self.bca is not None else None,
             "likelihood": self.likelihood.to_dict() if self.likelihood is not None else None,
-            "weibull_shape": _finite(self.weibull_shape),
-            "weibull_p": _finite(self.weibull_p),
+            "weibull_shape": finite(self.weibull_shape),
+            "weibull_p": finite(self.weibull_p),
             "disagreement": self.disagreement,
         }
 
@@ -196,45 +149,6 @@ class FiniteSizeScaling(Displayed):
         ax.plot(n_curve, self.curve(n_curve), color=points[0].get_color(), linewidth=1)
         ax.set(xscale="log", yscale="log", xlabel="number of particles $N$", ylabel="mean of the minimum")
         return ax
-
-
-class NextEvents(NamedTuple):
-    """Strain to the next event, one entry per realisation.
-
-    Args:
-        distances: ((R,) ndarray) strain to the next event, or to the end of the run where there was none.
-        censored: ((R,) ndarray of bool) whether there was none.
-    """
-
-    distances: Floats
-    censored: NDArray[np.bool_]
-
-
-def strain_to_next_event(events: Sequence[ArrayLike], strain: float, strain_max: ArrayLike) -> NextEvents:
-    """Distance from ``strain`` to the next instability in each realisation: gamma_min as App. G samples it.
-
-    Args:
-        events: for each of R realisations the strains of its instabilities ((n,) array each, in any order).
-        strain: where the ensemble is looked at.
-        strain_max: strain up to which each realisation was sheared (scalar or (R,) array), larger than ``strain``.
-
-    Raises:
-        ValueError: if a realisation was not sheared beyond ``strain``.
-    """
-    end_r = np.broadcast_to(np.asarray(strain_max, dtype=np.float64), (len(events),))
-    if np.any(end_r <= strain):
-        raise ValueError(
-            f"{np.count_nonzero(end_r <= strain)} of {len(events)} realisations end at or before strain {strain:g}; "
-            "expected strain_max beyond it. Leave those realisations out."
-        )
-    next_r = np.full(len(events), np.inf)
-    for r, strains in enumerate(events):
-        ahead = np.asarray(strains, dtype=np.float64)
-        ahead = ahead[ahead > strain]
-        if ahead.size:
-            next_r[r] = ahead.min()
-    censored_r = next_r > end_r
-    return NextEvents(np.where(censored_r, end_r, next_r) - strain, censored_r)
 
 
 def finite_size_scaling(
@@ -412,56 +326,8 @@ def predicted_alpha(theta: Exponent) -> Exponent:
     )
 
 
-def new_axes() -> Axes:
-    """Axes of a new pyplot figure; matplotlib is imported here and not with the package, for it is slow to import."""
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]
-
-
 def _exponent(slope: float) -> float:
     return 1.0 / slope - 1.0 if slope > 0 else np.inf
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def ordered_samples(
-    samples: Mapping[int, ArrayLike], censored: Mapping[int, ArrayLike] | None
-) -> tuple[list[int], list[Floats], list[NDArray[np.bool_]]]:
-    """Sizes in ascending order, and for each its minima and which of them are lower limits.
-
-    Returns:
-        (sizes, minima, censored), the latter two lists of (R, S) arrays, S = 1 for samples of shape (R,). Realisations are sorted:
-        sums depend on the order of their terms in the last digit, and the order of the realisations means nothing.
-
-    Raises:
-        ValueError: if a minimum is not a positive finite number, or shapes do not fit.
-    """
-    sizes = sorted(size for size in samples if np.size(samples[size]))
-    values_s, censored_s = [], []
-    for size in sizes:
-        values = np.asarray(samples[size], dtype=np.float64)
-        if values.ndim > 2:
-            raise ValueError(f"N = {size}: minima of shape {values.shape}; expected (R,) or (R, S).")
-        wrong = ~(np.isfinite(values) & (values > 0))
-        if np.any(wrong):
-            raise ValueError(f"N = {size}: {np.count_nonzero(wrong)} of {values.size} minima are not positive finite numbers.")
-        cut = np.zeros(values.shape, dtype=np.bool_)
-        if censored is not None and size in censored:
-            cut = np.asarray(censored[size], dtype=np.bool_)
-            if cut.shape != values.shape:
-                raise ValueError(f"N = {size}: censored has shape {cut.shape}; expected that of the minima, {values.shape}.")
-        values_rs, cut_rs = values.reshape(len(values), -1), cut.reshape(len(values), -1)
-        order_r = np.lexsort([*cut_rs.T, *values_rs.T])
-        values_s.append(np.ascontiguousarray(values_rs[order_r]))
-        censored_s.append(np.ascontiguousarray(cut_rs[order_r]))
-    points = {size: values_rs.shape[1] for size, values_rs in zip(sizes, values_s, strict=True)}
-    if len(set(points.values())) > 1:
-        listed = ", ".join(f"{n} at N = {size}" for size, n in points.items())
-        raise ValueError(f"{listed} strain points; expected the same strains at every size.")
-    return sizes, values_s, censored_s
 
 
 @dataclass(frozen=True)

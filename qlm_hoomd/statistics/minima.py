@@ -20,7 +20,9 @@ from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, poisson_interval
-from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, POOR_FIT, Exponent, new_axes, ordered_samples
+from qlm_hoomd.statistics.exponent import Exponent, new_axes
+from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, POOR_FIT
+from qlm_hoomd.statistics.samples import ordered_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

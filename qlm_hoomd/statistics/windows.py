@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 
 from qlm_hoomd.base.display import Displayed, span
 from qlm_hoomd.statistics.errors import SEED, Floats
-from qlm_hoomd.statistics.exponents import new_axes
+from qlm_hoomd.statistics.exponent import new_axes
+from qlm_hoomd.statistics.plane_waves import PHONON_MARGIN, Phonons
 from qlm_hoomd.statistics.power_law import alpha_of, fit_power_law, inside, log_length
-from qlm_hoomd.statistics.spectra import MIN_MODES, OMEGA_MAX, PHONON_MARGIN, Phonons
+from qlm_hoomd.statistics.spectra import MIN_MODES, OMEGA_MAX
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,74 @@
+"""An exponent with its interval and what speaks against it, as every estimator returns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qlm_hoomd.base.display import Displayed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, repr=False)
+class Exponent(Displayed):
+    """An exponent with its confidence interval.
+
+    Args:
+        name: ``theta`` or ``alpha``.
+        value: the estimate.
+        low, high: ends of the confidence interval; infinite where the data do not bound it.
+        confidence: probability content of the interval.
+        estimator: how it was obtained, in words.
+        n_realisations: realisations behind it, in all or by system size.
+        window: range of the fit: (N_low, N_high) or (omega_low, omega_high); None where there is none.
+        warnings: what the reader should know before using the number.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    confidence: float
+    estimator: str
+    n_realisations: int | dict[int, int]
+    window: tuple[float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def _headline(self) -> str:
+        return f"{self.name} = {self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.confidence:.0%})"
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the confidence interval."""
+        return (self.high - self.low) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The exponent as plain values for JSON; None where an end of the interval is infinite."""
+        counts = self.n_realisations
+        return {
+            "name": self.name,
+            "value": finite(self.value),
+            "low": finite(self.low),
+            "high": finite(self.high),
+            "confidence": self.confidence,
+            "estimator": self.estimator,
+            "n_realisations": {str(size): n for size, n in counts.items()} if isinstance(counts, dict) else counts,
+            "window": list(self.window) if self.window is not None else None,
+            "warnings": list(self.warnings),
+        }
+
+
+def new_axes() -> Axes:
+    """Axes of a new pyplot figure; matplotlib is imported here and not with the package, for it is slow to import."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots()[1]
+
+
+def finite(value: float) -> float | None:
+    """The value as JSON takes it: None for infinity and for what is not a number."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""Samples for finite-size scaling: minima by size, and the strain from a given strain to the next instability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qlm_hoomd.statistics.errors import Floats
+
+
+class NextEvents(NamedTuple):
+    """Strain to the next event, one entry per realisation.
+
+    Args:
+        distances: ((R,) ndarray) strain to the next event, or to the end of the run where there was none.
+        censored: ((R,) ndarray of bool) whether there was none.
+    """
+
+    distances: Floats
+    censored: NDArray[np.bool_]
+
+
+def strain_to_next_event(events: Sequence[ArrayLike], strain: float, strain_max: ArrayLike) -> NextEvents:
+    """Distance from ``strain`` to the next instability in each realisation: gamma_min as App. G samples it.
+
+    Args:
+        events: for each of R realisations the strains of its instabilities ((n,) array each, in any order).
+        strain: where the ensemble is looked at.
+        strain_max: strain up to which each realisation was sheared (scalar or (R,) array), larger than ``strain``.
+
+    Raises:
+        ValueError: if a realisation was not sheared beyond ``strain``.
+    """
+    end_r = np.broadcast_to(np.asarray(strain_max, dtype=np.float64), (len(events),))
+    if np.any(end_r <= strain):
+        raise ValueError(
+            f"{np.count_nonzero(end_r <= strain)} of {len(events)} realisations end at or before strain {strain:g}; "
+            "expected strain_max beyond it. Leave those realisations out."
+        )
+    next_r = np.full(len(events), np.inf)
+    for r, strains in enumerate(events):
+        ahead = np.asarray(strains, dtype=np.float64)
+        ahead = ahead[ahead > strain]
+        if ahead.size:
+            next_r[r] = ahead.min()
+    censored_r = next_r > end_r
+    return NextEvents(np.where(censored_r, end_r, next_r) - strain, censored_r)
+
+
+def ordered_samples(
+    samples: Mapping[int, ArrayLike], censored: Mapping[int, ArrayLike] | None
+) -> tuple[list[int], list[Floats], list[NDArray[np.bool_]]]:
+    """Sizes in ascending order, and for each its minima and which of them are lower limits.
+
+    Returns:
+        (sizes, minima, censored), the latter two lists of (R, S) arrays, S = 1 for samples of shape (R,). Realisations are sorted:
+        sums depend on the order of their terms in the last digit, and the order of the realisations means nothing.
+
+    Raises:
+        ValueError: if a minimum is not a positive finite number, or shapes do not fit.
+    """
+    sizes = sorted(size for size in samples if np.size(samples[size]))
+    values_s, censored_s = [], []
+    for size in sizes:
+        values = np.asarray(samples[size], dtype=np.float64)
+        if values.ndim > 2:
+            raise ValueError(f"N = {size}: minima of shape {values.shape}; expected (R,) or (R, S).")
+        wrong = ~(np.isfinite(values) & (values > 0))
+        if np.any(wrong):
+            raise ValueError(f"N = {size}: {np.count_nonzero(wrong)} of {values.size} minima are not positive finite numbers.")
+        cut = np.zeros(values.shape, dtype=np.bool_)
+        if censored is not None and size in censored:
+            cut = np.asarray(censored[size], dtype=np.bool_)
+            if cut.shape != values.shape:
+                raise ValueError(f"N = {size}: censored has shape {cut.shape}; expected that of the minima, {values.shape}.")
+        values_rs, cut_rs = values.reshape(len(values), -1), cut.reshape(len(values), -1)
+        order_r = np.lexsort([*cut_rs.T, *values_rs.T])
+        values_s.append(np.ascontiguousarray(values_rs[order_r]))
+        censored_s.append(np.ascontiguousarray(cut_rs[order_r]))
+    points = {size: values_rs.shape[1] for size, values_rs in zip(sizes, values_s, strict=True)}
+    if len(set(points.values())) > 1:
+        listed = ", ".join(f"{n} at N = {size}" for size, n in points.items())
+        raise ValueError(f"{listed} strain points; expected the same strains at every size.")
+    return sizes, values_s, censored_s
