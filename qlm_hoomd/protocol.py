@@ -35,7 +35,7 @@ from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.errors import ProtocolError, did_you_mean
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.registry import ENGINES, STAGES
-from qlm_hoomd.settings import OfKind
+from qlm_hoomd.settings import OfKind, for_hash
 from qlm_hoomd.stages import Stage
 
 Location = tuple[str | int, ...]
@@ -265,8 +265,11 @@ class Protocol(Displayed, BaseModel):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change when model, engine or stages change, and only then."""
-        settings = self.model_dump(mode="json", include={"model", "engine", "stages"})
+        """16 hex digits that change when model, engine or stages change, and only then.
+
+        A setting that a later version brought counts where it is not at its default (:class:`qlm_hoomd.settings.Later`).
+        """
+        settings = for_hash(self, include={"model", "engine", "stages"})
         return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     def statepoints(self) -> Iterator[dict[str, Any]]:
@@ -276,7 +279,7 @@ class Protocol(Displayed, BaseModel):
         leaves the realisations that exist valid.
         """
         protocol_hash = self.hash
-        settings = {name: preparation.model_dump(mode="json") for name, preparation in self.ensemble.preparations.items()}
+        settings = {name: for_hash(preparation) for name, preparation in self.ensemble.preparations.items()}
         for n_particles in self.ensemble.n_particles:
             for name in self.ensemble.preparations:
                 for realisation in range(self.ensemble.count(n_particles)):
