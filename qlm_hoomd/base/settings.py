@@ -2,6 +2,9 @@
 
 The union of kinds is what is installed. Validation loads only the plugin that is asked for, so that a broken one
 is in nobody's way; the JSON Schema shows all that load.
+
+Runs are found again by a hash of their settings (:func:`for_hash`). A setting that is added later is marked as such
+(:class:`Later`), so that the hashes of the runs that exist stay what they are.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from qlm_hoomd.base.errors import PluginError, QlmError
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.fields import FieldInfo
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
@@ -130,6 +134,55 @@ class OfKind:
         if self.shorthand:
             return {"anyOf": [{"type": "string", "enum": list(classes)}, json_schema]}
         return json_schema
+
+
+class Later:
+    """Annotation of a setting that is younger than runs of its model: at its default it is left out of every hash.
+
+    ``noise: Annotated[float, Later(), Field(ge=0)] = Field(default=0.0, description="...")`` in a stage leaves the hash of every
+    protocol, and the ids of its realisations, as they were before there was ``noise``; another value gives another hash.
+    The setting needs a default, at which everything is as it was without it. The mark is outermost in the annotation, and stays:
+    to take it away, or to change the default, changes the hashes of the runs made since.
+    """
+
+    def __repr__(self) -> str:
+        return "Later()"
+
+
+def is_later(field: FieldInfo) -> bool:
+    """Whether a field of a model is marked as :class:`Later`."""
+    return any(isinstance(mark, Later) for mark in field.metadata)
+
+
+def for_hash(settings: BaseModel, *, include: set[str] | None = None) -> dict[str, Any]:
+    """Settings as the plain values that tell runs apart: without what is :class:`Later` and at its default, at any depth.
+
+    Args:
+        settings: a model, which may hold others, those of plugins too.
+        include: names of its fields that count; None for all.
+    """
+    return _without_later(settings, settings.model_dump(mode="json", include=include))
+
+
+def _without_later(value: Any, plain: Any) -> Any:
+    """``plain``, which is ``value`` as plain values, without what is later and at its default."""
+    if isinstance(value, BaseModel) and isinstance(plain, dict):
+        later = {name for name, field in type(value).model_fields.items() if is_later(field) and _is_default(value, name)}
+        return {name: _without_later(getattr(value, name, None), each) for name, each in plain.items() if name not in later}
+    if isinstance(value, Mapping) and isinstance(plain, dict) and len(value) == len(plain):
+        return {name: _without_later(item, each) for item, (name, each) in zip(value.values(), plain.items(), strict=True)}
+    if isinstance(value, (list, tuple)) and isinstance(plain, list) and len(value) == len(plain):
+        return [_without_later(item, each) for item, each in zip(value, plain, strict=True)]
+    return plain
+
+
+def _is_default(settings: BaseModel, name: str) -> bool:
+    """Whether a setting has the value that it gets where it is not named, whatever way the model finds it."""
+    others = {other: getattr(settings, other) for other in type(settings).model_fields if other != name}
+    try:
+        return bool(getattr(type(settings).model_validate(others), name) == getattr(settings, name))
+    except ValidationError:  # the others cannot do without it
+        return False
 
 
 def _error_at(key: str, message: str, value: Any) -> ValidationError:

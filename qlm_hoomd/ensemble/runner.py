@@ -18,6 +18,7 @@ from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.base.files import read_json, replacing
 from qlm_hoomd.base.interrupt import listening, stop_if_requested
 from qlm_hoomd.base.provenance import code_fingerprint, provenance, versions
+from qlm_hoomd.base.settings import for_hash
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
@@ -322,11 +323,12 @@ def _key(protocol: Protocol, stage: Stage, context: StageContext, code: str) -> 
     Not the protocol as a whole, but what the state depends on: a stage may go on from what an earlier protocol, which ended at
     smaller strains, has left (:mod:`qlm_hoomd.ensemble.growth`).
     """
-    physics = protocol.model_dump(mode="json", include={"model", "engine"})
+    physics = for_hash(protocol, include={"model", "engine"})
+    going = {name: value for name, value in for_hash(stage).items() if name not in stage.growing}
     return {
         "statepoint": {name: value for name, value in context.statepoint.items() if name != "protocol_hash"},
         "provenance": {name: value for name, value in context.provenance.items() if name != "protocol_hash"},
-        "physics": physics | {"stage": stage.model_dump(mode="json", exclude=set(stage.growing))},
+        "physics": physics | {"stage": going},
         "code": code,
         "inputs": {name: integrity.sha256(context.path(name)) for name in stage.requires() if context.path(name).is_file()},
     }

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.base.registry import ENGINES, STAGES
-from qlm_hoomd.base.settings import OfKind
+from qlm_hoomd.base.settings import OfKind, for_hash
 from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.protocol.facts import Location, line_error, located, short
@@ -237,8 +237,11 @@ class Protocol(Displayed, BaseModel):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change when model, engine or stages change, and only then."""
-        settings = self.model_dump(mode="json", include={"model", "engine", "stages"})
+        """16 hex digits that change when model, engine or stages change, and only then.
+
+        A setting that a later version brought counts where it is not at its default (:class:`qlm_hoomd.settings.Later`).
+        """
+        settings = for_hash(self, include={"model", "engine", "stages"})
         return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     def statepoints(self) -> Iterator[dict[str, Any]]:
@@ -248,7 +251,7 @@ class Protocol(Displayed, BaseModel):
         leaves the realisations that exist valid.
         """
         protocol_hash = self.hash
-        settings = {name: preparation.model_dump(mode="json") for name, preparation in self.ensemble.preparations.items()}
+        settings = {name: for_hash(preparation) for name, preparation in self.ensemble.preparations.items()}
         for n_particles in self.ensemble.n_particles:
             for name in self.ensemble.preparations:
                 for realisation in range(self.ensemble.count(n_particles)):

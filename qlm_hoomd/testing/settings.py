@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import ValidationError
 
 from qlm_hoomd.base.registry import DETECTORS
+from qlm_hoomd.base.settings import is_later
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -47,6 +48,12 @@ class SettingsConformance:
         except ValidationError:
             return
         raise AssertionError("an unknown setting was accepted; expected ConfigDict(extra='forbid')")
+
+    def test_later_settings_have_a_default(self) -> None:
+        """A setting that runs from before do not have must have a value in them."""
+        fields = type(self.settings_under_test()).model_fields
+        bare = [name for name, field in fields.items() if is_later(field) and field.is_required()]
+        assert not bare, f"no default of {bare}, which are marked as Later; expected the value that leaves everything as it was"
 
     def test_is_frozen(self) -> None:
         """Settings are values."""
