@@ -422,7 +422,7 @@ def _workers(protocol: Protocol, executor: Executor) -> int | None:
     """Realisations that the executor has at work at a time; None where a scheduler decides."""
     if executor.workers is not None or not executor.runs_here:
         return executor.workers
-    gpus = gpus_at_hand() if getattr(protocol.engine, "device", "cpu") == "gpu" else ()
+    gpus = gpus_at_hand() if protocol.engine.wants_gpu else ()
     return len(gpus) or n_cores()
 
 
