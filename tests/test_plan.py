@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from qlm_hoomd.cli import app
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.planning.plan import Plan, make_plan, measure_costs, parse_targets
-from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
+from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.statistics.planning import leverage, weibull_scatter
 from qlm_hoomd.testing.tiny import installed
 
@@ -334,7 +334,7 @@ def test_protocols_that_cannot_give_the_exponent_are_refused(
     ensemble = Ensemble(sizes=sizes)
     stages = [stage for stage in ensemble.protocol["stages"] if kinds is None or stage["kind"] in kinds]
     protocol = build_protocol(ensemble.protocol | {"stages": stages})
-    assert [stage_kind(stage) for stage in protocol.stages] == [stage["kind"] for stage in stages]
+    assert [stage.kind for stage in protocol.stages] == [stage["kind"] for stage in stages]
     with pytest.raises(InputError, match=message):
         make_plan(protocol, tmp_path, {"theta": 0.1, "alpha": 0.5})
 

@@ -206,6 +206,11 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether each realisation at work needs a GPU."""
+        return False
+
     @abstractmethod
     def build(self, model: GlassModel) -> Engine:
         """The engine for this model.

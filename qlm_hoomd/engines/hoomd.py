@@ -92,6 +92,11 @@ class HOOMDEngineSettings(EngineSettings):
         description="largest local error of a position in one step of the overdamped fall behind an instability [length]",
     )
 
+    @property
+    def wants_gpu(self) -> bool:
+        """See :attr:`EngineSettings.wants_gpu`."""
+        return self.device == "gpu"
+
     def build(self, model: GlassModel) -> HOOMDEngine:
         """The engine for this model.
 
@@ -99,7 +104,7 @@ class HOOMDEngineSettings(EngineSettings):
             InputError: if HOOMD-blue or the GPU is not there, or the potential is none that HOOMD can be given.
         """
         hoomd = _import_hoomd()
-        if self.device == "gpu" and not hoomd.device.GPU.is_available():
+        if self.wants_gpu and not hoomd.device.GPU.is_available():
             reasons = "; ".join(hoomd.device.GPU.get_unavailable_device_reasons()) or "this build has no GPU support"
             raise InputError(f"engine hoomd asks for a GPU and there is none ({reasons}). Use `device: cpu`, or `engine: cpu`.")
         if not isinstance(model.potential, InversePowerLaw):

@@ -24,7 +24,7 @@ from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.base.version import PACKAGE
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
-from qlm_hoomd.protocol import build_protocol, stage_kind
+from qlm_hoomd.protocol import build_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,7 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
                 "statepoint": dict(realisation.statepoint),
                 "stages": dict(
                     zip(
-                        map(stage_kind, workspace.protocol.stages),
+                        (stage.kind for stage in workspace.protocol.stages),
                         realisation.stage_states(workspace.protocol.stages),
                         strict=True,
                     )

@@ -6,7 +6,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from qlm_hoomd.ensemble.costs import Costs
-from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +32,7 @@ def seconds_of(workspace: Workspace, realisations: Iterable[Realisation]) -> lis
         seconds = 0.0
         for stage, state in zip(stages, realisation.stage_states(stages), strict=True):
             if state != "done":
-                known = expected(stage_kind(stage), preparation, realisation.n_particles)
+                known = expected(stage.kind, preparation, realisation.n_particles)
                 seconds += guess if known is None else known
         found.append((realisation.id, seconds))
     return found

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from qlm_hoomd.protocol import stage_kind
-
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
@@ -88,7 +86,7 @@ class Costs:
 
     def of_stages(self, stages: Sequence[Stage], preparation: str, n_particles: int, clock: Clock = "cpu_s") -> float | None:
         """Sum of :meth:`expected` over ``stages``; None where that of one of them is unknown."""
-        return _sum(self.expected(stage_kind(stage), preparation, n_particles, clock) for stage in stages)
+        return _sum(self.expected(stage.kind, preparation, n_particles, clock) for stage in stages)
 
     def left(
         self, counts: Mapping[tuple[int, str], Mapping[str, Mapping[State, int]]], clock: Clock = "cpu_s"

@@ -12,7 +12,6 @@ from qlm_hoomd.base.checkpoint import kept_path
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import replacing
 from qlm_hoomd.ensemble import integrity
-from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +44,9 @@ def is_growth(former: Protocol, protocol: Protocol) -> bool:
     """Whether ``protocol`` asks for all that ``former`` did, and for more: more strains in its stages, or more stages."""
     if former.model != protocol.model or former.engine != protocol.engine:
         return False
-    stages = {stage_kind(stage): stage for stage in protocol.stages}
+    stages = {stage.kind: stage for stage in protocol.stages}
     return all(
-        stage_kind(stage) in stages and _grew(stage, stages[stage_kind(stage)]) for stage in former.stages
+        stage.kind in stages and _grew(stage, stages[stage.kind]) for stage in former.stages
     )  # fmt: skip
 
 
@@ -64,12 +63,12 @@ def _kept_and_further(former: Protocol, protocol: Protocol) -> tuple[list[Stage]
     """:func:`kept_stages`, and the stages that are to go further than in ``former`` on the same inputs."""
     if former.model != protocol.model or former.engine != protocol.engine:
         return [], []
-    before = {stage_kind(stage): stage for stage in former.stages}
+    before = {stage.kind: stage for stage in former.stages}
     kept: list[Stage] = []
     further: list[Stage] = []
     at_hand: set[str] = set()
     for stage in protocol.stages:
-        earlier = before.get(stage_kind(stage))
+        earlier = before.get(stage.kind)
         if earlier is None or not at_hand.issuperset(stage.requires()):
             continue
         if earlier == stage:
@@ -91,7 +90,7 @@ def take_over(former: Workspace, workspace: Workspace) -> int:
     kept, further = _kept_and_further(former.protocol, workspace.protocol)
     if not kept and not further:
         return 0
-    before = {stage_kind(stage): stage for stage in former.protocol.stages}
+    before = {stage.kind: stage for stage in former.protocol.stages}
     sources = {_identity(realisation): realisation for realisation in former.realisations}
     number = 0
     for realisation in workspace.realisations:
@@ -103,7 +102,7 @@ def take_over(former: Workspace, workspace: Workspace) -> int:
         for stage in (*kept, *further):
             if stage not in products and not realisation.is_done(stage) and not realisation.checkpoint(stage).exists():
                 path = source.checkpoint(stage)
-                path = kept_path(path) if source.is_done(before[stage_kind(stage)]) else path
+                path = kept_path(path) if source.is_done(before[stage.kind]) else path
                 if path.is_file():
                     states[path] = realisation.checkpoint(stage)
         if not products and not states:
@@ -132,7 +131,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage) -> None:
-    kind = stage_kind(stage)
+    kind = stage.kind
     try:
         known = integrity.checksums(source.directory)
     except ValueError:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from qlm_hoomd.base.errors import StorageFull
 from qlm_hoomd.base.files import is_plain_name, read_json, read_table, replacing
 from qlm_hoomd.base.provenance import versions
-from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,14 +108,14 @@ def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code
         code: fingerprint of the code, :func:`~qlm_hoomd.base.provenance.code_fingerprint`.
     """
     folder = realisation.directory
-    kind = stage_kind(stage)
+    kind = stage.kind
     try:
         known = checksums(folder)
     except ValueError:  # the stages that it stood for are recorded again when they are looked at
         known = {}
     kept = {name: entry for name, entry in known.items() if entry.get("stage") != kind and (folder / name).is_file()}
     version = versions()["qlm_hoomd"]
-    of_others = {name for other in stages if stage_kind(other) != kind for name in other.products()}
+    of_others = {name for other in stages if other.kind != kind for name in other.products()}
     for name in sorted(_products(folder) - kept.keys() - of_others | set(stage.products())):
         path = folder / name
         kept[name] = {"sha256": sha256(path), "bytes": path.stat().st_size, "stage": kind, "version": version, "code": code}

@@ -65,7 +65,7 @@ class LocalExecutor(Executor):
             StorageFull: if the disk is full, or a quota is reached.
         """
         workspace = Workspace.open(directory)
-        gpus = gpus_at_hand() if getattr(workspace.protocol.engine, "device", "cpu") == "gpu" else ()
+        gpus = gpus_at_hand() if workspace.protocol.engine.wants_gpu else ()
         waiting = deque((job_id, 1) for job_id in ids)
         pools_that_broke = 0
         _start_tracker()

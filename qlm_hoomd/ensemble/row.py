@@ -56,7 +56,6 @@ def workflow(workspace: Workspace, workers: int) -> str:
         by_size.setdefault(realisation.n_particles, []).append(realisation)
     products = sorted({product for stage in protocol.stages for product in stage.products()})
     expected = dict(seconds_of(workspace, workspace.realisations))
-    gpu = getattr(protocol.engine, "device", "cpu") == "gpu"
     lines = [
         "# Written by `qlm run --executor row`; the next one writes it anew.",
         "[workspace]",
@@ -83,7 +82,7 @@ def workflow(workspace: Workspace, workers: int) -> str:
             "[action.resources]",
             "processes.per_submission = 1",
             f"threads_per_process = {workers}",
-            *(["gpus_per_process = 1"] if gpu else []),
+            *(["gpus_per_process = 1"] if protocol.engine.wants_gpu else []),
             f'walltime.per_submission = "{_duration(wall)}"',
         ]
     return "\n".join(lines) + "\n"

@@ -24,7 +24,6 @@ from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
 from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
 from qlm_hoomd.model import Preparation
-from qlm_hoomd.protocol import stage_kind
 from qlm_hoomd.stages.base import StageContext
 
 if TYPE_CHECKING:
@@ -235,7 +234,7 @@ def record_death(directory: Path, job_id: str, message: str) -> Outcome:
                 _checkpoint(realisation, each).discard()
                 realisation.forget_failure(each)
             return Outcome(job_id, 0.0)
-        failure = Failure(stage_kind(stage), "ProcessDied", message)
+        failure = Failure(stage.kind, "ProcessDied", message)
         realisation.record_failure(stage, failure)
         (workspace.running_directory / job_id).unlink(missing_ok=True)
         return Outcome(job_id, 0.0, failure)
@@ -287,7 +286,7 @@ def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice, cla
         checkpoint = _checkpoint(realisation, stage)
         if not (realisation.is_done(stage) and integrity.adopt(realisation, stage, protocol.stages, code)):
             stop_if_requested()
-            voice.stage = stage_kind(stage)
+            voice.stage = stage.kind
             voice.say("started")
             try:
                 # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
@@ -337,7 +336,7 @@ def _key(protocol: Protocol, stage: Stage, context: StageContext, code: str) -> 
 def _check_products(stage: Stage, context: StageContext) -> None:
     missing = [product for product in stage.products() if not context.path(product).is_file()]
     if missing:
-        raise PluginError(f"stage '{stage_kind(stage)}' ended without writing {', '.join(missing)}.")
+        raise PluginError(f"stage '{stage.kind}' ended without writing {', '.join(missing)}.")
 
 
 def _context(protocol: Protocol, realisation: Realisation, voice: _Voice) -> StageContext:

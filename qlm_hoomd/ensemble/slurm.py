@@ -134,8 +134,8 @@ class SlurmExecutor(Executor):
             settings = _settings(_stored(folder) | self._given)
             with replacing(folder / "settings.json") as temporary:
                 temporary.write_text(settings.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8")
-            device = getattr(workspace.protocol.engine, "device", "cpu")
-            if device == "gpu" and not settings.gpus_per_node and not any("gpu" in option for option in settings.extra):
+            asks_for_gpus = settings.gpus_per_node or any("gpu" in option for option in settings.extra)
+            if workspace.protocol.engine.wants_gpu and not asks_for_gpus:
                 sys.stderr.write(
                     "note: the engine runs on a GPU, and the tasks ask for none; --slurm gpus_per_node=1 does, or an option of "
                     "your site, e.g. --slurm extra=--gres=gpu:1.\n"

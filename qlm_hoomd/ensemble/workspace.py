@@ -18,7 +18,7 @@ from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_json, replacing
 from qlm_hoomd.ensemble import growth, integrity
 from qlm_hoomd.ensemble.claims import Claims, place
-from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
+from qlm_hoomd.protocol import Protocol, build_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class Failure:
     @classmethod
     def of(cls, stage: Stage, error: BaseException) -> Failure:
         """The failure of ``stage`` by ``error``."""
-        return cls(stage_kind(stage), type(error).__name__, str(error), "".join(traceback.format_exception(error)))
+        return cls(stage.kind, type(error).__name__, str(error), "".join(traceback.format_exception(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Realisation(Displayed):
 
     def checkpoint(self, stage: Stage) -> Path:
         """Where ``stage`` saves its state while it is at work."""
-        return self.directory / f".{stage_kind(stage)}.checkpoint"
+        return self.directory / f".{stage.kind}.checkpoint"
 
     def failure(self, stage: Stage) -> Failure | None:
         """The record of a failure of ``stage``, or None."""
@@ -124,7 +124,7 @@ class Realisation(Displayed):
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            return Failure(stage_kind(stage), type(error).__name__, f"the record of the failure cannot be read: {error}")
+            return Failure(stage.kind, type(error).__name__, f"the record of the failure cannot be read: {error}")
 
     def stage_state(self, stage: Stage) -> State:
         """Done if the products are there, failed if a record says so, else pending."""
@@ -138,7 +138,7 @@ class Realisation(Displayed):
             "done"
             if all(product in files for product in stage.products())
             else "failed"
-            if f"{stage_kind(stage)}.json" in records
+            if f"{stage.kind}.json" in records
             else "pending"
             for stage in stages
         ]
@@ -179,12 +179,12 @@ class Realisation(Displayed):
 
     def record_cost(self, stage: Stage, cpu_s: float, wall_s: float) -> None:
         """Write what ``stage`` took to :data:`COSTS`, which is no product: it differs from run to run."""
-        costs = self.costs() | {stage_kind(stage): {"cpu_s": round(cpu_s, 3), "wall_s": round(wall_s, 3)}}
+        costs = self.costs() | {stage.kind: {"cpu_s": round(cpu_s, 3), "wall_s": round(wall_s, 3)}}
         with replacing(self.directory / COSTS) as temporary:
             temporary.write_text(json.dumps(costs, indent=2) + "\n", encoding="utf-8")
 
     def _record(self, stage: Stage) -> Path:
-        return self.directory / "failed" / f"{stage_kind(stage)}.json"
+        return self.directory / "failed" / f"{stage.kind}.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -207,7 +207,7 @@ class Workspace(Displayed):
         return f"{in_words(self.protocol)}, in {self.directory}"
 
     def _facts(self) -> Mapping[str, Any]:
-        return {"hash": self.protocol.hash, "stages": tuple(stage_kind(stage) for stage in self.protocol.stages)}
+        return {"hash": self.protocol.hash, "stages": tuple(stage.kind for stage in self.protocol.stages)}
 
     @classmethod
     def create(cls, protocol: Protocol, directory: Path, *, alongside: bool = False) -> Workspace:
@@ -311,7 +311,7 @@ class Workspace(Displayed):
         for realisation in self.realisations:
             group = counts.setdefault((realisation.n_particles, realisation.statepoint["preparation"]), {})
             for stage, state in zip(self.protocol.stages, realisation.stage_states(self.protocol.stages), strict=True):
-                states = group.setdefault(stage_kind(stage), {"done": 0, "failed": 0, "pending": 0})
+                states = group.setdefault(stage.kind, {"done": 0, "failed": 0, "pending": 0})
                 states[state] += 1
         return counts
 

@@ -28,7 +28,7 @@ from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
-from qlm_hoomd.protocol import Protocol, build_protocol, stage_kind
+from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.stages.base import Stage
 
 BUDGET_S = 10.0
@@ -57,7 +57,7 @@ class Known:
 
     def add(self, realisation: Realisation, protocol: Protocol, stages: Sequence[Stage]) -> None:
         """Take note of a realisation of ``protocol``; of its stages only ``stages`` count."""
-        self.costs.add(realisation, {stage_kind(stage) for stage in stages})
+        self.costs.add(realisation, {stage.kind for stage in stages})
         if len(stages) == len(protocol.stages) and realisation.state(protocol) == "done":
             with suppress(OSError):
                 size = sum(path.stat().st_size for path in realisation.directory.iterdir() if path.is_file())
@@ -69,7 +69,7 @@ class Known:
 
         From the nearest size that is known: the stage's own power of N leads to the others.
         """
-        kind = stage_kind(stage)
+        kind = stage.kind
         sizes = self.costs.sizes(kind, preparation)
         if not sizes:
             return None
@@ -250,7 +250,7 @@ def make_forecast(
         kept = growth.kept_stages(former, protocol)
     known = Known()
     notes: list[str] = []
-    kinds = tuple(stage_kind(stage) for stage in protocol.stages)
+    kinds = tuple(stage.kind for stage in protocol.stages)
     counts: dict[tuple[int, str], list[set[str]]] = {}
     for realisation in workspace.realisations:
         states = zip(kinds, realisation.stage_states(protocol.stages), strict=True)
@@ -258,14 +258,14 @@ def make_forecast(
         known.add(realisation, protocol, protocol.stages)
         if former is not None and kept:
             source = _source(realisation, former, directory)
-            missing -= {stage_kind(stage) for stage in kept if source.is_done(stage)}
+            missing -= {stage.kind for stage in kept if source.is_done(stage)}
             known.add(source, protocol, kept)
         counts.setdefault((realisation.n_particles, str(realisation.statepoint["preparation"])), []).append(missing)
     unknown = [
         name
         for name in protocol.ensemble.preparations
         if any(
-            stage_kind(stage) in missing and known.time(stage, name, n_particles) is None
+            stage.kind in missing and known.time(stage, name, n_particles) is None
             for (n_particles, of), group in counts.items()
             for missing in group
             for stage in protocol.stages
@@ -290,9 +290,9 @@ def make_forecast(
 
 def _part(protocol: Protocol, key: tuple[int, str], group: Sequence[set[str]], known: Known) -> Part:
     n_particles, name = key
-    left = {stage_kind(stage): sum(stage_kind(stage) in missing for missing in group) for stage in protocol.stages}
+    left = {stage.kind: sum(stage.kind in missing for missing in group) for stage in protocol.stages}
     n_unfinished = sum(bool(missing) for missing in group)
-    times = {stage_kind(stage): known.time(stage, name, n_particles) for stage in protocol.stages}
+    times = {stage.kind: known.time(stage, name, n_particles) for stage in protocol.stages}
     size = known.size(name, n_particles)
     all_known = [time for time in times.values() if time is not None]
     each = sum(seconds for seconds, _ in all_known) if len(all_known) == len(times) else None
@@ -422,7 +422,7 @@ def _workers(protocol: Protocol, executor: Executor) -> int | None:
     """Realisations that the executor has at work at a time; None where a scheduler decides."""
     if executor.workers is not None or not executor.runs_here:
         return executor.workers
-    gpus = gpus_at_hand() if getattr(protocol.engine, "device", "cpu") == "gpu" else ()
+    gpus = gpus_at_hand() if protocol.engine.wants_gpu else ()
     return len(gpus) or n_cores()
 
 

@@ -26,7 +26,7 @@ from qlm_hoomd.ensemble.local import n_cores
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace
-from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol, stage_kind
+from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol
 from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, Settings, analyse
 from qlm_hoomd.report.collect import Realisation as Gathered
 from qlm_hoomd.report.collect import collect, realisations
@@ -430,7 +430,7 @@ class _Ledger:
         self.costs = costs
         self.known = None not in each.values()
         self.preparations = list(protocol.ensemble.preparations)
-        self.kinds = [stage_kind(stage) for stage in protocol.stages]
+        self.kinds = [stage.kind for stage in protocol.stages]
         self.begun = dict.fromkeys(sizes, 0)
         self.done = {(size, name): 0 for size in sizes for name in self.preparations}
         self.stages_done = {(kind, *key): 0 for kind in self.kinds for key in self.done}
@@ -516,7 +516,7 @@ def _demands(
             n_done = sum(each[index] == "done" for each in states)
             n_ended = sum(each[index] == "done" or "failed" in each for each in states)
             if not n_done:
-                notes.append(f"no stage '{stage_kind(stage)}' of {preparation} has ended, so that nothing is known for {name}")
+                notes.append(f"no stage '{stage.kind}' of {preparation} has ended, so that nothing is known for {name}")
                 yield Demand(name, target, preparation, None, None, assumed_scatter(name))
             for strain in analysis.settings.strains if n_done else ():
                 here = minima.filter((pl.col("preparation") == preparation) & (pl.col("strain") == strain))
@@ -624,7 +624,7 @@ def _extrapolations(protocol: Protocol, costs: Costs, sizes: Sequence[int], prep
     """Which costs follow a power law instead of a measurement."""
     for name in preparations:
         laws: dict[tuple[str, str], list[str]] = {}
-        for kind in map(stage_kind, protocol.stages):
+        for kind in (stage.kind for stage in protocol.stages):
             power, known = costs.power(kind, name)
             unknown = ", ".join(str(size) for size in sizes if size not in known)
             if known and unknown:
@@ -643,7 +643,7 @@ def _assert_plannable(protocol: Protocol, sizes: Sequence[int], targets: Mapping
         raise InputError("no target; expected at least one, e.g. --target-error theta=0.05.")
     for name in targets:
         if not any(_PRODUCTS[name] in stage.products() for stage in protocol.stages):
-            kinds = ", ".join(stage_kind(stage) for stage in protocol.stages)
+            kinds = ", ".join(stage.kind for stage in protocol.stages)
             raise InputError(
                 f"protocol '{protocol.name}' has no stage that writes {_PRODUCTS[name]} (its stages: {kinds}); expected one, as {name} "
                 f"comes from there. Add a stage of kind '{_KINDS[name]}', or leave out the target."

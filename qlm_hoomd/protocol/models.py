@@ -219,8 +219,8 @@ class Protocol(Displayed, BaseModel):
         sizes = list(self.ensemble.n_particles)
         for index, stage in enumerate(self.stages):
             here: Location = ("stages", index)
-            kind = stage_kind(stage)
-            if kind in map(stage_kind, self.stages[:index]):
+            kind = stage.kind
+            if kind in (before.kind for before in self.stages[:index]):
                 yield here, f"'{kind}' stands twice; expected each kind once", kind
                 continue
             try:
@@ -267,11 +267,6 @@ class Protocol(Displayed, BaseModel):
     def canonical(self) -> str:
         """The protocol as JSON with every default written out; :func:`build_protocol` reads it back."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2) + "\n"
-
-
-def stage_kind(stage: Stage) -> str:
-    """The kind of a stage, which is its name in protocols and messages."""
-    return str(type(stage).model_fields["kind"].default)
 
 
 def schema() -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Stage(BaseModel):
     """Base of every stage. Subclasses are pydantic models with a literal ``kind``; their fields are the stage's settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: str
+    """Its name in protocols and messages: subclasses narrow it to a literal, with that as the default."""
     growing: ClassVar[frozenset[str]] = frozenset()
     """Settings that only say how far the stage goes: numbers that may rise and lists that may get longer in a folder that
     holds results already, as what they asked for before comes out the same."""

@@ -39,7 +39,6 @@ from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, QlmError, StorageFull
 from qlm_hoomd.model import Preparation
-from qlm_hoomd.protocol import stage_kind
 from qlm_hoomd.stages import StageContext
 
 if TYPE_CHECKING:
@@ -386,10 +385,7 @@ class Campaign:
             if named != sorted(chosen):
                 self.lose(f"damage: verify names {named}; {chosen} were damaged")
             again = {
-                (path.parent, stage_kind(stage))
-                for path in chosen
-                for stage in self.protocol.stages
-                if path.name in stage.products()
+                (path.parent, stage.kind) for path in chosen for stage in self.protocol.stages if path.name in stage.products()
             }
             self._wait([self.start(directory)], "damage")
             for path in chosen:
@@ -512,13 +508,13 @@ def _counted(kind: type[Stage], ledger: Path) -> None:
 
     def note(word: str, context: StageContext, stage: Stage) -> None:
         with ledger.open("a") as file:
-            file.write(f"{word} {context.directory.name} {stage_kind(stage)} {os.getpid()}\n")
+            file.write(f"{word} {context.directory.name} {stage.kind} {os.getpid()}\n")
 
     def run(self: Stage, context: StageContext) -> None:
         open_pids = []
         for line in ledger.read_text().splitlines() if ledger.exists() else ():
             word, job_id, of, pid = line.split()
-            if (job_id, of) == (context.directory.name, stage_kind(self)) and int(pid) != os.getpid():
+            if (job_id, of) == (context.directory.name, self.kind) and int(pid) != os.getpid():
                 open_pids = [each for each in open_pids if each != pid] + [pid] * (word == "start")
         if any(_state(int(pid)) not in "ZX" for pid in open_pids):
             note("overlap", context, self)
