@@ -79,7 +79,7 @@ def test_behind_an_instability_both_engines_fall_into_the_same_minimum(
         guess_nc = start.positions + np.random.default_rng(5).normal(scale=1e-3, size=start.positions.shape)
         theirs, report = engine.relax(start, guess=guess_nc)
         assert report.left_basin
-        assert report.method == "descent+fire"
+        assert report.method == "descent+newton"
         assert report.fallbacks >= 1
         assert "the basin is lost" in report.notes[0]
         assert engine.measure(theirs).energy == pytest.approx(cpu.measure(ours).energy, abs=1e-8 / start.n_particles)

@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 
 from qlm_hoomd.base.checkpoint import packed, unpacked
-from qlm_hoomd.base.errors import BasinLost, InputError, QlmError
+from qlm_hoomd.base.errors import BasinLost, ConvergenceError, InputError, QlmError
 from qlm_hoomd.base.registry import ENGINES
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.base import DynamicsState
 from qlm_hoomd.glass import Glass
+from qlm_hoomd.mechanics import Mechanics
+from qlm_hoomd.minimize import descent, newton
+from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.testing.settings import SettingsConformance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from pydantic import BaseModel
 
@@ -39,6 +44,7 @@ class EngineConformance(SettingsConformance):
         accuracy: relative accuracy of measured quantities against numerical derivatives of the energy.
         bitwise: whether two runs with the same seed give the same bits; else they must agree to ``accuracy``.
         resumes_bitwise: whether a run that goes on from a waypoint gives the bits of one that was not interrupted.
+        n_falls: how many instabilities the engine falls from.
     """
 
     group = ENGINES
@@ -49,6 +55,7 @@ class EngineConformance(SettingsConformance):
     accuracy: ClassVar[float] = 1e-6
     bitwise: ClassVar[bool] = True
     resumes_bitwise: ClassVar[bool] = False
+    n_falls: ClassVar[int] = 20
 
     def settings_under_test(self) -> BaseModel:
         """The engine's settings."""
@@ -106,6 +113,33 @@ class EngineConformance(SettingsConformance):
             self._assert_at_rest(glass, report.max_force)
             assert report.left_basin, f"after_event = {way}: expected left_basin True for a start in no basin"
             assert report.fallbacks > 0, f"after_event = {way}: expected the safeguard that fired to be counted"
+
+    def test_falls_and_descents_end_where_small_steps_do(self) -> None:
+        """From beyond an instability both go along the overdamped path, on every engine: to the minimum of small steps."""
+        for number, (beyond, expected) in enumerate(self._instabilities(), start=1):
+            fallen, report = self.engine.relax(beyond, tolerance=self.tolerance)
+            assert report.left_basin, f"instability {number}: expected left_basin True beyond the end of the basin"
+            descended, _ = self.engine.descend(beyond, tolerance=self.tolerance)
+            for name, end in (("relax", fallen), ("descend", descended)):
+                moved = max_norm(without_drift(end.nonaffine_displacement(expected)))
+                assert moved < 1e-5, f"{name} from instability {number} ends {moved:.3g} from the minimum of small steps"
+
+    def _instabilities(self) -> Iterator[tuple[Glass, Glass]]:
+        """States at most 1e-4 in strain beyond an instability, and the minimum into which each of them falls by small steps."""
+        mechanics = Mechanics(self.model.potential, self.start.typeid, 0.12)
+        state, _ = descent(mechanics, self.start, tolerance=self.tolerance)
+        for _ in range(self.n_falls):
+            increment = 1e-3
+            while True:
+                beyond = state.sheared(increment)
+                try:
+                    state, _ = newton(mechanics, beyond, tolerance=self.tolerance, reach=0.05)
+                except ConvergenceError:
+                    if increment < 2e-4:
+                        break
+                    increment *= 0.1
+            state, _ = descent(mechanics, beyond, tolerance=self.tolerance, accuracy=2e-5)
+            yield beyond, state
 
     def test_relax_does_not_fall_unless_told(self) -> None:
         """Without a way to fall a lost basin is an error that carries its report, and the engine is none the worse for it."""

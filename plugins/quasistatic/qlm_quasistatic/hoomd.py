@@ -485,6 +485,11 @@ class _Engine(HOOMDEngine):
         minimum, report = super().relax(self._leg.glass(glass), tolerance=tolerance, guess=start_nc, after_event=after_event)
         return self._leg.glass(minimum), report
 
+    def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
+        """See :meth:`Engine.descend`."""
+        minimum, report = super().descend(self._leg.glass(glass), tolerance=tolerance)
+        return self._leg.glass(minimum), report
+
     @property
     def potential(self) -> PairPotential:  # type: ignore[override]  # only some of HOOMD's forces know one
         potentials = [force.potential for force in self._forces if isinstance(force, InversePowerLaw)]
