@@ -22,8 +22,9 @@ from qlm_hoomd.protocol import Analysis as AnalysisSettings
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import Results, figures, paper
-from qlm_hoomd.report.analysis import AS_THRESHOLD, Settings, seen_by_the_papers_detector
 from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark
+from qlm_hoomd.report.means import seen_by_the_papers_detector
+from qlm_hoomd.report.numbers import AS_THRESHOLD, Settings
 from qlm_hoomd.report.sections import exponents, overview
 from qlm_hoomd.statistics import theta_from_gamma_min
 from qlm_hoomd.testing.sections import _Balance

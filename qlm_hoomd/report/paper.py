@@ -15,10 +15,11 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from qlm_hoomd.report import panels
-from qlm_hoomd.report.analysis import STRAIN_TOLERANCE, Analysis, Estimate, Spectrum, first_rise
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.figures import PANEL, STYLE
 from qlm_hoomd.report.markup import join, note, paragraph
+from qlm_hoomd.report.means import first_rise
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Estimate, Spectrum
 from qlm_hoomd.report.panels import BLUE, CYAN, GREEN, GUIDE, INK, RED, SMALL
 from qlm_hoomd.report.results import Results, Section, SectionFigure
 from qlm_hoomd.statistics import MinimaDistribution

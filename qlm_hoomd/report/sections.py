@@ -12,10 +12,11 @@ import polars as pl
 from markupsafe import Markup
 
 from qlm_hoomd.report import figures
-from qlm_hoomd.report.analysis import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, Estimate, first_rise
 from qlm_hoomd.report.glasses import lists_of_glasses
 from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, details, join, link, note, number, paragraph, table
+from qlm_hoomd.report.means import first_rise
 from qlm_hoomd.report.mode import softest_mode
+from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, Estimate
 from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
 from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, MinimaDistribution, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
