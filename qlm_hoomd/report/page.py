@@ -21,7 +21,7 @@ from qlm_hoomd.report.glasses import glasses_table
 from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, link, note, table
 from qlm_hoomd.report.numbers import Estimate
 from qlm_hoomd.report.results import Results, Section
-from qlm_hoomd.report.sections import SYMBOLS, method, number_with_interval, quoted
+from qlm_hoomd.report.words import SYMBOLS, method, number_with_interval, quoted
 from qlm_hoomd.stages.base import replacing
 from qlm_hoomd.view import HELP
 
