@@ -18,8 +18,8 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.registry import REPORT_SECTIONS, Plugin
 from qlm_hoomd.report import Results, Section, make_report
-from qlm_hoomd.report.analysis import Settings
 from qlm_hoomd.report.collect import KEYS
+from qlm_hoomd.report.numbers import Settings
 from qlm_hoomd.report.results import protocol_hash
 
 from .synthetic_ensemble import Ensemble, structure_table

@@ -22,9 +22,15 @@ from qlm_hoomd.protocol import Analysis as AnalysisSettings
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import Results, figures, paper
-from qlm_hoomd.report.analysis import AS_THRESHOLD, Settings, seen_by_the_papers_detector
 from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark
-from qlm_hoomd.report.sections import exponents, overview
+from qlm_hoomd.report.means import seen_by_the_papers_detector
+from qlm_hoomd.report.numbers import AS_THRESHOLD, Settings
+from qlm_hoomd.report.paper.curves import lower_ends, shear_and_spectra
+from qlm_hoomd.report.paper.flow import flow
+from qlm_hoomd.report.paper.frame import MissingDataError
+from qlm_hoomd.report.paper.rewinding import _accepted, _level, rewinding
+from qlm_hoomd.report.sections.exponents import exponents
+from qlm_hoomd.report.sections.overview import overview
 from qlm_hoomd.statistics import theta_from_gamma_min
 from qlm_hoomd.testing.sections import _Balance
 
@@ -105,7 +111,7 @@ def test_data_are_those_that_were_drawn() -> None:
 
 
 def test_saved_data_are_the_figures_with_provenance(both: Results, tmp_path: Path) -> None:
-    figure, data, _ = drawn(paper.lower_ends, both)
+    figure, data, _ = drawn(lower_ends, both)
     figures.save(figure, "figure_7", tmp_path, "what it shows", both.provenance)
     assert {path.name for path in tmp_path.iterdir()} == {"figure_7.pdf", "figure_7.png", "figure_7.parquet"}
     assert pl.read_parquet(tmp_path / "figure_7.parquet").equals(data)
@@ -141,7 +147,7 @@ def test_all_eight_figures_are_drawn_labelled_and_say_how_many(both: Results) ->
 
 def test_figure_1_keeps_to_the_theory(both: Results) -> None:
     """The points lie where the theory puts them, and the potentials have their minima there (the sign of the paper's C3 corrected)."""
-    _, data, caption = drawn(paper.flow, both)
+    _, data, caption = drawn(flow, both)
     points = data.filter(pl.col("series").str.starts_with("points")).select("x", "y").rows()
     (a, b, c, d, reinserted) = points
     phi = d[1] ** 2
@@ -174,7 +180,7 @@ def test_figure_1_keeps_to_the_theory(both: Results) -> None:
 
 
 def test_figure_2_shows_the_means(both: Results) -> None:
-    _, data, _ = drawn(paper.shear_and_spectra, both)
+    _, data, _ = drawn(shear_and_spectra, both)
     minima = both.analysis.minima.filter(
         pl.col("quantity") == "gamma_min", pl.col("detector") == "fold", pl.col("strain") == 0.02
     )
@@ -197,7 +203,7 @@ def test_figure_2_shows_the_means(both: Results) -> None:
 
 
 def test_figure_4_tells_what_stands_from_what_was_undone(both: Results) -> None:
-    _, data, caption = drawn(paper.rewinding, both)
+    _, data, caption = drawn(rewinding, both)
     labels = data.filter(pl.col("panel") == "a", pl.col("x").is_not_null())["series"].unique().to_list()
     assert any("stands" in label for label in labels)
     assert any("basin lost (1)" in label for label in labels)
@@ -212,8 +218,8 @@ def test_figure_4_tells_what_stands_from_what_was_undone(both: Results) -> None:
 def test_trial_steps_that_stand_are_those_in_the_steps() -> None:
     steps = pl.DataFrame({"strain": [0.0, 1e-4, 1.1e-4], "increment": [0.0, 1e-4, 1e-5]})
     trials = pl.DataFrame({"strain_before": [0.0, 1e-4, 1e-4], "strain_after": [1e-4, 2e-4, 1.1e-4]})
-    assert paper._accepted(trials, steps)["accepted"].to_list() == [True, False, True]
-    assert trials.select(paper._level(1e-4)).to_series().to_list() == [0, 0, 1]
+    assert _accepted(trials, steps)["accepted"].to_list() == [True, False, True]
+    assert trials.select(_level(1e-4)).to_series().to_list() == [0, 0, 1]
 
 
 def test_events_beside_another_one_show_nothing(tmp_path: Path) -> None:
@@ -222,8 +228,8 @@ def test_events_beside_another_one_show_nothing(tmp_path: Path) -> None:
     (path,) = (directory / "workspace").iterdir()
     events = pl.read_parquet(path / "events.parquet")
     pl.concat([events, events.with_columns(pl.col("strain_c") + 1e-5)]).sort("strain_c").write_parquet(path / "events.parquet")
-    with pytest.raises(paper.MissingDataError, match="no instability with refined steps"):
-        paper.rewinding(Results.load(directory))
+    with pytest.raises(MissingDataError, match="no instability with refined steps"):
+        rewinding(Results.load(directory))
 
 
 def test_figures_without_data_are_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -247,7 +253,7 @@ def test_figures_without_data_are_left_out_with_the_reason(tmp_path: Path) -> No
 def test_one_column_per_preparation(tmp_path: Path, n_preparations: int) -> None:
     names = tuple((f"p{k}", 0.5, 4.0, 0.55) for k in range(n_preparations))
     results = Results.load(ensemble(preparations=names, sizes=(500,), realisations=2).write(tmp_path, without=WITHOUT))
-    figure, _, _ = drawn(paper.shear_and_spectra, results)
+    figure, _, _ = drawn(shear_and_spectra, results)
     assert len(figure.axes) == 4 * n_preparations
 
 
@@ -475,13 +481,13 @@ def test_a_tiny_real_run_draws_its_own_search(tmp_path: Path) -> None:
     (realisation,) = Workspace.create(protocol, tmp_path).realisations
     assert run_realisation(tmp_path, realisation.id).failure is None
     results = Results.load(tmp_path)
-    _, data, caption = drawn(paper.rewinding, results)
+    _, data, caption = drawn(rewinding, results)
     bars = data.filter(pl.col("panel") == "a", pl.col("x").is_not_null())["series"].unique()
     assert sum("rewound" in series for series in bars) >= 2
     assert any("/100$, stands" in series for series in bars)
     (strain,) = results.tables["events"]["strain_c"]
     assert f"instability at strain {strain:.8f}" in caption
-    _, data, _ = drawn(paper.flow, results)
+    _, data, _ = drawn(flow, results)
     soft = results.tables["modes"].filter(
         pl.col("participation_ratio") < results.settings.threshold(150), pl.col("eigenvalue") < 1
     )

@@ -27,9 +27,10 @@ from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace
 from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol
-from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, Settings, analyse
+from qlm_hoomd.report.analysis import analyse
 from qlm_hoomd.report.collect import Realisation as Gathered
 from qlm_hoomd.report.collect import collect, realisations
+from qlm_hoomd.report.numbers import AS_THRESHOLD, Analysis, Estimate, Settings
 from qlm_hoomd.stages.base import Stage
 from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES

@@ -1,402 +1,57 @@
-"""From tables to numbers: stress-strain curves, mean minima, spectra, exponents, and the refusals among them.
+"""From tables to numbers: mean minima, spectra, exponents, and the refusals among them.
 
-Array suffixes: ``_r`` realisations, ``_g`` points of a strain grid, ``_m`` modes.
+Array suffixes: ``_r`` realisations, ``_m`` modes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qlm_hoomd.base.display import Displayed, counted, in_words
-from qlm_hoomd.base.errors import InputError, InsufficientStatistics
+from qlm_hoomd.base.errors import InsufficientStatistics
+from qlm_hoomd.report.means import (
+    SAMPLES,
+    Runs,
+    by_realisation,
+    first_rise,
+    mean_minima,
+    mean_moduli,
+    mean_stress,
+    not_glasses,
+    with_the_papers_detector,
+    without,
+)
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Estimate, Fit, Settings, Spectrum
 from qlm_hoomd.statistics import (
     DensityOfStates,
-    ExcessFit,
-    Exponent,
-    FiniteSizeScaling,
-    MinimaDistribution,
     Phonons,
-    ScalingAlternatives,
-    SpectrumFit,
-    WindowChoice,
     alpha_from_excess,
     alpha_from_omega_min,
     alpha_from_spectrum,
     choose_window,
     compare_scalings,
-    default_participation_threshold,
     density_of_states,
     excess_density,
-    mean_and_standard_error,
     minima_exponent,
     phonons,
     phonons_reach_in,
     predicted_alpha,
     predicted_alpha_prime,
-    strain_to_next_event,
     theta_from_gamma_min,
     upper_end,
     window_scan,
 )
 from qlm_hoomd.statistics.spectra import OMEGA_MAX
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 Floats = NDArray[np.float64]
-
-_Fit = FiniteSizeScaling | SpectrumFit | ExcessFit | MinimaDistribution
-
-STRAIN_TOLERANCE = 1e-6
-"""Two strains closer than this are the same state."""
-GRID_POINTS = 201
-"""Points of the mean stress-strain curve."""
-PAPER_STRAINS = (0.02, 0.09)
-"""Strains above 0 that the paper shows as representative."""
-PAPER_Q_C, PAPER_INCREMENT = 100.0, 1e-4
-"""Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
-Q_c L dgamma, so that instabilities with smaller jumps escape it."""
-AS_THRESHOLD = "threshold, estimated"
-"""Stands for a detector: the events of ``fold`` that the paper's detector would have seen. An estimate, for a missed event also shifts
-what the detector sees next."""
 STEADY_POINTS = 12
 """Strains at which gamma_min is sampled in each realisation for the exponent of the steady state; more of them are hardly news, for
 neighbouring ones lie before the same instability."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The ``analysis`` section of a protocol; its fields are documented there."""
-
-    participation_threshold: float | Mapping[int, float] | None = None
-    strains: tuple[float, ...] = (0.0,)
-    omega_max: float | None = None
-    select: Mapping[str, bool | float | None] = field(default_factory=dict)
-    exclude_crystals: bool = True
-    confidence: float = 0.95
-    insist: bool = False
-    shown_strains: tuple[float, ...] | None = None
-    steady_from: float | None = None
-
-    @classmethod
-    def from_protocol(cls, protocol: Mapping[str, Any]) -> Settings:
-        """The settings in ``protocol``, defaults where it has none."""
-        given = dict(protocol.get("analysis") or {})
-        threshold = given.get("participation_threshold")
-        if isinstance(threshold, Mapping):  # JSON turns the sizes into text
-            given["participation_threshold"] = {int(size): float(value) for size, value in threshold.items()}
-        if not given.get("strains"):
-            given.pop("strains", None)
-        else:
-            given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
-        given["shown_strains"] = tuple(given["shown_strains"]) if given.get("shown_strains") else None
-        return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
-
-    @property
-    def shown(self) -> tuple[float, ...]:
-        """The representative strains: those asked for, or the first and those closest to the paper's 0.02 and 0.09."""
-        if self.shown_strains is not None:
-            return tuple(sorted(strain for strain in self.strains if strain in self.shown_strains)) or self.strains[:1]
-        closest = {min(self.strains, key=lambda strain: abs(strain - wanted)) for wanted in PAPER_STRAINS}
-        return tuple(sorted({self.strains[0], *closest}))
-
-    @property
-    def steady(self) -> tuple[float, float] | None:
-        """Range of strains whose flow counts as steady, None where no strain of the analysis lies in it."""
-        last = max(self.strains)
-        first = last - (last - min(self.strains)) / 3 if self.steady_from is None else self.steady_from
-        return (first, last) if first < last else None
-
-    @property
-    def selection(self) -> str:
-        """The samples that count for the spectra, in words; empty for all."""
-        words = {
-            "shear_stable": "stable under every small shear"
-            if self.select.get("shear_stable")
-            else "unstable under some small shear",
-            "residual_shear_stress_max": f"residual shear stress up to {self.select.get('residual_shear_stress_max')}",
-            "strain_since_event_min": f"strain of at least {self.select.get('strain_since_event_min')} since the last instability",
-        }
-        return ", ".join(text for name, text in words.items() if self.select.get(name) is not None)
-
-    def threshold(self, n_particles: int) -> float:
-        """Participation ratio e_c at this size."""
-        chosen = self.participation_threshold
-        if isinstance(chosen, Mapping):
-            chosen = chosen.get(n_particles)
-        return default_participation_threshold(n_particles) if chosen is None else float(chosen)
-
-
-@dataclass(frozen=True, repr=False)
-class Estimate(Displayed):
-    """One exponent of one preparation at one strain, or why there is none.
-
-    Args:
-        quantity: ``theta``, ``alpha``, ``theta_prime`` or ``alpha_prime``.
-        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``spectrum`` (direct fit of D_L), ``unfiltered`` and ``excess`` (of D_G,
-            below and above the first phonon), ``prediction`` (eq. 9, or App. G), ``distribution`` (of single minima, App. G).
-        preparation, strain: of the ensemble; of an exponent pooled over strain the lower end of the range.
-        pooled: the range of strains over which it is pooled, None for one strain.
-        detector: that located the instabilities behind it, None where there are none behind it.
-        n_particles: the size whose spectrum was fitted, None for methods that use all sizes.
-        exponent: the number; where ``refusal`` is set it is too weak to be quoted, and may be missing.
-        refusal: why the number is withheld.
-        insisted: whether the user's settings show it all the same.
-        fit: what it rests on.
-        alternatives: other laws for the means of all sizes, and how they fare; None for methods that use one size.
-    """
-
-    quantity: str
-    method: str
-    preparation: str
-    strain: float
-    detector: str | None = None
-    n_particles: int | None = None
-    exponent: Exponent | None = None
-    refusal: str | None = None
-    insisted: bool = False
-    fit: _Fit | None = None
-    alternatives: ScalingAlternatives | None = None
-    pooled: tuple[float, float] | None = None
-
-    def _headline(self) -> str:
-        number = self.quantity if self.exponent is None else in_words(self.exponent)
-        return f"{number} by {self.method}, {self.preparation}, strain {self.strain:g}: {self.refusal or self.status}"
-
-    @property
-    def status(self) -> str:
-        """``measured``, ``insisted`` (weak, shown at the user's wish) or ``withheld``."""
-        if self.refusal is None:
-            return "measured"
-        return "insisted" if self.insisted and self.exponent is not None else "withheld"
-
-    @property
-    def shown(self) -> Exponent | None:
-        """The exponent if it may be quoted."""
-        return None if self.status == "withheld" else self.exponent
-
-    @property
-    def estimators(self) -> tuple[Exponent, ...]:
-        """Every estimator's exponent, the quoted one first."""
-        if self.fit is None:
-            return () if self.exponent is None else (self.exponent,)
-        return (self.fit.exponent, self.fit.weibull) if isinstance(self.fit, MinimaDistribution) else self.fit.estimators
-
-    @property
-    def disagreement(self) -> str | None:
-        """A sentence where the estimators disagree."""
-        return self.fit.disagreement if isinstance(self.fit, (FiniteSizeScaling, SpectrumFit)) else None
-
-    def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
-        """Draw what the exponent rests on, see the ``plot`` of ``fit``.
-
-        Raises:
-            InputError: if it rests on nothing that can be drawn.
-        """
-        if self.fit is None:
-            raise InputError(
-                f"{self.quantity} by {self.method} has no fit to draw ({self.refusal or 'it follows from another exponent'})."
-            )
-        return self.fit.plot(ax, **style)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON; ``value`` is null where it is withheld, ``weak_estimate`` then has it."""
-        plain = self.exponent.to_dict() if self.exponent is not None else None
-        quoted = plain if self.status != "withheld" else None
-        weak = plain if self.status == "withheld" else None
-        return {
-            "quantity": self.quantity,
-            "method": self.method,
-            "preparation": self.preparation,
-            "strain": self.strain,
-            "pooled": list(self.pooled) if self.pooled is not None else None,
-            "detector": self.detector,
-            "n_particles": self.n_particles,
-            "status": self.status,
-            "value": quoted["value"] if quoted else None,
-            "interval": [quoted["low"], quoted["high"]] if quoted else None,
-            "refusal": self.refusal,
-            "weak_estimate": {"value": weak["value"], "interval": [weak["low"], weak["high"]]} if weak else None,
-            "exponent": plain,
-            "disagreement": self.disagreement,
-            "fit": self.fit.to_dict() if self.fit else None,
-            "alternatives": self.alternatives.to_dict() if self.alternatives else None,
-        }
-
-
-@dataclass(frozen=True, repr=False)
-class Spectrum(Displayed):
-    """The low-frequency modes of one ensemble (preparation, strain, size).
-
-    Args:
-        preparation, strain, n_particles: of the ensemble.
-        n_realisations: diagonalised realisations.
-        n_unstable: further ones with a mode of negative stiffness: no minima, and left out.
-        threshold: participation ratio e_c of the filter.
-        omega_complete: up to where every realisation's modes are known; each has only its lowest ones.
-        window: of the fit, what chose it, and the scans over its ends.
-        limited_by: what set its upper end, in words.
-        plane_waves: from the mean moduli; None where they are unknown.
-        density: D_L of the filtered modes; None where there are none.
-        softest: density of the softest filtered mode of each realisation, of the same normalisation; None where there are none.
-        excess: D_G, all modes less the Debye level, without a filter, from the first phonon on; None without modes there or moduli.
-        threshold_scan: alpha with e_c lowered and raised by 20 %, None where too few modes are left.
-        refusal: why no exponent is read off this spectrum or its softest modes (phonons reach in, the window decides), or None.
-    """
-
-    preparation: str
-    strain: float
-    n_particles: int
-    n_realisations: int
-    n_unstable: int
-    threshold: float
-    omega_complete: float
-    window: WindowChoice
-    limited_by: str
-    plane_waves: Phonons | None
-    density: DensityOfStates | None
-    softest: DensityOfStates | None
-    excess: DensityOfStates | None
-    threshold_scan: tuple[float | None, float | None]
-    refusal: str | None
-
-    def _headline(self) -> str:
-        of = f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}"
-        return f"{of}, {counted(self.n_realisations, 'realisation')}" + (f": {self.refusal}" if self.refusal else "")
-
-    @property
-    def omega_max(self) -> float:
-        """Upper end of the fit window."""
-        return self.window.upper
-
-    def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
-        """Draw D_L with its counting errors, the fit window shaded and the first phonon dash-dotted.
-
-        Args:
-            ax: where to draw; a new figure by default.
-            style: passed to ``Axes.errorbar``.
-
-        Raises:
-            InputError: if there is no mode to draw.
-        """
-        if self.density is None:
-            raise InputError(
-                f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}: no quasi-localised mode is known completely."
-            )
-        ax = self.density.plot(ax, **style)
-        ax.axvspan(max(self.window.lower, ax.get_xlim()[0]), self.window.upper, color="0.5", alpha=0.12, linewidth=0)
-        if self.plane_waves is not None:
-            ax.axvline(self.plane_waves.first_frequency, color="0.4", linestyle="-.", linewidth=1)
-        return ax
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        waves = self.plane_waves
-        return {
-            "preparation": self.preparation,
-            "strain": self.strain,
-            "n_particles": self.n_particles,
-            "n_realisations": self.n_realisations,
-            "n_unstable": self.n_unstable,
-            "threshold": self.threshold,
-            "omega_complete": self.omega_complete,
-            "window": self.window.to_dict(),
-            "limited_by": self.limited_by,
-            "first_phonon": waves.first_frequency if waves is not None else None,
-            "density": self.density.to_dict() if self.density is not None else None,
-            "softest": self.softest.to_dict() if self.softest is not None else None,
-            "excess": self.excess.to_dict() if self.excess is not None else None,
-            "threshold_scan": list(self.threshold_scan),
-            "refusal": self.refusal,
-        }
-
-
-@dataclass(frozen=True, repr=False)
-class Analysis(Displayed):
-    """All numbers of the report.
-
-    Args:
-        settings: of the analysis.
-        excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
-        stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
-        minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
-            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of ``fold``'s events.
-        samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value, censored.
-        moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
-            softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
-        spectra: one for each diagonalised ensemble at the strains of the settings.
-        estimates: all exponents and refusals.
-    """
-
-    settings: Settings
-    excluded: tuple[tuple[str, int, int, str], ...]
-    stress_strain: pl.DataFrame
-    minima: pl.DataFrame
-    samples: pl.DataFrame
-    moduli: pl.DataFrame
-    spectra: tuple[Spectrum, ...]
-    estimates: tuple[Estimate, ...]
-
-    def _headline(self) -> str:
-        quoted = sum(estimate.shown is not None for estimate in self.estimates)
-        return f"{len(self.estimates)} exponents, {quoted} of them fit to be quoted"
-
-    def _facts(self) -> Mapping[str, Any]:
-        return {f"{e.preparation}, strain {e.strain:g}, {e.quantity} by {e.method}": e for e in self.estimates}
-
-    def find(self, **wanted: Any) -> list[Estimate]:
-        """The estimates whose fields have the given values; those pooled over strain only where ``pooled`` is asked for."""
-        wanted = {"pooled": None, **wanted}
-        return [e for e in self.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
-
-    def pooled(self, preparation: str) -> list[Estimate]:
-        """The estimates of this preparation that are pooled over the strains of steady flow."""
-        return [e for e in self.estimates if e.preparation == preparation and e.pooled is not None]
-
-    def spectrum_of(self, estimate: Estimate) -> Spectrum | None:
-        """The spectrum of the ensemble that the estimate is of, None where there is none."""
-        wanted = (estimate.preparation, estimate.strain, estimate.n_particles)
-        return next((s for s in self.spectra if (s.preparation, s.strain, s.n_particles) == wanted), None)
-
-    def largest(self, preparation: str, strain: float) -> Spectrum | None:
-        """The spectrum of the largest size at this strain, None where there is none."""
-        own = [s for s in self.spectra if (s.preparation, s.strain) == (preparation, strain)]
-        return max(own, key=lambda s: s.n_particles, default=None)
-
-    def spectrum_estimate(self, preparation: str, strain: float) -> Estimate:
-        """The direct fit to quote: of the largest size that carries one, else of the largest size."""
-        ordered = sorted(
-            self.find(method="spectrum", preparation=preparation, strain=strain),
-            key=lambda e: (e.refusal is None, e.exponent is not None, e.n_particles or 0),
-        )
-        return ordered[-1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """What goes to ``exponents.json``."""
-        return {
-            "settings": {
-                "participation_threshold": _plain(self.settings.participation_threshold),
-                "strains": list(self.settings.strains),
-                "shown_strains": list(self.settings.shown),
-                "steady": list(self.settings.steady) if self.settings.steady is not None else None,
-                "omega_max": self.settings.omega_max,
-                "select": dict(self.settings.select),
-                "exclude_crystals": self.settings.exclude_crystals,
-                "confidence": self.settings.confidence,
-                "insist": self.settings.insist,
-            },
-            "excluded": [
-                {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
-            ],
-            "estimates": [estimate.to_dict() for estimate in self.estimates],
-            "spectra": [spectrum.to_dict() for spectrum in self.spectra],
-        }
 
 
 def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparations: Sequence[str], density: float) -> Analysis:
@@ -408,15 +63,15 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         preparations: names, in the order of the report.
         density: number density of the glass [1 / length^3].
     """
-    excluded = _not_glasses(tables.get("structure")) if settings.exclude_crystals else ()
-    kept = {name: _without(table, excluded) for name, table in tables.items()}
+    excluded = not_glasses(tables.get("structure")) if settings.exclude_crystals else ()
+    kept = {name: without(table, excluded) for name, table in tables.items()}
     kept |= {name: first_rise(kept[name]) for name in ("steps", "events") if name in kept}
     if "events" in kept:
-        kept["events"] = _with_the_papers_detector(kept["events"], density)
+        kept["events"] = with_the_papers_detector(kept["events"], density)
     minima: list[pl.DataFrame] = []
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
-    moduli = _moduli(kept.get("moduli"))
+    moduli = mean_moduli(kept.get("moduli"))
     for preparation in preparations:
         own = {name: table.filter(pl.col("preparation") == preparation) for name, table in kept.items()}
         for strain in settings.strains:
@@ -425,68 +80,17 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
             estimates += _steady(_Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
-    samples = pl.concat([pl.DataFrame(schema=_SAMPLES), *minima])
+    samples = pl.concat([pl.DataFrame(schema=SAMPLES), *minima])
     return Analysis(
         settings=settings,
         excluded=excluded,
-        stress_strain=_stress_strain(kept.get("steps")),
-        minima=_means(samples),
+        stress_strain=mean_stress(kept.get("steps")),
+        minima=mean_minima(samples),
         samples=samples,
         moduli=moduli,
         spectra=tuple(spectra),
         estimates=tuple(estimates),
     )
-
-
-def seen_by_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFrame:
-    """Those of ``events`` whose largest displacement exceeds Q_c L 1e-4 with Q_c = 100: the paper's detector fires there (App. F).
-
-    Args:
-        events: with the columns n_particles and max_jump.
-        density: number density [1 / length^3], for the box length L.
-    """
-    limit = PAPER_Q_C * PAPER_INCREMENT * (pl.col("n_particles") / density).cbrt()
-    return events.filter(pl.col("max_jump") > limit)
-
-
-def _with_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFrame:
-    """``events`` and, under the name :data:`AS_THRESHOLD`, those of ``fold`` that the paper's detector would have seen."""
-    if "max_jump" not in events.columns:
-        return events
-    exact = events.filter(pl.col("detector") == "fold")
-    return pl.concat([events, seen_by_the_papers_detector(exact, density).with_columns(detector=pl.lit(AS_THRESHOLD))])
-
-
-def first_rise(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``steps`` or ``events`` up to where the strain first turns back; a path that does passes strains again later."""
-    if "travelled" not in table.columns:
-        return table
-    strain = pl.col("strain" if "strain" in table.columns else "strain_c")
-    return table.filter(pl.col("travelled").is_null() | ((pl.col("travelled") - strain).abs() < STRAIN_TOLERANCE))
-
-
-_MINIMA = {
-    "quantity": pl.String,
-    "preparation": pl.String,
-    "strain": pl.Float64,
-    "detector": pl.String,
-    "n_particles": pl.Int64,
-    "n_realisations": pl.Int64,
-    "n_censored": pl.Int64,
-    "mean": pl.Float64,
-    "standard_error": pl.Float64,
-}
-_SAMPLES = {
-    "quantity": pl.String,
-    "preparation": pl.String,
-    "strain": pl.Float64,
-    "detector": pl.String,
-    "n_particles": pl.Int64,
-    "realisation": pl.Int64,
-    "value": pl.Float64,
-    "censored": pl.Boolean,
-}
-_MODULI = ("shear_modulus", "bulk_modulus", "softest_shear_modulus", "poisson_ratio", "pressure", "residual_shear_stress")
 
 
 @dataclass(frozen=True)
@@ -504,7 +108,7 @@ class _Ensemble:
     def attempt(
         self,
         blank: Estimate,
-        fit: Callable[..., _Fit],
+        fit: Callable[..., Fit],
         *data: Any,
         refusal: str | None = None,
         **options: Any,
@@ -546,81 +150,13 @@ class _Ensemble:
         labels = {"quantity": quantity, "preparation": self.preparation, "strain": self.strain, "detector": detector}
         return pl.DataFrame(
             {"n_particles": size, "realisation": realisation_r, "value": values_r, "censored": censored_r},
-            schema_overrides={name: _SAMPLES[name] for name in ("n_particles", "realisation")},
-        ).select(*(pl.lit(value, _SAMPLES[name]).alias(name) for name, value in labels.items()), pl.all())
-
-
-def _means(samples: pl.DataFrame) -> pl.DataFrame:
-    """A row of the table of minima for each ensemble in ``samples``, in their order."""
-    keys = ("quantity", "preparation", "strain", "detector", "n_particles")
-    rows = [
-        (*key, group.height, int(group["censored"].sum()), *mean_and_standard_error(group["value"].to_numpy()))
-        for key, group in samples.group_by(keys, maintain_order=True)
-    ]
-    return pl.DataFrame(rows, schema=_MINIMA, orient="row")
-
-
-# ---- theta ----
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """The strains of the instabilities of the realisations of one preparation, by detector.
-
-    Args:
-        ends: n_particles, realisation, begin and end of each run, sorted.
-        strains: by detector, then by (N, realisation), the strains of the instabilities.
-    """
-
-    ends: pl.DataFrame
-    strains: Mapping[str | None, Mapping[tuple[int, int], Floats]]
-
-    @classmethod
-    def of(cls, at: _Ensemble) -> _Runs | None:
-        """None where nothing was sheared."""
-        steps, events = at.tables.get("steps"), at.tables.get("events")
-        if steps is None or events is None or steps.is_empty():
-            return None
-        ends = (
-            steps.group_by("n_particles", "realisation")
-            .agg(pl.col("strain").min().alias("begin"), pl.col("strain").max().alias("end"))
-            .sort("n_particles", "realisation")
-        )
-        names = events["detector"].drop_nulls().unique().to_list()
-        # What is measured comes before what is estimated of another detector.
-        detectors: list[str | None] = sorted(names, key=lambda name: (name == AS_THRESHOLD, name))
-        return cls(
-            ends,
-            {
-                detector: _by_realisation(events.filter(pl.col("detector") == detector) if detector else events, "strain_c")
-                for detector in detectors or [None]
-            },
-        )
-
-    def next_events(
-        self, detector: str | None, strains: Sequence[float]
-    ) -> tuple[dict[int, Floats], dict[int, NDArray[np.bool_]], dict[int, list[int]]]:
-        """gamma_min of every realisation that was sheared through all ``strains``.
-
-        Returns:
-            By size the distances ((R, S) array), which of them are lower limits, and which realisations they are.
-        """
-        # Nothing is known of a strain before the start, either.
-        begun = self.ends.filter(pl.col("begin") <= min(strains) + STRAIN_TOLERANCE)
-        beyond = begun.filter(pl.col("end") > max(strains) + STRAIN_TOLERANCE)
-        samples, censored, who = {}, {}, {}
-        for (size,), group in beyond.group_by("n_particles", maintain_order=True):
-            rows = [self.strains[detector].get((int(size), index), np.empty(0)) for index in group["realisation"]]
-            found = [strain_to_next_event(rows, strain, group["end"].to_numpy()) for strain in strains]
-            samples[int(size)] = np.column_stack([next_events.distances for next_events in found])
-            censored[int(size)] = np.column_stack([next_events.censored for next_events in found])
-            who[int(size)] = group["realisation"].to_list()
-        return samples, censored, who
+            schema_overrides={name: SAMPLES[name] for name in ("n_particles", "realisation")},
+        ).select(*(pl.lit(value, SAMPLES[name]).alias(name) for name, value in labels.items()), pl.all())
 
 
 def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
     """For each detector theta, the alpha that eq. (9) predicts from it, theta' and the alpha' predicted from that."""
-    runs = _Runs.of(at)
+    runs = Runs.of(at.tables)
     if runs is None:
         theta = at.estimate("theta", "gamma_min", refusal="no sheared realisation; a stage of kind 'shear' makes them")
         yield theta
@@ -674,7 +210,7 @@ def _primed(
 
 def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum]) -> Iterator[Estimate]:
     """Theta and alpha pooled over the strains of steady flow; a realisation counts once, however many of its strains there are."""
-    runs = _Runs.of(at)
+    runs = Runs.of(at.tables)
     pooled = (first, last)
     if runs is not None:
         for detector in runs.strains:
@@ -718,9 +254,6 @@ def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
     return own.filter((pl.col("frequency") > 0).all().over("realisation"))
 
 
-# ---- alpha ----
-
-
 def _alphas(
     at: _Ensemble,
     minima: list[pl.DataFrame],
@@ -761,10 +294,10 @@ def _alphas(
             direct.append(replace(blank, refusal=f"all {unstable} diagonalised realisations have a mode of negative stiffness"))
             continue
         local_rm = _local(stable, at.settings.threshold(n_particles))
-        top_r = np.array([w_m[-1] for w_m in _by_realisation(stable, "frequency").values()])
+        top_r = np.array([w_m[-1] for w_m in by_realisation(stable, "frequency").values()])
         softest_r = np.array([w_m[0] if w_m.size else top for w_m, top in zip(local_rm, top_r, strict=True)])
         cut_r = np.array([w_m.size == 0 for w_m in local_rm])
-        who = [index for _, index in _by_realisation(stable, "frequency")]
+        who = [index for _, index in by_realisation(stable, "frequency")]
         minima.append(at.minima("omega_min", None, n_particles, who, softest_r, cut_r))
         spectrum = _spectrum(
             at, n_particles, stable, unstable, _plane_waves(moduli, density, at, n_particles), local_rm, softest_r[~cut_r]
@@ -802,7 +335,7 @@ def _alphas(
 
 def _local(modes: pl.DataFrame, threshold: float) -> list[Floats]:
     """The quasi-localised frequencies of each realisation, in the order of the rows."""
-    frequency_rm, participation_rm = _by_realisation(modes, "frequency"), _by_realisation(modes, "participation_ratio")
+    frequency_rm, participation_rm = by_realisation(modes, "frequency"), by_realisation(modes, "participation_ratio")
     return [w_m[participation_rm[key] < threshold] for key, w_m in frequency_rm.items()]
 
 
@@ -846,7 +379,7 @@ def _spectrum(
     """The spectrum of one size."""
     threshold = at.settings.threshold(n_particles)
     local_m = np.concatenate(local_rm)
-    complete = float(min(w_m[-1] for w_m in _by_realisation(modes, "frequency").values()))
+    complete = float(min(w_m[-1] for w_m in by_realisation(modes, "frequency").values()))
     end = upper_end(complete, plane_waves, at.settings.omega_max)
     window = choose_window(local_rm, end.omega, complete=complete)
     scanned = []
@@ -887,7 +420,7 @@ def _spectrum(
 
 def _without_filter(at: _Ensemble, modes: pl.DataFrame, spectrum: Spectrum, moduli: pl.DataFrame) -> tuple[Estimate, Estimate]:
     """Alpha of D_G = D - D_Debye of all modes: below the first phonon, where D_G is D, and above it."""
-    frequency_rm = list(_by_realisation(modes, "frequency").values())
+    frequency_rm = list(by_realisation(modes, "frequency").values())
     below = at.attempt(
         at.estimate("alpha", "unfiltered", n_particles=spectrum.n_particles),
         alpha_from_spectrum,
@@ -934,87 +467,3 @@ def _modulus_row(moduli: pl.DataFrame, at: _Ensemble, n_particles: int) -> pl.Da
         & (pl.col("n_particles") == n_particles)
         & ((pl.col("strain") - at.strain).abs() < STRAIN_TOLERANCE)
     )
-
-
-# ---- means ----
-
-
-def _stress_strain(steps: pl.DataFrame | None) -> pl.DataFrame:
-    """Mean stress up to the strain that every realisation reached; their steps differ, so each is interpolated to a grid.
-
-    Runs may end at an event: those that go on are a selection, whose mean says nothing of the ensemble.
-    """
-    rows = []
-    if steps is not None:
-        for (preparation, size), group in steps.sort("preparation", "n_particles", "realisation", "strain").group_by(
-            "preparation", "n_particles", maintain_order=True
-        ):
-            strain_r = list(_by_realisation(group, "strain").values())
-            stress_r = list(_by_realisation(group, "stress_xy").values())
-            grid_g = np.linspace(0.0, min(strain[-1] for strain in strain_r), GRID_POINTS)
-            stress_rg = np.array([np.interp(grid_g, x, y) for x, y in zip(strain_r, stress_r, strict=True)])
-            for gamma, values_r in zip(grid_g.tolist(), stress_rg.T, strict=True):
-                rows.append((preparation, size, gamma, *mean_and_standard_error(values_r), values_r.size))
-    names = ("preparation", "n_particles", "strain", "stress_xy", "standard_error", "n_realisations")
-    types = (pl.String, pl.Int64, pl.Float64, pl.Float64, pl.Float64, pl.Int64)
-    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
-
-
-def _moduli(moduli: pl.DataFrame | None) -> pl.DataFrame:
-    """Means of the elastic moduli with their standard errors, at each strain."""
-    keys = ("preparation", "n_particles", "strain")
-    schema = dict(zip(keys, (pl.String, pl.Int64, pl.Float64), strict=True)) | {"n_realisations": pl.Int64}
-    schema |= {name + end: pl.Float64 for name in _MODULI for end in ("", "_error")}
-    if moduli is None:
-        return pl.DataFrame(schema=schema)
-    # Strains are rounded to what counts as the same state, so that they group.
-    decimals = round(-np.log10(STRAIN_TOLERANCE)) - 1
-    absent = [pl.lit(None, pl.Float64).alias(name) for name in _MODULI if name not in moduli.columns]
-    return (
-        moduli.with_columns(pl.col("strain").round(decimals), *absent)
-        .group_by(keys)
-        .agg(
-            pl.len().cast(pl.Int64).alias("n_realisations"),
-            *(
-                expression
-                for name in _MODULI
-                for expression in (
-                    pl.col(name).mean(),
-                    (pl.col(name).std() / pl.len().cast(pl.Float64).sqrt()).alias(f"{name}_error"),
-                )
-            ),
-        )
-        .sort(keys)
-        .select(list(schema))
-    )
-
-
-def _not_glasses(structure: pl.DataFrame | None) -> tuple[tuple[str, int, int, str], ...]:
-    if structure is None:
-        return ()
-    bad = structure.filter(~pl.col("is_glass")).unique(["preparation", "n_particles", "realisation"], maintain_order=True)
-    return tuple(bad.select("preparation", "n_particles", "realisation", "reason").iter_rows())
-
-
-def _without(table: pl.DataFrame, excluded: Sequence[tuple[str, int, int, str]]) -> pl.DataFrame:
-    if not excluded:
-        return table
-    schema = {name: table.schema[name] for name in ("preparation", "n_particles", "realisation")}
-    return table.join(
-        pl.DataFrame([row[:3] for row in excluded], schema=schema, orient="row"),
-        on=list(schema),
-        how="anti",
-        maintain_order="left",
-    )
-
-
-def _by_realisation(table: pl.DataFrame, column: str) -> dict[tuple[int, int], Floats]:
-    """The values of ``column`` by (N, realisation), in the order of the rows."""
-    size, index, values = (table[name].to_numpy() for name in ("n_particles", "realisation", column))
-    cuts = np.flatnonzero((np.diff(size) != 0) | (np.diff(index) != 0)) + 1
-    starts = [0, *cuts.tolist()] if size.size else []
-    return {(int(size[start]), int(index[start])): piece for start, piece in zip(starts, np.split(values, cuts), strict=False)}
-
-
-def _plain(threshold: float | Mapping[int, float] | None) -> Any:
-    return {str(size): value for size, value in threshold.items()} if isinstance(threshold, Mapping) else threshold

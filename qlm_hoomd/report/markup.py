@@ -73,6 +73,27 @@ def number(value: float | None, error: float | None = None) -> str:
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
+MAX_ROWS = 40
+"""Failures and exclusions listed one by one; beyond that they are counted."""
+LONG_TABLE = 9
+"""Rows beyond which a table that repeats a figure in numbers folds away."""
+
+
+def of_figure(figure: str, caption: Any) -> Markup:
+    """The caption of a table of the numbers of a figure, with a link to it."""
+    return Markup("{} ({})").format(caption, link(f"figure-{figure}", "figure"))
+
+
+def foldable(
+    caption: str, headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, figure: str = "", anchor: str = ""
+) -> Markup:
+    """A table that folds away where it is long, with a link to the figure of its numbers if there is one."""
+    title = of_figure(figure, caption) if figure else caption
+    if len(rows) <= LONG_TABLE:
+        return table(headers, rows, title, anchor=anchor)
+    return details(caption, table(headers, rows, title), anchor=anchor)
+
+
 _SHORT = 26
 """Letters up to which the text of a cell stays in one line."""
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from qlm_hoomd.base.errors import InputError, QlmError
-from qlm_hoomd.report.analysis import STRAIN_TOLERANCE
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.figures import STYLE
 from qlm_hoomd.report.markup import note
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE
 from qlm_hoomd.report.results import Results, SectionFigure
 
 MOST_PARTICLES = 8000

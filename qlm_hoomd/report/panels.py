@@ -16,8 +16,9 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from qlm_hoomd.report.analysis import AS_THRESHOLD, STRAIN_TOLERANCE, Analysis, Estimate, Spectrum, first_rise
 from qlm_hoomd.report.drawn import mark
+from qlm_hoomd.report.means import first_rise
+from qlm_hoomd.report.numbers import AS_THRESHOLD, STRAIN_TOLERANCE, Analysis, Estimate, Spectrum
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.statistics import CutoffScan, DensityOfStates, Exponent, FiniteSizeScaling, SpectrumFit
 

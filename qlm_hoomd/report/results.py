@@ -16,8 +16,9 @@ import polars as pl
 from qlm_hoomd.base.display import Displayed, counted
 from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.model import PARAMETERS
-from qlm_hoomd.report.analysis import Analysis, Settings, analyse
+from qlm_hoomd.report.analysis import analyse
 from qlm_hoomd.report.collect import Failure, Realisation, collect, product_provenance, read_protocol, realisations
+from qlm_hoomd.report.numbers import Analysis, Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from qlm_hoomd.files import read_table
-from qlm_hoomd.report.analysis import STRAIN_TOLERANCE, Estimate
 from qlm_hoomd.report.markup import ALPHA, THETA, join, note, number, paragraph, table
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Estimate
 from qlm_hoomd.report.results import Results, Section, SectionFigure
 from qlm_hoomd.statistics.spectra import OMEGA_MAX
 from qlm_mesoscopic import plots, theory

@@ -1,0 +1,378 @@
+"""The numbers of a report: settings of the analysis, exponents or why there are none, spectra.
+
+Array suffixes: none; sequences are of realisations, sizes or bins, as their names say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.statistics import (
+    DensityOfStates,
+    ExcessFit,
+    Exponent,
+    FiniteSizeScaling,
+    MinimaDistribution,
+    Phonons,
+    ScalingAlternatives,
+    SpectrumFit,
+    WindowChoice,
+    default_participation_threshold,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+Fit = FiniteSizeScaling | SpectrumFit | ExcessFit | MinimaDistribution
+STRAIN_TOLERANCE = 1e-6
+"""Two strains closer than this are the same state."""
+PAPER_STRAINS = (0.02, 0.09)
+"""Strains above 0 that the paper shows as representative."""
+PAPER_Q_C, PAPER_INCREMENT = 100.0, 1e-4
+"""Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
+Q_c L dgamma, so that instabilities with smaller jumps escape it."""
+AS_THRESHOLD = "threshold, estimated"
+"""Stands for a detector: the events of ``fold`` that the paper's detector would have seen. An estimate, for a missed event also shifts
+what the detector sees next."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The ``analysis`` section of a protocol; its fields are documented there."""
+
+    participation_threshold: float | Mapping[int, float] | None = None
+    strains: tuple[float, ...] = (0.0,)
+    omega_max: float | None = None
+    select: Mapping[str, bool | float | None] = field(default_factory=dict)
+    exclude_crystals: bool = True
+    confidence: float = 0.95
+    insist: bool = False
+    shown_strains: tuple[float, ...] | None = None
+    steady_from: float | None = None
+
+    @classmethod
+    def from_protocol(cls, protocol: Mapping[str, Any]) -> Settings:
+        """The settings in ``protocol``, defaults where it has none."""
+        given = dict(protocol.get("analysis") or {})
+        threshold = given.get("participation_threshold")
+        if isinstance(threshold, Mapping):  # JSON turns the sizes into text
+            given["participation_threshold"] = {int(size): float(value) for size, value in threshold.items()}
+        if not given.get("strains"):
+            given.pop("strains", None)
+        else:
+            given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
+        given["shown_strains"] = tuple(given["shown_strains"]) if given.get("shown_strains") else None
+        return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The representative strains: those asked for, or the first and those closest to the paper's 0.02 and 0.09."""
+        if self.shown_strains is not None:
+            return tuple(sorted(strain for strain in self.strains if strain in self.shown_strains)) or self.strains[:1]
+        closest = {min(self.strains, key=lambda strain: abs(strain - wanted)) for wanted in PAPER_STRAINS}
+        return tuple(sorted({self.strains[0], *closest}))
+
+    @property
+    def steady(self) -> tuple[float, float] | None:
+        """Range of strains whose flow counts as steady, None where no strain of the analysis lies in it."""
+        last = max(self.strains)
+        first = last - (last - min(self.strains)) / 3 if self.steady_from is None else self.steady_from
+        return (first, last) if first < last else None
+
+    @property
+    def selection(self) -> str:
+        """The samples that count for the spectra, in words; empty for all."""
+        words = {
+            "shear_stable": "stable under every small shear"
+            if self.select.get("shear_stable")
+            else "unstable under some small shear",
+            "residual_shear_stress_max": f"residual shear stress up to {self.select.get('residual_shear_stress_max')}",
+            "strain_since_event_min": f"strain of at least {self.select.get('strain_since_event_min')} since the last instability",
+        }
+        return ", ".join(text for name, text in words.items() if self.select.get(name) is not None)
+
+    def threshold(self, n_particles: int) -> float:
+        """Participation ratio e_c at this size."""
+        chosen = self.participation_threshold
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get(n_particles)
+        return default_participation_threshold(n_particles) if chosen is None else float(chosen)
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate(Displayed):
+    """One exponent of one preparation at one strain, or why there is none.
+
+    Args:
+        quantity: ``theta``, ``alpha``, ``theta_prime`` or ``alpha_prime``.
+        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``spectrum`` (direct fit of D_L), ``unfiltered`` and ``excess`` (of D_G,
+            below and above the first phonon), ``prediction`` (eq. 9, or App. G), ``distribution`` (of single minima, App. G).
+        preparation, strain: of the ensemble; of an exponent pooled over strain the lower end of the range.
+        pooled: the range of strains over which it is pooled, None for one strain.
+        detector: that located the instabilities behind it, None where there are none behind it.
+        n_particles: the size whose spectrum was fitted, None for methods that use all sizes.
+        exponent: the number; where ``refusal`` is set it is too weak to be quoted, and may be missing.
+        refusal: why the number is withheld.
+        insisted: whether the user's settings show it all the same.
+        fit: what it rests on.
+        alternatives: other laws for the means of all sizes, and how they fare; None for methods that use one size.
+    """
+
+    quantity: str
+    method: str
+    preparation: str
+    strain: float
+    detector: str | None = None
+    n_particles: int | None = None
+    exponent: Exponent | None = None
+    refusal: str | None = None
+    insisted: bool = False
+    fit: Fit | None = None
+    alternatives: ScalingAlternatives | None = None
+    pooled: tuple[float, float] | None = None
+
+    def _headline(self) -> str:
+        number = self.quantity if self.exponent is None else in_words(self.exponent)
+        return f"{number} by {self.method}, {self.preparation}, strain {self.strain:g}: {self.refusal or self.status}"
+
+    @property
+    def status(self) -> str:
+        """``measured``, ``insisted`` (weak, shown at the user's wish) or ``withheld``."""
+        if self.refusal is None:
+            return "measured"
+        return "insisted" if self.insisted and self.exponent is not None else "withheld"
+
+    @property
+    def shown(self) -> Exponent | None:
+        """The exponent if it may be quoted."""
+        return None if self.status == "withheld" else self.exponent
+
+    @property
+    def estimators(self) -> tuple[Exponent, ...]:
+        """Every estimator's exponent, the quoted one first."""
+        if self.fit is None:
+            return () if self.exponent is None else (self.exponent,)
+        return (self.fit.exponent, self.fit.weibull) if isinstance(self.fit, MinimaDistribution) else self.fit.estimators
+
+    @property
+    def disagreement(self) -> str | None:
+        """A sentence where the estimators disagree."""
+        return self.fit.disagreement if isinstance(self.fit, (FiniteSizeScaling, SpectrumFit)) else None
+
+    def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
+        """Draw what the exponent rests on, see the ``plot`` of ``fit``.
+
+        Raises:
+            InputError: if it rests on nothing that can be drawn.
+        """
+        if self.fit is None:
+            raise InputError(
+                f"{self.quantity} by {self.method} has no fit to draw ({self.refusal or 'it follows from another exponent'})."
+            )
+        return self.fit.plot(ax, **style)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; ``value`` is null where it is withheld, ``weak_estimate`` then has it."""
+        plain = self.exponent.to_dict() if self.exponent is not None else None
+        quoted = plain if self.status != "withheld" else None
+        weak = plain if self.status == "withheld" else None
+        return {
+            "quantity": self.quantity,
+            "method": self.method,
+            "preparation": self.preparation,
+            "strain": self.strain,
+            "pooled": list(self.pooled) if self.pooled is not None else None,
+            "detector": self.detector,
+            "n_particles": self.n_particles,
+            "status": self.status,
+            "value": quoted["value"] if quoted else None,
+            "interval": [quoted["low"], quoted["high"]] if quoted else None,
+            "refusal": self.refusal,
+            "weak_estimate": {"value": weak["value"], "interval": [weak["low"], weak["high"]]} if weak else None,
+            "exponent": plain,
+            "disagreement": self.disagreement,
+            "fit": self.fit.to_dict() if self.fit else None,
+            "alternatives": self.alternatives.to_dict() if self.alternatives else None,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Spectrum(Displayed):
+    """The low-frequency modes of one ensemble (preparation, strain, size).
+
+    Args:
+        preparation, strain, n_particles: of the ensemble.
+        n_realisations: diagonalised realisations.
+        n_unstable: further ones with a mode of negative stiffness: no minima, and left out.
+        threshold: participation ratio e_c of the filter.
+        omega_complete: up to where every realisation's modes are known; each has only its lowest ones.
+        window: of the fit, what chose it, and the scans over its ends.
+        limited_by: what set its upper end, in words.
+        plane_waves: from the mean moduli; None where they are unknown.
+        density: D_L of the filtered modes; None where there are none.
+        softest: density of the softest filtered mode of each realisation, of the same normalisation; None where there are none.
+        excess: D_G, all modes less the Debye level, without a filter, from the first phonon on; None without modes there or moduli.
+        threshold_scan: alpha with e_c lowered and raised by 20 %, None where too few modes are left.
+        refusal: why no exponent is read off this spectrum or its softest modes (phonons reach in, the window decides), or None.
+    """
+
+    preparation: str
+    strain: float
+    n_particles: int
+    n_realisations: int
+    n_unstable: int
+    threshold: float
+    omega_complete: float
+    window: WindowChoice
+    limited_by: str
+    plane_waves: Phonons | None
+    density: DensityOfStates | None
+    softest: DensityOfStates | None
+    excess: DensityOfStates | None
+    threshold_scan: tuple[float | None, float | None]
+    refusal: str | None
+
+    def _headline(self) -> str:
+        of = f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}"
+        return f"{of}, {counted(self.n_realisations, 'realisation')}" + (f": {self.refusal}" if self.refusal else "")
+
+    @property
+    def omega_max(self) -> float:
+        """Upper end of the fit window."""
+        return self.window.upper
+
+    def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
+        """Draw D_L with its counting errors, the fit window shaded and the first phonon dash-dotted.
+
+        Args:
+            ax: where to draw; a new figure by default.
+            style: passed to ``Axes.errorbar``.
+
+        Raises:
+            InputError: if there is no mode to draw.
+        """
+        if self.density is None:
+            raise InputError(
+                f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}: no quasi-localised mode is known completely."
+            )
+        ax = self.density.plot(ax, **style)
+        ax.axvspan(max(self.window.lower, ax.get_xlim()[0]), self.window.upper, color="0.5", alpha=0.12, linewidth=0)
+        if self.plane_waves is not None:
+            ax.axvline(self.plane_waves.first_frequency, color="0.4", linestyle="-.", linewidth=1)
+        return ax
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON."""
+        waves = self.plane_waves
+        return {
+            "preparation": self.preparation,
+            "strain": self.strain,
+            "n_particles": self.n_particles,
+            "n_realisations": self.n_realisations,
+            "n_unstable": self.n_unstable,
+            "threshold": self.threshold,
+            "omega_complete": self.omega_complete,
+            "window": self.window.to_dict(),
+            "limited_by": self.limited_by,
+            "first_phonon": waves.first_frequency if waves is not None else None,
+            "density": self.density.to_dict() if self.density is not None else None,
+            "softest": self.softest.to_dict() if self.softest is not None else None,
+            "excess": self.excess.to_dict() if self.excess is not None else None,
+            "threshold_scan": list(self.threshold_scan),
+            "refusal": self.refusal,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Analysis(Displayed):
+    """All numbers of the report.
+
+    Args:
+        settings: of the analysis.
+        excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
+        stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
+        minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
+            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of ``fold``'s events.
+        samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value, censored.
+        moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
+            softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
+        spectra: one for each diagonalised ensemble at the strains of the settings.
+        estimates: all exponents and refusals.
+    """
+
+    settings: Settings
+    excluded: tuple[tuple[str, int, int, str], ...]
+    stress_strain: pl.DataFrame
+    minima: pl.DataFrame
+    samples: pl.DataFrame
+    moduli: pl.DataFrame
+    spectra: tuple[Spectrum, ...]
+    estimates: tuple[Estimate, ...]
+
+    def _headline(self) -> str:
+        quoted = sum(estimate.shown is not None for estimate in self.estimates)
+        return f"{len(self.estimates)} exponents, {quoted} of them fit to be quoted"
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {f"{e.preparation}, strain {e.strain:g}, {e.quantity} by {e.method}": e for e in self.estimates}
+
+    def find(self, **wanted: Any) -> list[Estimate]:
+        """The estimates whose fields have the given values; those pooled over strain only where ``pooled`` is asked for."""
+        wanted = {"pooled": None, **wanted}
+        return [e for e in self.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
+
+    def pooled(self, preparation: str) -> list[Estimate]:
+        """The estimates of this preparation that are pooled over the strains of steady flow."""
+        return [e for e in self.estimates if e.preparation == preparation and e.pooled is not None]
+
+    def spectrum_of(self, estimate: Estimate) -> Spectrum | None:
+        """The spectrum of the ensemble that the estimate is of, None where there is none."""
+        wanted = (estimate.preparation, estimate.strain, estimate.n_particles)
+        return next((s for s in self.spectra if (s.preparation, s.strain, s.n_particles) == wanted), None)
+
+    def largest(self, preparation: str, strain: float) -> Spectrum | None:
+        """The spectrum of the largest size at this strain, None where there is none."""
+        own = [s for s in self.spectra if (s.preparation, s.strain) == (preparation, strain)]
+        return max(own, key=lambda s: s.n_particles, default=None)
+
+    def spectrum_estimate(self, preparation: str, strain: float) -> Estimate:
+        """The direct fit to quote: of the largest size that carries one, else of the largest size."""
+        ordered = sorted(
+            self.find(method="spectrum", preparation=preparation, strain=strain),
+            key=lambda e: (e.refusal is None, e.exponent is not None, e.n_particles or 0),
+        )
+        return ordered[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes to ``exponents.json``."""
+        return {
+            "settings": {
+                "participation_threshold": _plain(self.settings.participation_threshold),
+                "strains": list(self.settings.strains),
+                "shown_strains": list(self.settings.shown),
+                "steady": list(self.settings.steady) if self.settings.steady is not None else None,
+                "omega_max": self.settings.omega_max,
+                "select": dict(self.settings.select),
+                "exclude_crystals": self.settings.exclude_crystals,
+                "confidence": self.settings.confidence,
+                "insist": self.settings.insist,
+            },
+            "excluded": [
+                {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
+            ],
+            "estimates": [estimate.to_dict() for estimate in self.estimates],
+            "spectra": [spectrum.to_dict() for spectrum in self.spectra],
+        }
+
+
+def _plain(threshold: float | Mapping[int, float] | None) -> Any:
+    return {str(size): value for size, value in threshold.items()} if isinstance(threshold, Mapping) else threshold

@@ -1,0 +1,132 @@
+"""What was run: sizes, realisations, settings, versions, failures. No arrays."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from qlm_hoomd.report.markup import (
+    MAX_ROWS,
+    N,
+    details,
+    join,
+    note,
+    paragraph,
+    table,
+)
+from qlm_hoomd.report.results import Results, Run, Section
+
+PRODUCTS = {"prepare": "quenched.gsd", "shear": "steps.parquet", "modes": "modes.parquet", "structure": "structure.parquet"}
+"""For each built-in stage the product that shows it done."""
+
+
+def overview(results: Results) -> Section:
+    """What was run: sizes, realisations, settings, versions, failures."""
+    stages = list(dict.fromkeys(stage["kind"] for run in results.runs for stage in run.protocol.get("stages", ())))
+    known = [kind for kind in stages if kind in PRODUCTS]
+    rows = []
+    for preparation in results.preparations:
+        for size in results.sizes:
+            own = [r for r in results.realisations if r.key[:2] == (preparation, size)]
+            done = [sum(r.has(PRODUCTS[kind]) for r in own) for kind in known]
+            failed = sum(bool(r.failures or results.unreadable.get(r.key)) for r in own)
+            if results.planned(preparation, size):
+                rows.append((preparation, size, results.planned(preparation, size), *done, failed))
+    done_names = {"prepare": "quenched", "shear": "sheared", "modes": "diagonalised", "structure": "structure checked"}
+    parts = [
+        paragraph(
+            "Stages: {}. Every realisation is an independent glass; each line counts them for one preparation and size.",
+            ", ".join(stages) or "none",
+        ),
+        table(["preparation", N, "planned", *(done_names[kind] for kind in known), "failed"], rows, "Realisations"),
+    ]
+    n_planned = sum(results.planned(preparation, size) for preparation in results.preparations for size in results.sizes)
+    n_done = sum(all(r.has(PRODUCTS[kind]) for kind in known) for r in results.realisations)
+    if n_done < n_planned:
+        parts.append(
+            note(
+                "This run is not finished: {} of {} realisations have been through all stages. The report is made from what was there.",
+                n_done,
+                n_planned,
+            )
+        )
+    if len(results.runs) > 1:
+        names = [
+            (run.name, Markup("<code>{}</code>").format(run.hash), ", ".join(run.preparations), ", ".join(map(str, run.sizes)))
+            for run in results.runs
+        ]
+        parts.append(table(["protocol", "hash", "preparations", N], names, "This report is made from several runs"))
+        if any((run.protocol.get("analysis") or {}) != (results.protocol.get("analysis") or {}) for run in results.runs):
+            parts.append(
+                note("The settings of the analysis differ between the protocols. Those of {} count.", results.runs[0].name)
+            )
+    if results.strangers:
+        parts.append(
+            note(
+                "{} realisations in this workspace were made with other settings. They are left out of everything.",
+                results.strangers,
+            )
+        )
+    if not results.realisations:
+        parts.append(note("There is no realisation yet. Run the protocol (again) to make them."))
+    parts.extend(_failures(results))
+    parts.extend(table(["setting", "value"], _settings(results, run), f"Settings of {run.name}") for run in results.runs)
+    if len(results.versions) > 1:
+        parts.append(
+            note("The realisations were made with {} different sets of versions, listed below.", len(results.versions))
+        )
+    parts.extend(
+        paragraph("Made with {}.", ", ".join(f"{name} {version}" for name, version in versions.items()))
+        for versions in results.versions
+    )
+    parts.extend(
+        details(
+            f"The whole protocol {run.name} ({run.hash})", Markup("<pre>{}</pre>").format(json.dumps(run.protocol, indent=2))
+        )
+        for run in results.runs
+    )
+    return Section("What was run", join(parts))
+
+
+def _failures(results: Results) -> Iterator[Markup]:
+    if not results.failures:
+        return
+    kinds = Counter((failure.stage, failure.error) for _, failure in results.failures)
+    yield note(
+        "{} failures: {}. The other realisations are unharmed.",
+        len(results.failures),
+        ", ".join(f"{n} × {error} in {stage}" for (stage, error), n in sorted(kinds.items())),
+    )
+    rows = [
+        (*realisation.key, failure.stage, failure.error, failure.message)
+        for realisation, failure in results.failures[:MAX_ROWS]
+    ]
+    listed = f"The first {MAX_ROWS} failures" if len(results.failures) > MAX_ROWS else "All failures"
+    yield details(listed, table(["preparation", N, "realisation", "stage", "error", "message"], rows, listed))
+
+
+def _settings(results: Results, run: Run) -> Iterator[tuple[str, Any]]:
+    protocol = run.protocol
+    yield "protocol hash", Markup("<code>{}</code>").format(run.hash)
+    yield "root seed", str(protocol.get("seed", "–"))
+    engine = protocol.get("engine", "–")
+    yield "engine", engine.get("kind", "–") if isinstance(engine, Mapping) else str(engine)
+    yield "number density", f"{results.density:g}"
+    for stage in protocol.get("stages", ()):
+        yield f"stage {stage['kind']}", _inline({key: value for key, value in stage.items() if key != "kind"}) or "defaults"
+    for name, preparation in run.preparations.items():
+        yield f"preparation {name}", _inline(preparation)
+    if run is results.runs[0]:
+        yield "analysis", _inline(protocol.get("analysis", {})) or "defaults"
+
+
+def _inline(settings: Any) -> str:
+    if not isinstance(settings, Mapping):
+        return json.dumps(settings)
+    return ", ".join(
+        f"{name} = {json.dumps(value) if not isinstance(value, str) else value}" for name, value in settings.items()
+    )

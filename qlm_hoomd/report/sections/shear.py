@@ -1,0 +1,220 @@
+"""Stress-strain curves, and the instabilities on them. No arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from qlm_hoomd.report import figures
+from qlm_hoomd.report.markup import (
+    GAMMA_MIN,
+    THETA,
+    N,
+    join,
+    note,
+    number,
+    of_figure,
+    paragraph,
+    table,
+)
+from qlm_hoomd.report.means import first_rise
+from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C
+from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
+from qlm_hoomd.report.sections.tables import minima_table, scaling_table
+from qlm_hoomd.report.words import (
+    percent,
+    shown_only,
+)
+
+
+def shear(results: Results) -> Section | None:
+    """Stress-strain curves."""
+    if results.stage("shear") is None and "steps" not in results.tables:
+        return None
+    figure = figures.stress_strain(results)
+    if figure is None:
+        return Section("Stress and strain", note("No realisation has been sheared yet."))
+    curves = results.analysis.stress_strain
+    rows = []
+    for (preparation, size), curve in curves.group_by("preparation", "n_particles", maintain_order=True):
+        peak = curve.row(int(curve["stress_xy"].arg_max() or 0), named=True)
+        end = curve.row(-1, named=True)
+        rows.append(
+            (
+                preparation,
+                size,
+                end["n_realisations"],
+                number(peak["stress_xy"], peak["standard_error"]),
+                f"{peak['strain']:.3g}",
+                number(end["stress_xy"], end["standard_error"]),
+                f"{end['strain']:.3g}",
+            )
+        )
+    text = paragraph(
+        "Athermal quasi-static simple shear: mean over realisations, with the standard error of the mean as a band. Stress is "
+        "positive where it resists positive strain. A well-annealed glass shows an overshoot."
+    )
+    stage = results.stage("shear") or {}
+    if stage.get("path"):
+        text = join(
+            [text, note("The strain path is {}. All numbers here are those up to where it first turns back.", stage["path"])]
+        )
+    if stage.get("plane", "xy") != "xy":
+        text = join(
+            [text, note("The plane {} was sheared: flow along the first axis, gradient along the second.", stage["plane"])]
+        )
+    caption = "Mean stress against strain; number of realisations in brackets."
+    drawn = SectionFigure("stress_strain", figure, caption, "table-stress")
+    headers = ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"]
+    numbers = table(headers, rows, of_figure("stress_strain", "Largest and last mean stress"), anchor="table-stress")
+    return Section("Stress and strain", text, (drawn,), numbers)
+
+
+def instabilities(results: Results) -> Section | None:
+    """The strain to the next instability, and theta."""
+    if results.stage("shear") is None and "events" not in results.tables:
+        return None
+    figure = figures.minima(results, "gamma_min")
+    if figure is None:
+        return Section("Plastic instabilities", note("No realisation has been sheared beyond the strains of the analysis yet."))
+    text = [
+        paragraph(
+            "{} is the mean strain from the state at strain <i>γ</i> to the next plastic instability. With a pseudo-gap "
+            "<i>P</i>(<i>x</i>) ~ <i>x</i><sup><i>θ</i></sup> it falls as <i>N</i><sup>−1/(1+<i>θ</i>)</sup>.",
+            GAMMA_MIN,
+        ),
+        *_blind_spot(results),
+    ]
+    if any(strain > 0 for strain in results.settings.strains):
+        text.append(
+            paragraph(
+                "At strains above 0 the ensemble is sampled at a fixed strain, not right after an avalanche: the distribution "
+                "of single values of <i>γ</i><sub>min</sub> is then flat at 0 and says nothing on {}, while the mean still "
+                "scales with it (App. G of the paper).",
+                THETA,
+            )
+        )
+    caption = Markup(
+        "Mean strain to the next instability against system size. Bars are standard errors of the mean, lines the fitted power "
+        "laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>θ</i>. {}"
+    ).format(percent(results), shown_only(results))
+    tables = (
+        minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
+        scaling_table(results, "gamma_min", THETA),
+        _events_table(results),
+    )
+    drawn = (SectionFigure("gamma_min", figure, caption, "table-gamma_min"),)
+    return Section("Plastic instabilities", join(text), drawn, join(tables))
+
+
+def _events_table(results: Results) -> Markup:
+    events, steps = results.tables.get("events"), results.tables.get("steps")
+    if events is None or steps is None or events.is_empty():
+        return Markup("")
+    events, steps = first_rise(events), first_rise(steps)
+    keys = ["preparation", "n_particles"]
+    # Up to a strain that all reached: a run that ends at an event would count one too many.
+    wanted = {name: _first_turn(results.run_of(name)) for name in results.preparations}
+    ends = steps.group_by(*keys, "realisation").agg(pl.col("strain").max())
+    common = (
+        ends.group_by(keys)
+        .agg(pl.col("strain").min().alias("end"), pl.len().alias("runs"))
+        .with_columns(
+            pl.min_horizontal("end", pl.col("preparation").replace_strict(wanted, return_dtype=pl.Float64)).alias("end")
+        )
+    )
+    summary = (
+        events.join(common, on=keys)
+        .filter(pl.col("strain_c") <= pl.col("end"))
+        .group_by(keys)
+        .agg(
+            (pl.len() / (pl.col("end") * pl.col("runs")).first()).alias("rate"),
+            pl.len().alias("n"),
+            pl.col("stress_drop").mean(),
+            pl.col("energy_drop").mean(),
+            pl.col("q").median(),
+        )
+        .sort(keys)
+    )
+    rows = [
+        (
+            r["preparation"],
+            r["n_particles"],
+            r["n"],
+            f"{r['rate']:.3g}",
+            f"{r['stress_drop']:.3g}",
+            f"{r['energy_drop']:.2e}",
+            f"{r['q']:.3g}",
+        )
+        for r in summary.iter_rows(named=True)
+    ]
+    return table(
+        [
+            "preparation",
+            N,
+            "events",
+            "per unit strain",
+            "mean stress drop",
+            "mean energy drop per particle",
+            Markup("median <i>Q</i>"),
+        ],
+        rows,
+        "Instabilities up to the strain that all realisations reached",
+    )
+
+
+def _first_turn(run: Run) -> float:
+    """The strain at which the run was to end, or to turn back."""
+    stage = run.stage("shear") or {}
+    first_turn = stage["path"][1] if stage.get("path") else stage.get("strain_max")
+    return float("inf") if first_turn is None else float(first_turn)
+
+
+def _blind_spot(results: Results) -> Iterator[Markup]:
+    """What the threshold detector cannot see, in numbers of these runs, and its estimate where another detector was used."""
+    kinds: dict[str, list[Run]] = {}
+    for run in results.runs:
+        stage = run.stage("shear")
+        if stage is not None:
+            kinds.setdefault(_detector(stage), []).append(run)
+    for kind, runs in kinds.items():
+        of = f" ({', '.join(name for run in runs for name in run.preparations)})" if len(kinds) > 1 else ""
+        if kind != "threshold":
+            yield paragraph("Instabilities were located by the detector <b>{}</b>{}.", kind, of)
+            continue
+        for run in runs:
+            stage = run.stage("shear") or {}
+            detector = stage.get("detector", {})
+            threshold = float(detector.get("q_c", PAPER_Q_C)) if isinstance(detector, Mapping) else PAPER_Q_C
+            yield note(
+                "{}{} It bends {} and with it {}.",
+                _misses(results, run, threshold * float(stage.get("increment", 1e-4))),
+                of,
+                GAMMA_MIN,
+                THETA,
+            )
+    if any(e.detector == AS_THRESHOLD for e in results.analysis.find(method="gamma_min")):
+        seen = _misses(results, results.runs[0], PAPER_Q_C * PAPER_INCREMENT)
+        yield note(
+            "“{}” is theta as the paper's threshold detector would have seen it: an estimate, from those events of <b>fold</b> "
+            "alone whose largest displacement exceeds the detector's limit. {}",
+            AS_THRESHOLD,
+            seen,
+        )
+
+
+def _detector(stage: Mapping[str, Any]) -> str:
+    detector = stage.get("detector", "threshold")
+    return str((detector.get("kind") if isinstance(detector, Mapping) else detector) or "none")
+
+
+def _misses(results: Results, run: Run, largest_strain: float) -> Markup:
+    jumps = ", ".join(f"{largest_strain * results.box_length(size):.2f} (N = {size})" for size in run.sizes)
+    return Markup(
+        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> "
+        "d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, so that larger "
+        "systems miss more. In slowly quenched glasses most first events are smaller than that."
+    ).format(jumps)
