@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qlm_hoomd.numerics.cells import FAR, image_shifts, lists_by_eight, sort_into_cells, with_images
+from qlm_hoomd.numerics.cells import FAR, find_neighbors, image_shifts, lists_by_eight, sort_into_cells, with_images
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
 from qlm_hoomd.numerics.laws import Function, evaluate
 from qlm_hoomd.numerics.simd import (
@@ -76,7 +76,8 @@ def arranged(
     n_rows = (n_particles + LANES - 1) // LANES * LANES
     x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, shift_ic, n_rows + 1)
     typeid_s = typeid_n[order_s]
-    member_m, first_g, entry_m = lists_by_eight(x_ce, typeid_s, first_k, cells_c, begin_ka, n_types, reach_t, ROW)
+    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, False)
+    member_m, first_g, entry_m = lists_by_eight(first_s, place_m, n_rows, ROW)
     rows_e4 = np.zeros((n_rows + 1 + len(owner_i), ROW))
     velocity_s4, force_s4, reference_s4 = np.zeros((n_rows, ROW)), np.zeros((n_rows, ROW)), np.zeros((n_rows, ROW))
     for s in range(n_particles):
@@ -246,10 +247,23 @@ def rescaling(square: float, temperature: float, keep: float, first: float, othe
 
 
 @compiled
+def first_forces(
+    particles: Particles, length: float, xy: float, types: tuple[int, ...], inverse_length2_t: Floats, energy_t: Floats | None,
+    function: Function, constants: tuple[float, ...], cutoff2: float,
+) -> None:  # fmt: skip
+    """The forces on particles that were arranged anew."""
+    move_images(particles.rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, image_shifts(length, xy))
+    add_up_forces(
+        particles.rows, particles.member_m, particles.first_g, particles.entry_m, types, inverse_length2_t, energy_t, function,
+        constants, cutoff2, None, particles.forces,
+    )  # fmt: skip
+
+
+@compiled
 def advance(
-    particles: Particles, typeid_n: Ints, length: float, xy: float, types: tuple[int, ...], cutoff_t: Floats, inverse_length2_t: Floats,
+    particles: Particles, typeid_n: Ints, cutoff_t: Floats, length: float, xy: float, types: tuple[int, ...], inverse_length2_t: Floats,
     energy_t: Floats | None, function: Function, constants: tuple[float, ...], cutoff2: float,
-    step: float, keep: float, target_k: Floats, first_k: Floats, others_k: Floats, measured_k: NDArray[np.bool_], out_k3: Floats,
+    step: float, keep: float, skin_k: Floats, target_k: Floats, first_k: Floats, others_k: Floats, measured_k: NDArray[np.bool_], out_k3: Floats,
 ) -> Particles:  # fmt: skip
     """Steps of velocity Verlet with velocity rescaling, as many as there are targets.
 
@@ -270,10 +284,8 @@ def advance(
             if not np.abs(positions_nc).max() < 1e6 * length:
                 out_k3[k] = np.nan
                 return particles
-            reference_nc = expect(positions_nc, velocities_nc, force_nc, length, xy, particles.skin)
-            particles = arranged(
-                reference_nc, particles.skin, positions_nc, velocities_nc, typeid_n, length, xy, n_types, cutoff_t
-            )
+            reference_nc = expect(positions_nc, velocities_nc, force_nc, length, xy, skin_k[k])
+            particles = arranged(reference_nc, skin_k[k], positions_nc, velocities_nc, typeid_n, length, xy, n_types, cutoff_t)
         move_images(particles.rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, shift_ic)
         if measured_k[k]:
             energy, virial = add_up_forces(

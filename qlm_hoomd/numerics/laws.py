@@ -33,14 +33,14 @@ class Function:
     """
 
     def __init__(self, law: Law) -> None:
-        code = law.__code__  # type: ignore[attr-defined]  # a function has one
+        code = law.__code__
         # Compiled code is kept on disk: a law that has changed must not find that of the former one.
         digest = hashlib.sha256(code.co_code + repr((code.co_consts, code.co_names)).encode()).hexdigest()[:16]
         self.key = law.__module__, law.__qualname__, digest
         self.law = law
 
 
-class _FunctionType(types.Opaque):  # type: ignore[misc]  # numba ships no types
+class _FunctionType(types.Opaque):
     def __init__(self, key: tuple[str, str, str], law: Law) -> None:
         super().__init__(name="Law({}.{}, {})".format(*key))
         self.law = law
@@ -54,9 +54,11 @@ def _typeof_function(value: Any, _: Any) -> Any:
     return _FunctionType(value.key, value.law)
 
 
-@unbox(_FunctionType)
-def _unbox_function(_: Any, __: Any, context: Any) -> Any:
-    return NativeValue(context.context.get_dummy_value())
+def _unboxed(_: Any, __: Any, context: Any) -> Any:
+    return NativeValue(context.context.get_dummy_value())  # type: ignore[no-untyped-call]  # numba's
+
+
+unbox(_FunctionType)(_unboxed)  # type: ignore[no-untyped-call]  # numba's
 
 
 def evaluate(function: Any, w: Any, constants: tuple[float, ...]) -> tuple[Any, Any]:
@@ -70,7 +72,7 @@ def _overload_evaluate(function: Any, w: Any, constants: Any) -> Any:
     if not isinstance(function, _FunctionType):
         return None
     law = numba.njit(fastmath=FAST, error_model="numpy", forceinline=True)(function.law)
-    return lambda function, w, constants: law(w, constants)
+    return lambda function, w, constants: law(w, constants)  # noqa: ARG005  # numba wants the arguments' names
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +83,12 @@ class ScaledLaw:
         function: f and df/dw.
         constants: what the function takes beside w.
         inverse_length2: ((T * T,) ndarray) 1 / l^2 of each pair of types [1 / length^2].
-        energy: ((T * T,) ndarray) e of each pair of types [energy].
+        energy: ((T * T,) ndarray) e of each pair of types [energy]; None where the function has it.
         cutoff2: w_c.
     """
 
     function: Function
     constants: tuple[float, ...]
     inverse_length2: NDArray[np.float64]
-    energy: NDArray[np.float64]
+    energy: NDArray[np.float64] | None
     cutoff2: float

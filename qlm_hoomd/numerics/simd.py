@@ -15,9 +15,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.core import cgutils
+from numba import types as numba_types
+from numba.core import cgutils as numba_cgutils
 from numba.extending import intrinsic, models, overload, register_model
+
+# Numba says nothing about its types.
+types: Any = numba_types
+cgutils: Any = numba_cgutils
 
 LANES = 8
 ROW = 4
@@ -30,12 +34,17 @@ _vector, _row = ir.VectorType(_double, LANES), ir.VectorType(_double, ROW)
 _numbers = ir.VectorType(_int32, LANES)
 
 
-class _LanesType(types.Type):
+def _instruction(function: Any) -> Any:
+    """Decorator: what compiled code calls by the arguments after the first."""
+    return intrinsic(function)
+
+
+class _LanesType(numba_types.Type):
     def __init__(self) -> None:
         super().__init__(name="float64x8")
 
 
-class _MaskType(types.Type):
+class _MaskType(numba_types.Type):
     def __init__(self) -> None:
         super().__init__(name="boolx8")
 
@@ -44,15 +53,15 @@ lanes_type, mask_type = _LanesType(), _MaskType()
 
 
 @register_model(_LanesType)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]  # numba ships no types
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _vector)
+        super().__init__(manager, kind, _vector)  # type: ignore[no-untyped-call]  # numba's
 
 
 @register_model(_MaskType)
-class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]  # numba ships no types
+class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(_bit, LANES))
+        super().__init__(manager, kind, ir.VectorType(_bit, LANES))  # type: ignore[no-untyped-call]  # numba's
 
 
 def _mask(*places: int) -> Any:
@@ -76,7 +85,7 @@ def _at(builder: Any, data: Any, index: Any, kind: Any) -> Any:
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
-@intrinsic
+@_instruction
 def splat(_context: Any, number: Any) -> Any:
     """The same double in every lane."""
 
@@ -87,7 +96,7 @@ def splat(_context: Any, number: Any) -> Any:
 
 
 def _binary(instruction: str) -> Any:
-    @intrinsic
+    @_instruction
     def apply(_context: Any, a: Any, b: Any) -> Any:
         def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
             return getattr(builder, instruction)(*args, flags=_FLAGS)
@@ -98,7 +107,7 @@ def _binary(instruction: str) -> Any:
 
 
 def _comparison(sign: str) -> Any:
-    @intrinsic
+    @_instruction
     def apply(_context: Any, a: Any, b: Any) -> Any:
         def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
             return builder.fcmp_ordered(sign, *args)
@@ -120,18 +129,21 @@ def _overload_operator(symbol: Any, apply: Any) -> None:
         return None
 
 
-for _symbol, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
-    _overload_operator(_symbol, _binary(_instruction))
+for _symbol, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _overload_operator(_symbol, _binary(_name))
 for _symbol, _sign in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "==")):
     _overload_operator(_symbol, _comparison(_sign))
 
 
-@intrinsic
+@_instruction
 def _sqrt(_context: Any, a: Any) -> Any:
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        root = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_vector, [_vector]), f"llvm.sqrt.v{LANES}f64"
-        )
+        root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_vector, [_vector]), f"llvm.sqrt.v{LANES}f64")
         return builder.call(root, args)
 
     return lanes_type(a), codegen
@@ -147,7 +159,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return a if condition else b
 
 
-@intrinsic
+@_instruction
 def _select(_context: Any, condition: Any, a: Any, b: Any) -> Any:
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
         return builder.select(*args)
@@ -166,7 +178,7 @@ def _overload_where(condition: Any, a: Any, b: Any) -> Any:
     return lambda condition, a, b: _select(condition, a, b)
 
 
-@intrinsic
+@_instruction
 def beyond(_context: Any, a: Any, limit: Any) -> Any:
     """a - limit where that is positive, else zero: how far a lies beyond the limit."""
 
@@ -177,7 +189,7 @@ def beyond(_context: Any, a: Any, limit: Any) -> Any:
     return lanes_type(a, limit), codegen
 
 
-@intrinsic
+@_instruction
 def magnitude(_context: Any, a: Any) -> Any:
     """Absolute values."""
 
@@ -202,13 +214,13 @@ def _reduction(instruction: str) -> Any:
     return codegen
 
 
-@intrinsic
+@_instruction
 def total(_context: Any, a: Any) -> Any:
     """Sum of the lanes."""
     return types.float64(a), _reduction("fadd")
 
 
-@intrinsic
+@_instruction
 def any_beyond(_context: Any, a: Any, limit: Any) -> Any:
     """Whether a lane is not at most ``limit``; one that is not a number is not."""
 
@@ -219,7 +231,7 @@ def any_beyond(_context: Any, a: Any, limit: Any) -> Any:
     return types.boolean(a, types.float64), codegen
 
 
-@intrinsic
+@_instruction
 def load(_context: Any, array: Any, index: Any) -> Any:
     """Eight doubles in a row, from ``index`` on."""
 
@@ -229,7 +241,7 @@ def load(_context: Any, array: Any, index: Any) -> Any:
     return lanes_type(array, types.uint64), codegen
 
 
-@intrinsic
+@_instruction
 def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
     """Write eight doubles in a row, from ``index`` on."""
 
@@ -255,7 +267,7 @@ def _transposed(builder: Any, row: Any) -> list[Any]:
     return [columns[0][0], columns[1][0], columns[0][1], columns[1][1]]
 
 
-@intrinsic
+@_instruction
 def gather_rows(_context: Any, rows: Any, start_l: Any, index: Any) -> Any:
     """Four columns of eight rows that begin where ``start_l``, from ``index`` on, says in doubles."""
 
@@ -282,7 +294,7 @@ def _rows_of(builder: Any, column: Any) -> list[Any]:
     return row
 
 
-@intrinsic
+@_instruction
 def scatter_rows(_context: Any, rows: Any, start_l: Any, index: Any, x: Any, y: Any, z: Any, t: Any) -> Any:
     """Write four columns as eight rows that begin where ``start_l``, from ``index`` on, says in doubles."""
 
@@ -296,7 +308,7 @@ def scatter_rows(_context: Any, rows: Any, start_l: Any, index: Any, x: Any, y: 
     return types.void(rows, start_l, types.uint64, x, y, z, t), codegen
 
 
-@intrinsic
+@_instruction
 def sums_of_rows(_context: Any, a: Any) -> Any:
     """In each lane the sum over its row, where eight lanes are two rows of four."""
 
@@ -314,7 +326,7 @@ def sums_of_rows(_context: Any, a: Any) -> Any:
 _NAMED = [sorted(range(LANES), key=lambda lane: (not mask >> lane & 1, lane)) for mask in range(1 << LANES)]
 
 
-@intrinsic
+@_instruction
 def bits(_context: Any, condition: Any) -> Any:
     """The mask as a number, the first lane its lowest bit."""
 
@@ -324,7 +336,7 @@ def bits(_context: Any, condition: Any) -> Any:
     return types.uint64(condition), codegen
 
 
-@intrinsic
+@_instruction
 def append_lanes(_context: Any, out: Any, index: Any, base: Any, mask: Any) -> Any:
     """Write ``base`` + lane for each lane of the mask to ``out``, from ``index`` on; how many. Touches eight places of ``out``."""
 
@@ -342,14 +354,12 @@ def append_lanes(_context: Any, out: Any, index: Any, base: Any, mask: Any) -> A
     return types.uint64(out, types.uint64, types.int32, types.uint64), codegen
 
 
-@intrinsic
+@_instruction
 def transpose_numbers(_context: Any, out: Any, index: Any, source: Any, start_l: Any, offset: Any) -> Any:
     """Write eight numbers from each of eight places of ``source``, ``start_l`` + ``offset``, to ``out``: all the first ones first."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        target, numbers, starts = (
-            _data(context, builder, kind, value) for kind, value in zip(signature.args, args, strict=True) if hasattr(kind, "dtype")
-        )
+        target, numbers, starts = (_data(context, builder, signature.args[place], args[place]) for place in (0, 2, 3))
         lines = []
         for lane in range(LANES):
             start = builder.add(builder.load(builder.gep(starts, [_word(lane)])), args[4])
@@ -369,9 +379,9 @@ def transpose_numbers(_context: Any, out: Any, index: Any, source: Any, start_l:
             builder.store(line, _at(builder, target, place, _numbers), align=4)
         return context.get_dummy_value()
 
+    del offset
     return types.void(out, types.uint64, source, start_l, types.int64), codegen
 
 
 def _packed(lanes: list[int]) -> int:
     return sum(lane << 8 * place for place, lane in enumerate(lanes))
-
