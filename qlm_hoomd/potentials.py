@@ -12,11 +12,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import lru_cache
 from math import factorial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numba
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from qlm_hoomd.numerics.laws import Function, ScaledLaw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +67,13 @@ class PairPotential(BaseModel):
         Returns:
             ((order + 1, P) ndarray) d^k phi / dw^k [energy / length^(2k)]; zero beyond the cut-off.
         """
+
+    def scaled_law(self) -> ScaledLaw | None:
+        """Energy and force as a law that compiled loops can hold, which makes molecular dynamics many times as quick.
+
+        None where there is no such law; :meth:`derivatives` gives the forces then.
+        """
+        return None
 
     def diameters(self) -> NDArray[np.float64]:
         """((T,) ndarray) size of a particle of each type in a picture [length]; the physics does not use it."""
@@ -119,6 +128,15 @@ class InversePowerLaw(PairPotential):
         else:
             _ipl_derivatives(r2_p, pairtype_p, inverse_length2, self.x_c**2, self.n, power_k, polynomial_kl, out_kp)
         return out_kp
+
+    def scaled_law(self) -> ScaledLaw:
+        """See :meth:`PairPotential.scaled_law`."""
+        inverse_length2, power_k, polynomial_kl = _tables(self.epsilon, self.n, self.q, self.x_c, self.lengths)
+        short = self.n == 10 and self.q <= 3
+        function = Function(_ipl10_law if short else _ipl_law)
+        first = () if short else (self.n % 2, self.n // 2)
+        constants = (*first, *power_k[:2], *polynomial_kl[0, : 4 if short else None], *polynomial_kl[1, : 3 if short else None])
+        return ScaledLaw(function, tuple(map(float, constants)), inverse_length2, None, self.x_c**2)
 
 
 # Cached by value and outside the model, whose comparison and copies must see nothing but its fields.
@@ -238,6 +256,28 @@ def _ipl10_force(
         slope_p[pair] = slope if w < cutoff2 else 0.0
 
 
+def _ipl10_law(w: Any, c: tuple[float, ...]) -> tuple[Any, Any]:
+    """f and df/dw of the smoothed power law for n = 10 and q <= 3."""
+    inverse = 1.0 / w
+    square = inverse * inverse
+    power = square * square * inverse
+    energy = c[0] * power + (((c[5] * w + c[4]) * w + c[3]) * w + c[2])
+    return energy, c[1] * power * inverse + ((c[8] * w + c[7]) * w + c[6])
+
+
+def _ipl_law(w: Any, c: tuple[float, ...]) -> tuple[Any, Any]:
+    """f and df/dw of the smoothed power law, for any n and q."""
+    inverse = 1.0 / w
+    power = np.sqrt(inverse) if c[0] > 0.0 else 0.0 * w + 1.0
+    for _ in range(int(c[1])):
+        power = power * inverse
+    energy, slope = 0.0 * w, 0.0 * w
+    for index in range(_MAX_COEFFICIENTS):
+        energy = energy * w + c[3 + _MAX_COEFFICIENTS - index]
+        slope = slope * w + c[3 + 2 * _MAX_COEFFICIENTS - index]
+    return c[2] * power + energy, c[3] * power * inverse + slope
+
+
 class LennardJones(PairPotential):
     """Lennard-Jones and, with other exponents, Mie potentials, smoothed at the cut-off up to the q-th derivative.
 
@@ -286,6 +326,15 @@ class LennardJones(PairPotential):
             repulsion_k, attraction_k, polynomial_kl, out_kp,
         )  # fmt: skip
         return out_kp
+
+    def scaled_law(self) -> ScaledLaw:
+        """See :meth:`PairPotential.scaled_law`."""
+        repulsion_k, attraction_k, polynomial_kl = _mie_tables(self.n, self.m, self.q, self.x_c)
+        powers = (self.n % 2, self.n // 2, self.m % 2, self.m // 2, *repulsion_k[:2], *attraction_k[:2])
+        inverse_sigma2_t = 1.0 / np.array(self.sigma, dtype=np.float64).ravel() ** 2
+        epsilon_t = np.array(self.epsilon, dtype=np.float64).ravel()
+        constants = tuple(map(float, (*powers, *polynomial_kl[0], *polynomial_kl[1])))
+        return ScaledLaw(Function(_mie_law), constants, inverse_sigma2_t, epsilon_t, self.x_c**2)
 
 
 class KobAndersen(LennardJones):
@@ -346,6 +395,24 @@ def _mie_derivatives(
             factor *= scale
 
 
+def _mie_law(w: Any, c: tuple[float, ...]) -> tuple[Any, Any]:
+    """f and df/dw of :class:`LennardJones`."""
+    inverse = 1.0 / w
+    root = np.sqrt(inverse)
+    repulsion = root if c[0] > 0.0 else 0.0 * w + 1.0
+    for _ in range(int(c[1])):
+        repulsion = repulsion * inverse
+    attraction = root if c[2] > 0.0 else 0.0 * w + 1.0
+    for _ in range(int(c[3])):
+        attraction = attraction * inverse
+    energy, slope = 0.0 * w, 0.0 * w
+    for index in range(_MAX_COEFFICIENTS):
+        energy = energy * w + c[7 + _MAX_COEFFICIENTS - index]
+        slope = slope * w + c[7 + 2 * _MAX_COEFFICIENTS - index]
+    energy = c[4] * repulsion + c[6] * attraction + energy
+    return energy, (c[5] * repulsion + c[7] * attraction) * inverse + slope
+
+
 class _SoftSphere(PairPotential):
     """Spheres that repel where they overlap: phi(r) = epsilon / alpha (1 - r/sigma)^alpha for r < sigma, else 0.
 
@@ -369,6 +436,26 @@ class _SoftSphere(PairPotential):
         out_kp = np.empty((order + 1, len(r2_p)))
         _contact_derivatives(r2_p, pairtype_p, self.cutoffs().ravel(), self.alpha, factor_k, out_kp)
         return out_kp
+
+    def scaled_law(self) -> ScaledLaw | None:
+        """See :meth:`PairPotential.scaled_law`."""
+        law = {2.0: _harmonic_law, 2.5: _hertzian_law}.get(self.alpha)
+        return law and ScaledLaw(Function(law), (self.epsilon,), 1.0 / self.cutoffs().ravel() ** 2, None, 1.0)
+
+
+def _harmonic_law(w: Any, c: tuple[float, ...]) -> tuple[Any, Any]:
+    """f and df/dw of :class:`Harmonic`."""
+    root = np.sqrt(w)
+    overlap = 1.0 - root
+    return 0.5 * c[0] * overlap * overlap, -0.5 * c[0] * overlap / root
+
+
+def _hertzian_law(w: Any, c: tuple[float, ...]) -> tuple[Any, Any]:
+    """f and df/dw of :class:`Hertzian`."""
+    root = np.sqrt(w)
+    overlap = 1.0 - root
+    power = overlap * np.sqrt(overlap)
+    return 0.4 * c[0] * power * overlap, -0.5 * c[0] * power / root
 
 
 class Harmonic(_SoftSphere):

@@ -22,25 +22,24 @@ from qlm_hoomd.engines.base import (
     check_after_event,
     checked_ramp,
 )
+from qlm_hoomd.engines.verlet import Noise, motion
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import MinimizeReport, descent, fire, newton
 from qlm_hoomd.minimize.fall import rounding_force
 from qlm_hoomd.minimize.surface import max_norm
-from qlm_hoomd.numerics import steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent
+    from qlm_hoomd.engines.verlet import Motion
     from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
     from qlm_hoomd.potentials import PairPotential
 
 _SKIN_AT_REST = 0.12
 _SKIN_IN_DESCENT = 0.3
-# In a liquid the neighbour search is dear and the list ages fast; measured best at T = 1 for N = 500 and 4000.
-_SKIN_IN_MOTION = 0.6
 _STEPS_BETWEEN_PRESSURES = 20
 # A fraction of a second up to N = 64000.
 _STEPS_BETWEEN_WAYPOINTS = 20
@@ -196,62 +195,42 @@ class CPUEngine(Engine):
             raise InputError(f"N = {glass.n_particles}; expected at least two particles.")
         dt = self.settings.dt
         n_steps = max(1, round(duration / dt))
-        mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_MOTION)
         n_free = 3 * glass.n_particles - 3
         if resume is None:
-            positions_nc = glass.positions.copy()
+            positions_nc, memory = glass.positions, None
             velocities_nc = rng.normal(scale=math.sqrt(temperature), size=positions_nc.shape)
             velocities_nc -= velocities_nc.mean(axis=0)
         else:
-            positions_nc, velocities_nc = resume.positions.copy(), resume.velocities.copy()
+            positions_nc, velocities_nc, memory = resume.positions, resume.velocities, resume.memory
             rng.bit_generator.state = resume.rng
-            mechanics.recall(resume.memory)
         done, averages = (0, _Averages(glass)) if resume is None else (resume.step, _Averages(glass, resume.sums))
-        keep = math.exp(-dt / self.settings.tau)
-        energy, force_nc = mechanics.energy_forces(positions_nc, glass.box)
-        for step in range(done + 1, n_steps + 1):
-            target = temperature + (end - temperature) * step / n_steps
-            steps.kick_and_drift(positions_nc, velocities_nc, force_nc, 0.5 * dt, dt)
-            energy, force_nc = mechanics.energy_forces(positions_nc, glass.box)
-            square = float(steps.kick(velocities_nc, force_nc, 0.5 * dt))
-            rescale = _velocity_rescaling(square, n_free, target, keep, rng)
-            velocities_nc *= rescale
-            if 2 * step > n_steps:
-                averages.add(energy, rescale**2 * square / n_free)
-                if step % _STEPS_BETWEEN_PRESSURES == 0 or step == n_steps:
-                    averages.add_pressure(mechanics.bonds(positions_nc, glass.box, 1).pressure)
-            if waypoint is not None and step % _STEPS_BETWEEN_WAYPOINTS == 0 and step < n_steps:
-                waypoint(partial(_state, step, positions_nc, velocities_nc, averages, rng, mechanics))
+        particles = motion(
+            self.potential, glass, positions_nc, velocities_nc, memory,
+            temperature=temperature, dt=dt, keep=math.exp(-dt / self.settings.tau),
+        )  # fmt: skip
+        while done < n_steps:
+            # Always to the next multiple: how a run is divided must not show in its last digits.
+            step_k = np.arange(done + 1, min(done - done % _STEPS_BETWEEN_WAYPOINTS + _STEPS_BETWEEN_WAYPOINTS, n_steps) + 1)
+            noise = Noise.drawn(temperature + (end - temperature) * step_k / n_steps, n_free, rng)
+            counts_k = 2 * step_k > n_steps
+            pressure_k = counts_k & ((step_k % _STEPS_BETWEEN_PRESSURES == 0) | (step_k == n_steps))
+            seen = particles.advance(noise, counts_k, pressure_k)
+            for k in np.flatnonzero(counts_k):
+                averages.add(seen.energy_k[k], seen.square_k[k] / n_free)
+                if pressure_k[k]:
+                    averages.add_pressure(-seen.virial_k[k] / (3.0 * glass.box.volume))
+            done = int(step_k[-1])
+            if waypoint is not None and done < n_steps:
+                waypoint(partial(_state, done, particles, averages, rng))
+        energy, (positions_nc, _, _) = seen.energy_k[-1], particles.state()
         if not (math.isfinite(energy) and np.isfinite(positions_nc).all()):
             raise ConvergenceError(f"molecular dynamics blew up (energy = {energy}). Use a smaller dt than {dt:g}.")
         return glass.moved(glass.box.wrap(positions_nc)), averages.report(n_steps)
 
 
-def _state(
-    step: int,
-    positions_nc: NDArray[np.float64],
-    velocities_nc: NDArray[np.float64],
-    averages: _Averages,
-    rng: np.random.Generator,
-    mechanics: Mechanics,
-) -> DynamicsState:
-    state = dict(rng.bit_generator.state)
-    return DynamicsState(step, positions_nc.copy(), velocities_nc.copy(), averages.sums, state, mechanics.memory)
-
-
-def _velocity_rescaling(square: float, n_free: int, temperature: float, keep: float, rng: np.random.Generator) -> float:
-    """Factor on all velocities that brings the kinetic energy one step along its canonical stochastic evolution.
-
-    Eq. (A7) of Bussi, Donadio, Parrinello (2007), with ``square`` = sum v^2 and ``keep`` = exp(-dt/tau).
-    """
-    if not square > 0.0:
-        return 1.0
-    fresh = (1.0 - keep) * temperature / square
-    first = rng.standard_normal()
-    others = rng.chisquare(n_free - 1)
-    factor2 = keep + fresh * (first**2 + others) + 2.0 * first * math.sqrt(keep * fresh)
-    sign = 1.0 if first + math.sqrt(keep / fresh) >= 0.0 else -1.0
-    return sign * math.sqrt(factor2)
+def _state(step: int, particles: Motion, averages: _Averages, rng: np.random.Generator) -> DynamicsState:
+    positions_nc, velocities_nc, memory = particles.state()
+    return DynamicsState(step, positions_nc, velocities_nc, averages.sums, dict(rng.bit_generator.state), memory)
 
 
 class _Bill:
@@ -294,12 +273,12 @@ class _Averages:
         return self._energy, self._temperature, self._n, self._virial_pressure, self._n_pressures
 
     def add(self, energy: float, temperature: float) -> None:
-        self._energy += energy
-        self._temperature += temperature
+        self._energy += float(energy)
+        self._temperature += float(temperature)
         self._n += 1
 
     def add_pressure(self, virial_pressure: float) -> None:
-        self._virial_pressure += virial_pressure
+        self._virial_pressure += float(virial_pressure)
         self._n_pressures += 1
 
     def report(self, n_steps: int) -> DynamicsReport:

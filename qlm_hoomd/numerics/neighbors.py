@@ -24,6 +24,34 @@ _SHIFTS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (
 _MOST_TYPES = 16
 
 
+def check_types(cutoffs: NDArray[np.float64], typeid: NDArray[np.int32]) -> None:
+    """Refuse particles of types that the potential does not know, and more types than pairs of them fit a byte.
+
+    Raises:
+        InputError: if there are such.
+    """
+    n_types = len(cutoffs)
+    if n_types > _MOST_TYPES:
+        raise InputError(f"the potential knows {n_types} particle types; expected at most {_MOST_TYPES}.")
+    if typeid.size and int(typeid.max()) >= n_types:
+        raise InputError(
+            f"typeid goes up to {int(typeid.max())}; expected less than the {n_types} types that the potential knows."
+        )
+
+
+def check_box(box: Box, cutoff: float) -> None:
+    """Refuse a box in which a particle has two images of another one within the cut-off.
+
+    Raises:
+        InputError: if the box is too small.
+    """
+    if box.nearest_plane_distance < 2.0 * cutoff:
+        raise InputError(
+            f"opposite faces of the box are {box.nearest_plane_distance:.4g} apart; expected at least twice the cut-off, "
+            f"{2.0 * cutoff:.4g}. Use more particles."
+        )
+
+
 class NeighborCandidates:
     """A half list of all pairs that may interact, rebuilt only when it may have become incomplete.
 
@@ -44,12 +72,7 @@ class NeighborCandidates:
         self._cutoff = float(cutoffs.max())
         self._reach_t = cutoffs.ravel() + skin
         self._n_types = len(cutoffs)
-        if self._n_types > _MOST_TYPES:
-            raise InputError(f"the potential knows {self._n_types} particle types; expected at most {_MOST_TYPES}.")
-        if typeid.size and int(typeid.max()) >= self._n_types:
-            raise InputError(
-                f"typeid goes up to {int(typeid.max())}; expected less than the {self._n_types} types that the potential knows."
-            )
+        check_types(cutoffs, typeid)
         self._typeid_n = np.array(typeid, dtype=np.int32)
         self.skin = skin
         self.n_builds = 0
@@ -100,11 +123,7 @@ class NeighborCandidates:
         # Beyond a million boxes rounding eats the digits that matter.
         if not np.abs(positions_nc).max() < 1e6 * box.length:
             raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
-        if box.nearest_plane_distance < 2.0 * self._cutoff:
-            raise InputError(
-                f"opposite faces of the box are {box.nearest_plane_distance:.4g} apart; expected at least twice the cut-off, "
-                f"{2.0 * self._cutoff:.4g}. Use more particles."
-            )
+        check_box(box, self._cutoff)
         images_nc = box.images(positions_nc)
         wrapped_nc = positions_nc - images_nc @ box.matrix
         order_s = _spatial_order(wrapped_nc, box, self._cutoff)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from qlm_hoomd.base.registry import POTENTIALS
+from qlm_hoomd.numerics.laws import evaluate
 from qlm_hoomd.potentials import MAX_ORDER
 from qlm_hoomd.testing.settings import SettingsConformance
 
@@ -96,6 +97,25 @@ class PotentialConformance(SettingsConformance):
                 there_kp = self._derivatives(w_p, first * n_types + second, MAX_ORDER)
                 back_kp = self._derivatives(w_p, second * n_types + first, MAX_ORDER)
                 assert np.array_equal(there_kp, back_kp), f"types {first} and {second}"
+
+    def test_scaled_law_says_what_the_derivatives_say(self) -> None:
+        """Where there is a law for compiled loops: the same energy, slope and cut-off for each pair of types."""
+        law = self.potential.scaled_law()
+        if law is None:
+            return
+        for pairtype, cutoff in self._pairs():
+            length2 = 1.0 / law.inverse_length2[pairtype]
+            assert abs(law.cutoff2 * length2 / cutoff**2 - 1.0) < 1e-12, f"pair type {pairtype}: another cut-off"
+            w_p = (cutoff * np.linspace(self.closest, 0.999, 40)) ** 2
+            scale = 1.0 if law.energy is None else law.energy[pairtype]
+            law_p2 = np.array([evaluate(law.function, w / length2, law.constants) for w in w_p])
+            law_kp = scale * law_p2.T / np.array([[1.0], [length2]])
+            exact_kp = self._derivatives(w_p, pairtype, 1)
+            # Close to the cut-off, where sums cancel, their rounding is what counts.
+            error_k = np.abs(law_kp - exact_kp).max(axis=1) / np.abs(exact_kp).max(axis=1)
+            assert (error_k < 1e-12).all(), (
+                f"pair type {pairtype}: energy and dU/dw are off by {error_k} of their largest values"
+            )
 
     def test_leaves_its_arguments_alone(self) -> None:
         """The caller's arrays are not written to."""
