@@ -93,8 +93,9 @@ def theta_from_distances(
     if window is None:
         enough("snapshots", len(series), _FEWEST_SNAPSHOTS)
         pooled_n = np.concatenate(series)
+        pooled_n = pooled_n[pooled_n < upper]
         wanted = int(rank * len(series))
-        enough("blocks", pooled_n.size, max(wanted + 1, _FEWEST_IN_WINDOW))
+        enough(f"blocks below {upper:g}", pooled_n.size, max(wanted + 1, _FEWEST_IN_WINDOW))
         window = (float(np.partition(pooled_n, wanted)[wanted]), upper)
     return _fit(series, window, order)
 

@@ -98,8 +98,14 @@ class TestRefusals:
         with pytest.raises(NotEnoughDataError, match="400 blocks in the window; expected at least 500") as caught:
             observables.theta_from_distances([np.linspace(0.2, 0.4, 80)] * 5, window=(0.1, 0.5))
         assert (caught.value.found, caught.value.needed) == (400, 500)
-        with pytest.raises(NotEnoughDataError, match="50 blocks; expected at least 500"):
+        with pytest.raises(NotEnoughDataError, match=r"30 blocks below 0\.3; expected at least 500"):
             observables.theta_from_distances([np.linspace(0.1, 0.4, 10)] * 5)
+
+    def test_systems_so_small_that_the_rank_lies_beyond_the_window(self) -> None:
+        """100 blocks, of which the 30th smallest x is beyond 0.3: too few, no fault of an argument."""
+        series = [np.linspace(0.011, 1.1, 100)] * 40
+        with pytest.raises(NotEnoughDataError, match=r"1080 blocks below 0\.3; expected at least 1201"):
+            observables.theta_from_distances(series)
 
     def test_too_few_snapshots(self) -> None:
         with pytest.raises(NotEnoughDataError, match="4 snapshots; expected at least 5"):

@@ -9,7 +9,7 @@ pytest.importorskip("qlm_hoomd")
 import polars as pl
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
-from qlm_mesoscopic.stage import SPECTRA
+from qlm_mesoscopic.stage import SPECTRA, STEADY, MesoscopicStage
 
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
@@ -99,6 +99,25 @@ def test_where_there_are_no_witnesses_the_rest_is_as_before(tmp_path: Path, chan
     assert row["soft_alpha"] is None
     assert row["drift"] > 0.0
     assert mesoscopic(Results.load(tmp_path)) is not None
+
+
+def test_a_system_as_small_as_that_of_a_dry_run_has_no_theta_and_does_not_fail(tmp_path: Path) -> None:
+    """`qlm run --dry-run` of the shipped protocol begins with N = 100, of which 30 blocks are no tail of P(x)."""
+    small = protocol(amplitudes=[0.3], mode_amplitudes=[0.46], mode_activity=0.5, witnesses=0)
+    small["ensemble"] = {"n_particles": [100], "preparations": ["rapid"], "realisations": 1}
+    workspace = Workspace.create(build_protocol(small), tmp_path)
+    (realisation,) = workspace.realisations
+    assert run_realisation(tmp_path, realisation.id).failure is None
+    (row,) = read_table(realisation.directory / STEADY).iter_rows(named=True)
+    assert (row["theta"], row["theta_error"]) == (None, None)
+    assert row["failures"] >= 100
+
+
+def test_long_avalanches_of_small_systems_are_no_runaways() -> None:
+    """At A = 0.3 one steady state in 60 of 100 blocks has an avalanche of more than 10 failures per block, the model's own limit."""
+    run = MesoscopicStage()._system(100, 0.3, seed=29).steady_state(3.5, skip=0.0)
+    assert run.size_a.max() > 1000
+    assert MesoscopicStage()._system(10_000, 0.3, seed=29).largest_avalanche == 10.0
 
 
 def test_products_hold_what_their_columns_say(finished: Path) -> None:
