@@ -60,18 +60,33 @@ clean: ## remove the demo's results and all caches; .venv stays
 	rm -rf demo build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find qlm_hoomd plugins tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-# The environment sees the interpreter's own packages, so that a HOOMD-blue installed there is found.
-$(PY):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "$(PYTHON) is missing or older than 3.11 ($$($(PYTHON) --version 2>&1)); qlm_hoomd needs Python 3.11 or newer." >&2; \
-	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
-	  exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo "$(PYTHON) has no venv module, which makes virtual environments." >&2; \
-	  echo "Install it (Debian, Ubuntu: apt install python3-venv) and run make again." >&2; \
-	  exit 1; }
-	@echo "Making $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --system-site-packages $(VENV)
+# The environment sees the interpreter's own packages where HOOMD-blue is among them, and is isolated elsewhere: pip would quarrel with packages that have
+# nothing to do with this. Where HOOMD-blue came or went since, the environment follows, keeps what is installed in it, and pip looks again.
+$(VENV)/pyvenv.cfg: FORCE
+	@if [ -x $(PY) ]; then \
+	  python=$$($(PY) -c 'import sys; print(sys._base_executable)') || exit 1; \
+	else \
+	  python=$(PYTHON); \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "$$python is missing or older than 3.11 ($$($$python --version 2>&1)); qlm_hoomd needs Python 3.11 or newer." >&2; \
+	    echo "Install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	    exit 1; }; \
+	  $$python -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$$python has no venv module, which makes virtual environments." >&2; \
+	    echo "Install it (Debian, Ubuntu: apt install python3-venv) and run make again." >&2; \
+	    exit 1; }; \
+	fi; \
+	if $$python -c 'import hoomd' 2>/dev/null; then sees=true; flag=--system-site-packages; kind="HOOMD-blue of $$python in sight"; \
+	else sees=false; flag=; kind="isolated, for $$python has no HOOMD-blue"; fi; \
+	if ! [ -x $(PY) ]; then \
+	  echo "Making $(VENV) with $$($$python --version): $$kind"; \
+	  $$python -m venv $$flag $(VENV); \
+	elif ! grep -q "^include-system-site-packages = $$sees" $@; then \
+	  echo "Changing $(VENV): $$kind"; \
+	  $$python -m venv --without-pip $$flag $(VENV); \
+	fi
+
+FORCE:
 
 # One pip command per level, with the versions that were tested for this Python where there are any.
 define install
@@ -85,19 +100,19 @@ define install
 	fi
 endef
 
-$(VENV)/.qlm-run: $(REQUIREMENTS) | $(PY)
+$(VENV)/.qlm-run: $(REQUIREMENTS) $(VENV)/pyvenv.cfg
 	$(call install,)
 	@touch $@
 
-$(VENV)/.qlm-test: $(REQUIREMENTS) | $(PY)
+$(VENV)/.qlm-test: $(REQUIREMENTS) $(VENV)/pyvenv.cfg
 	$(call install,[test])
 	@touch $@ $(VENV)/.qlm-run
 
 comma := ,
-$(VENV)/.qlm-dev: $(REQUIREMENTS) | $(PY)
+$(VENV)/.qlm-dev: $(REQUIREMENTS) $(VENV)/pyvenv.cfg
 	$(call install,[test$(comma)dev])
 	@touch $@ $(VENV)/.qlm-test $(VENV)/.qlm-run
 
-$(VENV)/.qlm-docs: $(REQUIREMENTS) | $(PY)
+$(VENV)/.qlm-docs: $(REQUIREMENTS) $(VENV)/pyvenv.cfg
 	$(call install,[docs])
 	@touch $@ $(VENV)/.qlm-run
