@@ -452,7 +452,8 @@ def modes(
     Writes modes.parquet, moduli.parquet and modes.gsd, where OVITO shows the modes as velocity vectors. Frames that are not at
     a minimum are relaxed first, and the output says so.
     """
-    from qlm_hoomd.postanalysis import frames_from_text, modes_of_file, potential_from_spec
+    from qlm_hoomd.postanalysis import frames_from_text, modes_of_file
+    from qlm_hoomd.protocol.potential_spec import potential_from_spec
 
     analysis = modes_of_file(
         file,

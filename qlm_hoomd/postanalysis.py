@@ -19,23 +19,19 @@ from typing import TYPE_CHECKING, Any, Self
 import gsd.hoomd
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.base.display import Displayed, counted, in_words
-from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError, did_you_mean
+from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
+from qlm_hoomd.base.files import replacing
 from qlm_hoomd.base.provenance import versions
-from qlm_hoomd.base.registry import POTENTIALS
 from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, newton
 from qlm_hoomd.minimize.surface import max_norm
-from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes
-from qlm_hoomd.protocol import load_protocol
-from qlm_hoomd.stages.base import replacing
 from qlm_hoomd.stages.modes import mode_rows
 from qlm_hoomd.view import ModeView
 
@@ -54,81 +50,9 @@ _FEWEST_CONTACTS = 4
 # Eigenvalues below this part of the largest are zero to the rounding of a float64 Hessian.
 _ZERO = 1e-10
 _MODE_SCALARS = ("strain", "index", "eigenvalue", "frequency", "participation_ratio")
-_FILE_KINDS = (".yaml", ".yml", ".json")
 
 
-# ---- which potential, which frames ----
-
-
-def potential_from_spec(spec: str) -> PairPotential:
-    """The pair potential that a user names on the command line.
-
-    Args:
-        spec: ``name``, ``name:key=value,key=value`` with YAML values (``harmonic:sigma=[[1, 1.2], [1.2, 1.4]]``), or a YAML file
-            with the settings of a potential or with a whole protocol, whose model is then meant.
-
-    Raises:
-        InputError: if there is no such potential, or a setting is wrong.
-    """
-    if spec.lower().endswith(_FILE_KINDS):
-        settings = _yaml(Path(spec))
-        if isinstance(settings, dict) and "stages" in settings:
-            return load_protocol(Path(spec)).model.potential
-        if not isinstance(settings, dict) or "kind" not in settings:
-            raise InputError(f"{spec}: no potential; expected a mapping with the key 'kind' (or a protocol).")
-    else:
-        kind, _, arguments = spec.partition(":")
-        settings = {"kind": kind.strip()} | _arguments(arguments)
-    try:
-        # The model knows the defaults of the paper's potential; a fraction of zero asks for no second particle type.
-        return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
-    except ValidationError as error:
-        kind = str(settings["kind"])
-        sentences = "; ".join(_sentences(error, kind))
-        raise InputError(f"potential {kind}: {sentences}{'' if sentences.endswith('?') else '.'}") from None
-
-
-def _yaml(path: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a YAML file.") from None
-    except (YAMLError, ValueError) as error:
-        raise InputError(f"{path}: no YAML ({' '.join(str(error).split())}).") from None
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    settings: dict[str, Any] = {}
-    # Commas inside brackets belong to a value.
-    for part in re.findall(r"(?:[^,\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])+", text):
-        key, equals, value = part.partition("=")
-        try:
-            settings[key.strip()] = YAML(typ="safe", pure=True).load(value) if equals else None
-        except (YAMLError, ValueError):
-            equals = ""
-        if not equals:
-            raise InputError(f"--potential: '{part.strip()}'; expected name:key=value,key=value with YAML values.")
-    return settings
-
-
-def _sentences(error: ValidationError, kind: str) -> Iterator[str]:
-    fields = POTENTIALS.load(kind).model_fields if kind in POTENTIALS.plugins else {}
-    known = [name for name in fields if name != "kind"]
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if part != "potential")
-        if problem["type"] == "missing":
-            yield f"{place} is missing; expected {fields[place].description}"
-        elif problem["type"] == "extra_forbidden":
-            yield f"unknown key '{place}'; expected one of: {', '.join(known)}.{did_you_mean(place, known)}".rstrip(".")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            yield f"{place + ': ' if place and place != 'kind' else ''}{message}".rstrip(".")
+# ---- which frames ----
 
 
 def frames_from_text(text: str, every: int = 1) -> slice:

@@ -29,11 +29,11 @@ from qlm_hoomd.postanalysis import (
     frames_from_text,
     modes_of_file,
     modes_of_frame,
-    potential_from_spec,
     rattlers,
 )
 from qlm_hoomd.potentials import Harmonic, InversePowerLaw, KobAndersen, LennardJones
 from qlm_hoomd.preparation import random_start
+from qlm_hoomd.protocol.potential_spec import potential_from_spec
 
 FCC = np.array([(0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)])
 HARMONIC = Harmonic(sigma=((1.0, 0.6), (0.6, 0.3)))

@@ -269,7 +269,16 @@ def find_neighbors(
         for s in range(index(start), index(end)):
             own_type = typeid_s[s]
             n_found = _within_reach(
-                x_e[s], x_e[s + index(size)], x_e[s + index(2 * size)], own_type, n_types, square_t, x_q, capacity, section_t, found_m
+                x_e[s],
+                x_e[s + index(size)],
+                x_e[s + index(2 * size)],
+                own_type,
+                n_types,
+                square_t,
+                x_q,
+                capacity,
+                section_t,
+                found_m,
             )
             if half:
                 for m in range(index(n_found)):
@@ -288,9 +297,7 @@ def find_neighbors(
 
 
 @compiled
-def lists_by_eight(
-    first_s: NDArray[np.int64], place_m: Ints, filler: int, row: int
-) -> tuple[Ints, NDArray[np.int64], Ints]:
+def lists_by_eight(first_s: NDArray[np.int64], place_m: Ints, filler: int, row: int) -> tuple[Ints, NDArray[np.int64], Ints]:
     """Lists of neighbours for eight particles at a time: member_m, first_g, entry_m.
 
     Group g has the members ``8 g`` to ``8 g + 7`` of member_m, particles with lists of about one length, and the entries ``first_g[g]`` to
