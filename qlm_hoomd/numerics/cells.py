@@ -20,15 +20,24 @@ from qlm_hoomd.numerics.simd import LANES, append_lanes, beyond, bits, load, mag
 
 # Farther than anything is from anything.
 FAR = 1e9
+_SIDES = 3
 _N_AROUND = 27
+_MOST_CELLS = 256
 _NO_SHIFT = 13
 # Lists are made for so many particles at a time, and sorted by their length among those.
 STRETCH = 64
 
 
-def cells_per_side(planes_c: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
-    """((3,) ndarray of int) how many cells fit between opposite faces of the box at distances ``planes_c`` [length]."""
-    return np.maximum(np.floor(planes_c / reach), 1.0).astype(np.int64)
+@compiled
+def cells_per_side(length: float, xy: float, reach: float) -> NDArray[np.int64]:
+    """((3,) ndarray of int) how many cells wider than ``reach`` fit between opposite faces of the box, at least one."""
+    cells_c = np.empty(_SIDES, np.int64)
+    for c in range(_SIDES):
+        # Wider by more than rounding may put a particle into the wrong cell.
+        width = (1.0 + 1e-9) * reach * (np.sqrt(1.0 + xy * xy) if c == 0 else 1.0)
+        # More cells than particles are of no use.
+        cells_c[c] = min(max(int(length / width), 1), _MOST_CELLS)
+    return cells_c
 
 
 @compiled
@@ -338,7 +347,7 @@ def lists_by_eight(first_s: NDArray[np.int64], place_m: Ints, filler: int, row: 
 
 
 @compiled
-def half_lists(
+def _half_lists(
     first_s: NDArray[np.int64], place_m: Ints, order_s: Ints, typeid_s: Ints, owner_i: Ints, code_i: Bytes, n_types: int
 ) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:
     """Half lists as runs: owner_r, first_r, partner_p, the code of the partner's image, pair of types.
@@ -372,6 +381,23 @@ def half_lists(
             owner_r[begin + slot] = order_s[s]
             first_r[begin + slot + 1] = p
     return owner_r, first_r, partner_p, code_p, pairtype_p
+
+
+@compiled
+def half_lists_of(
+    wrapped_nc: Floats, typeid_n: Ints, n_types: int, length: float, xy: float, reach_t: Floats
+) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:
+    """Each pair of particles closer than ``reach_t`` for their types once; see :func:`_half_lists`.
+
+    The positions lie in the cell of the lattice that is centred on the origin; no reach is longer than the box is wide.
+    """
+    cells_c = cells_per_side(length, xy, reach_t.max())
+    order_s, first_k = sort_into_cells(wrapped_nc, typeid_n, n_types, length, xy, cells_c)
+    shift_ic = image_shifts(length, xy)
+    x_ce, owner_i, code_i, begin_ka = with_images(wrapped_nc, order_s, first_k, cells_c, n_types, shift_ic, len(order_s))
+    typeid_s = typeid_n[order_s]
+    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, True)
+    return _half_lists(first_s, place_m, order_s, typeid_s, owner_i, code_i, n_types)
 
 
 @compiled

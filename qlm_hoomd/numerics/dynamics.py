@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qlm_hoomd.numerics.cells import FAR, find_neighbors, image_shifts, lists_by_eight, sort_into_cells, with_images
+from qlm_hoomd.numerics.cells import FAR, cells_per_side, find_neighbors, image_shifts, lists_by_eight, sort_into_cells, with_images
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
 from qlm_hoomd.numerics.laws import Function, evaluate
 from qlm_hoomd.numerics.simd import (
@@ -67,10 +67,7 @@ def arranged(
     """The particles in cell order of ``reference``, which lies in the box, with lists that hold within half a skin of there."""
     n_particles = len(positions_nc)
     reach_t = cutoff_t + skin
-    reach = reach_t.max()
-    cells_c = np.empty(3, np.int64)
-    cells_c[0] = max(1, int(length / np.sqrt(1.0 + xy * xy) / reach))
-    cells_c[1] = cells_c[2] = max(1, int(length / reach))
+    cells_c = cells_per_side(length, xy, reach_t.max())
     shift_ic = image_shifts(length, xy)
     order_s, first_k = sort_into_cells(reference_nc, typeid_n, n_types, length, xy, cells_c)
     n_rows = (n_particles + LANES - 1) // LANES * LANES

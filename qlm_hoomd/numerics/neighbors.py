@@ -8,17 +8,16 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import vesin
 
 from qlm_hoomd.base.errors import BlowUpError, InputError
-from qlm_hoomd.numerics import pairs, vectors
+from qlm_hoomd.numerics import cells, pairs, vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.box import Box
 
-# All periodic shifts of a pair of wrapped particles, in the order of the shift code of pairs.group_pairs.
+# All periodic shifts of a pair of wrapped particles, in the order of the code of an image in cells.
 _SHIFTS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
 # A pair of types is one byte.
 _MOST_TYPES = 16
@@ -70,11 +69,11 @@ class NeighborCandidates:
         if not (np.isfinite(skin) and skin >= 0.0):
             raise InputError(f"skin = {skin}; expected a distance >= 0.")
         self._cutoff = float(cutoffs.max())
-        self._reach_t = cutoffs.ravel() + skin
+        self._cutoff_t = cutoffs.ravel()
         self._n_types = len(cutoffs)
         check_types(cutoffs, typeid)
         self._typeid_n = np.array(typeid, dtype=np.int32)
-        self.skin = skin
+        self.skin = self._wanted_skin = skin
         self.n_builds = 0
         self._box: Box | None = None
 
@@ -126,14 +125,10 @@ class NeighborCandidates:
         check_box(box, self._cutoff)
         images_nc = box.images(positions_nc)
         wrapped_nc = positions_nc - images_nc @ box.matrix
-        order_s = _spatial_order(wrapped_nc, box, self._cutoff)
-        search = vesin.NeighborList(cutoff=self._cutoff + self.skin, full_list=False, n_threads=1)
-        # In spatial order particles that are tested together lie together in memory, which the search is quicker for.
-        i_p, j_p, shift_pc, distance_p = search.compute(
-            wrapped_nc[order_s], box.matrix, periodic=True, quantities="ijSd", copy=False
-        )
-        self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = pairs.group_pairs(
-            i_p, j_p, shift_pc, distance_p, self._typeid_n[order_s], self._n_types, self._reach_t, order_s
+        # Cells hold one image of a particle around them: in the smallest boxes a wide skin is cut to what that allows.
+        self.skin = min(self._wanted_skin, box.nearest_plane_distance - self._cutoff)
+        self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = cells.half_lists_of(
+            wrapped_nc, self._typeid_n, self._n_types, box.length, box.xy, self._cutoff_t + self.skin
         )
         self._r_pc = np.empty((len(self.partner_p), 3))
         self._r2_p = np.empty(len(self.partner_p))
@@ -144,11 +139,3 @@ class NeighborCandidates:
         self._box = box
         self.n_builds += 1
 
-
-def _spatial_order(wrapped_nc: NDArray[np.float64], box: Box, cell: float) -> NDArray[np.int32]:
-    """((N,) ndarray of int32) particles ordered by cells of edge ``cell``, so that neighbours in space are so in memory."""
-    n_cells = max(1, int(box.length / cell))
-    fractional_nc = wrapped_nc / box.length
-    fractional_nc[:, 0] -= box.xy * fractional_nc[:, 1]
-    cell_nc = np.clip((fractional_nc + 0.5) * n_cells, 0, n_cells - 1).astype(np.int64)
-    return np.argsort((cell_nc[:, 2] * n_cells + cell_nc[:, 1]) * n_cells + cell_nc[:, 0], kind="stable").astype(np.int32)

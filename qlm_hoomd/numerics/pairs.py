@@ -62,63 +62,6 @@ def _runs_by_length(count_r: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled
-def group_pairs(
-    i_p: NDArray[np.uint64], j_p: NDArray[np.uint64], shift_pc: Ints, distance_p: Floats, typeid_s: Ints, n_types: int,
-    reach_t: Floats, order_s: Ints,
-) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:  # fmt: skip
-    """The candidate pairs within reach of their type pair, grouped by the particle that comes first in spatial order.
-
-    ``i_p`` and ``j_p`` are places in the spatial order; ``order_s`` says which particle is there, ``typeid_s`` its type.
-    Returns owner_r, first_r, partner_p, shift code, type pair. A shift code is 9 (sx + 1) + 3 (sy + 1) + (sz + 1).
-    """
-    n_particles = len(order_s)
-    count_s = np.zeros(n_particles, np.int64)
-    second_s = np.zeros(n_particles + 1, np.int64)
-    found_p2 = np.empty((len(i_p), 2), np.int32)
-    found_code_p = np.empty(len(i_p), np.uint8)
-    n_pairs = 0
-    for p in range(len(i_p)):
-        i, j = i_p[p], j_p[p]
-        code = 9 * (shift_pc[p, 0] + 1) + 3 * (shift_pc[p, 1] + 1) + shift_pc[p, 2] + 1
-        first, second = min(i, j), max(i, j)
-        found_p2[n_pairs, 0], found_p2[n_pairs, 1] = first, second
-        found_code_p[n_pairs] = code if i < j else 26 - code
-        # A sum instead of a branch: nobody can foresee which pairs are within reach.
-        inside = distance_p[p] < reach_t[typeid_s[i] * n_types + typeid_s[j]]
-        count_s[first] += inside
-        second_s[second + index(1)] += inside
-        n_pairs += inside
-    for s in range(n_particles):
-        second_s[s + 1] += second_s[s]
-    # Two counting sorts, by the second particle and then by the first: partners end up in spatial order.
-    first_p = np.empty(n_pairs, np.int32)
-    unsorted_code_p = np.empty(n_pairs, np.uint8)
-    filled_s = second_s[:n_particles].copy()
-    for p in range(n_pairs):
-        slot = index(filled_s[found_p2[p, 1]])
-        filled_s[found_p2[p, 1]] += 1
-        first_p[slot] = found_p2[p, 0]
-        unsorted_code_p[slot] = found_code_p[p]
-    partner_p = np.empty(n_pairs, np.int32)
-    code_p = np.empty(n_pairs, np.uint8)
-    pairtype_p = np.empty(n_pairs, np.uint8)
-    first_r = np.zeros(n_particles + 1, np.int64)
-    run_r = _runs_by_length(count_s)
-    for r in range(n_particles):
-        filled_s[run_r[r]] = first_r[r]
-        first_r[r + 1] = first_r[r] + count_s[run_r[r]]
-    for s in range(n_particles):
-        for p in range(index(second_s[s]), index(second_s[s + 1])):
-            first = index(first_p[p])
-            slot = index(filled_s[first])
-            filled_s[first] += 1
-            partner_p[slot] = order_s[s]
-            code_p[slot] = unsorted_code_p[p]
-            pairtype_p[slot] = typeid_s[first] * n_types + typeid_s[s]
-    return order_s[run_r], first_r, partner_p, code_p, pairtype_p
-
-
-@compiled
 def pair_vectors(
     positions_nc: Floats, owner_r: Ints, first_r: NDArray[np.int64], partner_p: Ints, code_p: Bytes, shifts_sc: Floats,
     r_pc: Floats, r2_p: Floats,

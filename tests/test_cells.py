@@ -1,0 +1,110 @@
+"""The search for neighbours finds the pairs that vesin finds, whatever the box."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import vesin
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qlm_hoomd.box import Box
+from qlm_hoomd.numerics import cells
+
+# Images are named by a code in lists, and by three integers in vesin's.
+SHIFTS = [(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)]
+
+
+def _particles(
+    n_particles: int, n_types: int, length: float, xy: float, clumped: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray, Box]:
+    rng = np.random.default_rng(seed)
+    box = Box(length, xy)
+    fractional_nc = rng.random((n_particles, 3)) ** (4 if clumped else 1) - 0.5
+    # Some on the faces, where rounding decides.
+    fractional_nc[rng.random((n_particles, 3)) < 0.02] = 0.5
+    return box.wrap(fractional_nc @ box.matrix), rng.integers(0, n_types, n_particles).astype(np.int32), box
+
+
+def _by_vesin(positions_nc: np.ndarray, typeid_n: np.ndarray, box: Box, reach_tt: np.ndarray, full: bool) -> Counter:
+    i_p, j_p, shift_pc, distance_p = vesin.NeighborList(cutoff=float(reach_tt.max()), full_list=full).compute(
+        positions_nc, box.matrix, periodic=True, quantities="ijSd"
+    )
+    inside = distance_p < reach_tt[typeid_n[i_p], typeid_n[j_p]]
+    return Counter(_named(i_p[inside], j_p[inside], shift_pc[inside], full))
+
+
+def _named(i_p: np.ndarray, j_p: np.ndarray, shift_pc: np.ndarray, full: bool) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Pairs with the image of the second; of half lists, with the smaller number first."""
+    names = []
+    for i, j, shift in zip(i_p.tolist(), j_p.tolist(), np.asarray(shift_pc, dtype=int).tolist(), strict=True):
+        names.append((i, j, tuple(shift)) if full or i < j else (j, i, tuple(-s for s in shift)))
+    return names
+
+
+boxes = st.tuples(
+    st.integers(1, 300),
+    st.integers(1, 3),
+    st.floats(1.0, 9.0),
+    st.sampled_from([0.0, 0.0, 0.1, -0.37, 0.5, -0.5]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+# Of the distance between opposite faces: from one cell on a side to many.
+reaches = st.floats(0.05, 0.999)
+
+
+@settings(max_examples=60)
+@given(boxes, reaches)
+def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
+    positions_nc, typeid_n, cell = _particles(*box)
+    n_types = box[1]
+    rng = np.random.default_rng(box[-1])
+    reach_tt = share * cell.nearest_plane_distance * rng.uniform(0.5, 1.0, (n_types, n_types))
+    reach_tt = np.maximum(reach_tt, reach_tt.T)
+    owner_r, first_r, partner_p, code_p, pairtype_p = cells.half_lists_of(
+        positions_nc, typeid_n, n_types, cell.length, cell.xy, reach_tt.ravel()
+    )
+    i_p = np.repeat(owner_r, np.diff(first_r))
+    assert sorted(owner_r.tolist()) == list(range(len(positions_nc)))
+    np.testing.assert_array_equal(pairtype_p, n_types * typeid_n[i_p] + typeid_n[partner_p])
+    ours = Counter(_named(i_p, partner_p, np.array(SHIFTS)[code_p], full=False))
+    assert ours == _by_vesin(positions_nc, typeid_n, cell, reach_tt, full=False)
+
+
+@settings(max_examples=60)
+@given(boxes, reaches)
+def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
+    positions_nc, typeid_n, cell = _particles(*box)
+    n_types, n_particles = box[1], len(positions_nc)
+    reach_tt = np.full((n_types, n_types), share * cell.nearest_plane_distance)
+    cells_c = cells.cells_per_side(cell.length, cell.xy, reach_tt.max())
+    order_s, first_k = cells.sort_into_cells(positions_nc, typeid_n, n_types, cell.length, cell.xy, cells_c)
+    filler = -(-n_particles // 8) * 8
+    shift_ic = cells.image_shifts(cell.length, cell.xy)
+    x_ce, owner_i, code_i, begin_ka = cells.with_images(positions_nc, order_s, first_k, cells_c, n_types, shift_ic, filler + 1)
+    first_s, place_m = cells.find_neighbors(
+        x_ce, typeid_n[order_s], owner_i, first_k, cells_c, begin_ka, n_types, reach_tt.ravel(), False
+    )
+    member_m, first_g, entry_m = cells.lists_by_eight(first_s, place_m, filler, 4)
+    assert sorted(member_m.tolist()) == list(range(0, 4 * filler, 4))
+    names = []
+    n_fillers = 0
+    for group in range(filler // 8):
+        entries_ml = entry_m[8 * first_g[group] : 8 * first_g[group + 1]].reshape(-1, 8)
+        for lane, member in enumerate(member_m[8 * group : 8 * group + 8] // 4):
+            places = entries_ml[:, lane] // 4
+            n_fillers += int((places == filler).sum())
+            for place in places[places != filler]:
+                image = place > filler
+                s, code = (owner_i[place - filler - 1], code_i[place - filler - 1]) if image else (place, 13)
+                names.append((int(order_s[member]), int(order_s[s]), SHIFTS[code]))
+    assert Counter(names) == _by_vesin(positions_nc, typeid_n, cell, reach_tt, full=True)
+    assert n_fillers + len(names) == 8 * first_g[-1]
+
+
+def test_particles_on_one_spot_are_neighbours() -> None:
+    positions_nc = np.zeros((3, 3))
+    _, first_r, *_ = cells.half_lists_of(positions_nc, np.zeros(3, np.int32), 1, 5.0, 0.0, np.array([1.0]))
+    assert first_r[-1] == 3
