@@ -49,6 +49,15 @@ _FILES = "Analyse what you have"
 _KEEP = "Plan, keep and share a run"
 _ABOUT = "About this installation"
 _Function = TypeVar("_Function", bound=Callable[..., None])
+_CheckpointInterval = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Time between two checkpoints of a long stage.",
+        show_default="QLM_CHECKPOINT_INTERVAL of the environment, or 600",
+    ),
+]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs, and nothing else.")]
 
 
@@ -171,28 +180,20 @@ def run(
     alongside: Annotated[
         bool, typer.Option("--alongside", help="Put it into a folder that holds a protocol of other physics.")
     ] = False,
-    checkpoint_interval: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="SECONDS",
-            help="Time between two checkpoints of a long stage.",
-            show_default="QLM_CHECKPOINT_INTERVAL of the environment, or 600",
-        ),
-    ] = None,
+    checkpoint_interval: _CheckpointInterval = None,
 ) -> None:
     """Run a protocol and report on it. Run it again to resume: what is done is skipped, what failed is tried again.
 
     Several may run in one folder at once, on machines that share it: each realisation is computed once.
     """
-    from qlm_hoomd.base.checkpoint import INTERVAL_VARIABLE
     from qlm_hoomd.base.registry import EXECUTORS
     from qlm_hoomd.ensemble.runner import run_protocol
     from qlm_hoomd.protocol import load_protocol
 
-    if checkpoint_interval is not None:
-        os.environ[INTERVAL_VARIABLE] = str(checkpoint_interval)  # which workers and jobs inherit
-    made = EXECUTORS.load(executor)(workers=workers, **({"settings": tuple(slurm)} if slurm else {}))
+    given: dict[str, Any] = {"settings": tuple(slurm or ()), "checkpoint_interval": checkpoint_interval}
+    made = EXECUTORS.load(executor)(
+        workers=workers, **{name: value for name, value in given.items() if value not in ((), None)}
+    )
     settings = load_protocol(protocol)
     directory = out or Path("runs") / settings.name
     if dry_run:
@@ -379,15 +380,18 @@ def work(
         str | None, typer.Option(metavar="FILE|ID,ID", help="Ids, or a file with one on each line.", show_default=False)
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Realisations at work at a time.")] = 1,
+    checkpoint_interval: _CheckpointInterval = None,
 ) -> None:
     """Do what is left to do of some realisations of a run: what schedulers call.
 
     Any number may be at work in one folder; what is done, or at work elsewhere, is passed over. Stopped by SIGUSR1 or SIGTERM it
     saves its state and ends with exit code 138 or 143; the same command goes on from there.
     """
+    from qlm_hoomd.ensemble.local import LocalExecutor
     from qlm_hoomd.ensemble.runner import run_chunk
 
-    failed = run_chunk(directory, [*(realisations or ()), *_ids(ids)], workers, typer.echo)
+    executor = LocalExecutor(workers, checkpoint_interval=checkpoint_interval)
+    failed = run_chunk(directory, [*(realisations or ()), *_ids(ids)], executor, typer.echo)
     if failed:
         raise typer.Exit(1)
 

@@ -21,7 +21,7 @@ from qlm_hoomd.ensemble.workspace import Outcome, Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.registry import EXECUTORS
-from qlm_hoomd.testing.tiny import HereExecutor, installed
+from qlm_hoomd.testing.tiny import HereExecutor, WalkStage, installed
 
 from .stand_ins import fake_slurm
 
@@ -151,13 +151,13 @@ def test_a_chunk_leaves_alone_what_lives_elsewhere(tmp_path: Path) -> None:
     assert claim is not None
     said: list[str] = []
     with claim:
-        assert run_chunk(tmp_path / "run", [first, second, first], 1, said.append) == 0
+        assert run_chunk(tmp_path / "run", [first, second, first], LocalExecutor(1), said.append) == 0
     assert said[0].startswith("done: N=100 rapid #1 in ")
     assert said[1:] == ["left alone, as another process is at work at it: N=100 rapid #0"]
     with pytest.raises(InputError, match="is no id of a realisation"):
-        run_chunk(tmp_path / "run", ["../../etc"], 1, said.append)
+        run_chunk(tmp_path / "run", ["../../etc"], LocalExecutor(1), said.append)
     with pytest.raises(InputError, match="no readable state point"):
-        run_chunk(tmp_path / "run", ["0" * 32], 1, said.append)
+        run_chunk(tmp_path / "run", ["0" * 32], LocalExecutor(1), said.append)
 
 
 def test_realisation_that_others_took_over_is_left_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,12 +238,41 @@ def test_row_gets_one_action_for_each_size_and_the_products_decide(tmp_path: Pat
         "{directories}", " ".join(r.id for r in workspace.realisations[:2])
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    assert command.endswith(" --workers 4")
     done = subprocess.run(
         command, shell=True, cwd=tmp_path / "run", env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done: ") == 2
     assert states(workspace) == ["done"] * 2 + ["pending"] * 4
+
+
+@pytest.mark.parametrize("name", ["local", "slurm", "row"])
+def test_executors_hand_the_checkpoint_interval_to_where_the_work_is_done(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_slurm(tmp_path / "bin", monkeypatch)
+    monkeypatch.setenv("QLM_CHECKPOINT_INTERVAL", "not looked at")
+    run_protocol(make_protocol(realisations=1), tmp_path / "run", EXECUTORS.load(name)(workers=1, checkpoint_interval=7.5))
+    if name == "local":
+        assert states(Workspace.open(tmp_path / "run")) == ["done"]
+    else:
+        (path,) = (tmp_path / "run").glob("workflow.toml" if name == "row" else ".slurm/qlm-*/script.sh")
+        assert "--workers 1 --checkpoint-interval 7.5" in path.read_text()
+    with pytest.raises(InputError, match="checkpoint_interval = nan; expected a number of seconds, 0 or more"):
+        EXECUTORS.load(name)(checkpoint_interval=float("nan"))
+
+
+def test_a_stage_gets_the_checkpoint_interval_that_was_asked_for_else_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intervals: list[float] = []
+    monkeypatch.setattr(WalkStage, "run", lambda _, context: intervals.append(context.checkpoint._interval))
+    workspace = Workspace.create(make_protocol(realisations=1), tmp_path / "run")
+    run_realisation(tmp_path / "run", workspace.realisations[0].id, 7.5)
+    monkeypatch.setenv("QLM_CHECKPOINT_INTERVAL", "9")
+    run_realisation(tmp_path / "run", workspace.realisations[0].id)
+    assert intervals == [7.5, 9.0]
 
 
 def test_chunks_keep_the_order_and_take_about_the_time() -> None:

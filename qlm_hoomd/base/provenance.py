@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Collection
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +15,20 @@ from typing import Any
 from qlm_hoomd.base.version import __version__
 
 _DEPENDENCIES = ("numpy", "scipy", "numba", "vesin", "gsd", "freud-analysis", "polars", "hoomd")
-_NO_NUMBERS = tuple(
-    f"qlm_hoomd/{room}"
-    for room in ("cli.py", "doctor.py", "ensemble/", "postanalysis.py", "report/", "statistics/", "testing/", "view.py")
+WITHOUT_NUMBERS = (
+    *("ensemble", "planning", "protocol", "report", "statistics", "testing"),
+    *("__init__.py", "cli.py", "doctor.py", "postanalysis.py", "view.py"),
+    *("checkpoint.py", "display.py", "errors.py", "files.py", "registry.py", "settings.py"),
+    *(
+        f"base/{name}.py"
+        for name in ("__init__", "display", "errors", "files", "interrupt", "provenance", "registry", "settings")
+    ),
 )
+"""Folders and files of qlm_hoomd that make no product of a stage: they read, spread, watch, plan, report, or only pass names on.
+
+All others count as makers of numbers. A plugin's package says the same of itself by an attribute of this name; without it, all of its
+files count.
+"""
 
 
 @cache
@@ -40,20 +52,24 @@ def provenance(protocol_hash: str, engine: dict[str, Any]) -> dict[str, Any]:
 def code_fingerprint(packages: tuple[str, ...] = ()) -> str:
     """16 hex digits that change with the code that makes numbers: two codes of one version are told apart by it.
 
-    It covers the Python files of qlm_hoomd, but for the rooms that only watch, spread or report, and those of ``packages``.
+    It covers the contents of Python files, whatever their names: those of qlm_hoomd and of ``packages``, but for what these name in
+    :data:`WITHOUT_NUMBERS`.
 
     Args:
         packages: top-level packages of the plugins at work.
     """
-    digest = hashlib.sha256()
-    for package in ("qlm_hoomd", *sorted(set(packages) - {"qlm_hoomd"})):
+    digests = contents(Path(qlm_hoomd.__file__).parent, WITHOUT_NUMBERS)
+    for package in sorted(set(packages) - {"qlm_hoomd"}):
         specification = find_spec(package)
-        folders = specification.submodule_search_locations if specification is not None else None
-        module = specification.origin if specification is not None else None
-        for origin in folders or ([module] if module else []):
-            root = Path(origin)
-            for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-                name = path.relative_to(root.parent).as_posix()
-                if not name.startswith(_NO_NUMBERS):
-                    digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+        if specification is not None:
+            without = getattr(import_module(package), "WITHOUT_NUMBERS", ())
+            for origin in specification.submodule_search_locations or filter(None, [specification.origin]):
+                digests += contents(Path(origin), without)
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16]
+
+
+def contents(root: Path, without: Collection[str]) -> list[bytes]:
+    """The SHA-256 of every Python file in ``root``, or of that file, but for the files and folders ``without``, named from there."""
+    paths = root.rglob("*.py") if root.is_dir() else [root]
+    left_out = {root / name for name in without}
+    return [hashlib.sha256(path.read_bytes()).digest() for path in paths if not {path, *path.parents} & left_out]

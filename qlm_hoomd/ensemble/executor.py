@@ -25,6 +25,8 @@ class Executor(ABC):
     Args:
         workers: realisations at work at the same time; None for what the executor finds best.
         settings: ``key=value`` texts and names of YAML files, for executors that have settings.
+        checkpoint_interval: seconds between two checkpoints of a long stage, which :meth:`run` hands to where realisations run; None for
+            what the environment says there (:func:`~qlm_hoomd.base.checkpoint.interval_from_environment`).
 
     Attributes:
         runs_here: whether realisations run on this machine, so that what they need has to be installed and at hand here.
@@ -32,10 +34,15 @@ class Executor(ABC):
 
     runs_here: ClassVar[bool] = True
 
-    def __init__(self, workers: int | None = None, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, workers: int | None = None, settings: Sequence[str] = (), *, checkpoint_interval: float | None = None
+    ) -> None:
         if settings:
             raise InputError(f"settings {', '.join(settings)}; expected none, as {type(self).__name__} has no settings.")
+        if checkpoint_interval is not None and not checkpoint_interval >= 0.0:
+            raise InputError(f"checkpoint_interval = {checkpoint_interval}; expected a number of seconds, 0 or more.")
         self.workers = workers
+        self.checkpoint_interval = checkpoint_interval
 
     @abstractmethod
     def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
@@ -51,9 +58,17 @@ class Executor(ABC):
         """
 
 
-def work_command() -> str:
-    """The start of the command that does the work of a chunk, ``qlm work``, quoted for a shell: with this program's own Python."""
+def work_command(realisations: str, workers: int, checkpoint_interval: float | None) -> str:
+    """The command that does the work of a chunk, ``qlm work``, for a shell: with this program's own Python.
+
+    Args:
+        realisations: folder of the run and ids, as the shell takes them.
+        workers: realisations at work at a time.
+        checkpoint_interval: as in :class:`Executor`.
+    """
     program = Path(sys.executable).with_name("qlm")
-    if program.is_file():
-        return f"{shlex.quote(str(program))} work"
-    return f"{shlex.quote(sys.executable)} -c 'from qlm_hoomd.cli import main; main()' work"
+    qlm = shlex.quote(str(program if program.is_file() else sys.executable))
+    if not program.is_file():
+        qlm += " -c 'from qlm_hoomd.cli import main; main()'"
+    interval = "" if checkpoint_interval is None else f" --checkpoint-interval {checkpoint_interval:g}"
+    return f"{qlm} work {realisations} --workers {workers}{interval}"

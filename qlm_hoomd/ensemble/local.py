@@ -50,12 +50,16 @@ class LocalExecutor(Executor):
 
     Args:
         workers: number of processes, one thread each; None for one per core, or one per GPU where the engine wants GPUs.
+        settings: none.
+        checkpoint_interval: see :class:`Executor`.
     """
 
-    def __init__(self, workers: int | None = None, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, workers: int | None = None, settings: Sequence[str] = (), *, checkpoint_interval: float | None = None
+    ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"workers = {workers}; expected at least 1.")
-        super().__init__(workers, settings)
+        super().__init__(workers, settings, checkpoint_interval=checkpoint_interval)
 
     def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
         """See :meth:`Executor.run`.
@@ -107,7 +111,8 @@ class LocalExecutor(Executor):
                     while waiting and slots and pool.active:
                         job_id, attempt = waiting.popleft()
                         slot = slots.pop(0)
-                        future = pool.schedule(_run, args=(directory, job_id, gpus[slot % len(gpus)] if gpus else None))
+                        gpu = gpus[slot % len(gpus)] if gpus else None
+                        future = pool.schedule(_run, args=(directory, job_id, gpu, self.checkpoint_interval))
                         at_work[future] = (job_id, attempt, slot)
                         future.add_done_callback(ended.put)
                     if time.monotonic() >= next_beat:
@@ -139,11 +144,11 @@ class LocalExecutor(Executor):
         return False
 
 
-def _run(directory: Path, job_id: str, gpu: str | None) -> Outcome:
+def _run(directory: Path, job_id: str, gpu: str | None, checkpoint_interval: float | None = None) -> Outcome:
     """Run a realisation in this worker, which sees only that GPU."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    return run_realisation(directory, job_id)
+    return run_realisation(directory, job_id, checkpoint_interval)
 
 
 def _start_tracker() -> None:

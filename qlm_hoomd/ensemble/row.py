@@ -41,14 +41,14 @@ class RowExecutor(Executor):
         """See :meth:`Executor.run`."""
         workspace = Workspace.open(directory)
         with replacing(directory / WORKFLOW) as temporary:
-            temporary.write_text(workflow(workspace, self.workers or 1), encoding="utf-8")
+            temporary.write_text(workflow(workspace, self.workers or 1, self.checkpoint_interval), encoding="utf-8")
         sys.stderr.write(
             f"wrote {directory / WORKFLOW}. Now type: cd {directory} && row show status && row submit\n"
             "row submits what has no products yet; run `row scan` after work that it did not start itself.\n"
         )
 
 
-def workflow(workspace: Workspace, workers: int) -> str:
+def workflow(workspace: Workspace, workers: int, checkpoint_interval: float | None) -> str:
     """The text of ``workflow.toml`` for a run."""
     protocol = workspace.protocol
     by_size: dict[int, list[Realisation]] = {}
@@ -63,7 +63,7 @@ def workflow(workspace: Workspace, workers: int) -> str:
         "",
         "[default.action]",
         # The folder is row's own: it runs commands from where workflow.toml is.
-        f"command = {_text(f'{work_command()} . {{directories}} --workers {workers}')}",
+        f"command = {_text(work_command('. {directories}', workers, checkpoint_interval))}",
         f"products = {json.dumps(products)}",
     ]
     for size in sorted(by_size, reverse=True):

@@ -27,7 +27,7 @@ from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages.base import StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from qlm_hoomd.ensemble.claims import Claim
@@ -57,10 +57,12 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
         The workspace, from which the outcome is read.
 
     Raises:
-        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or holds other physics.
+        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or holds
+            other physics.
         StorageFull: if the disk is full, or a quota is reached.
     """
-    interval_from_environment()
+    if executor.checkpoint_interval is None:
+        interval_from_environment()
     if executor.runs_here:
         protocol.engine.build(protocol.model)
     workspace = Workspace.create(protocol, directory, alongside=alongside)
@@ -138,8 +140,14 @@ def _is_unfinished(realisation: Realisation, protocol: Protocol, left: set[str])
     return realisation.id in left or realisation.state(protocol) != "done" or not realisation.is_recorded(protocol.stages)
 
 
-def run_chunk(directory: Path, ids: Sequence[str], workers: int, say: Callable[[str], None]) -> int:
+def run_chunk(directory: Path, ids: Sequence[str], executor: Executor, say: Callable[[str], None]) -> int:
     """Run these realisations of the run in ``directory``, and say how each ended: the work of a scheduler's task.
+
+    Args:
+        directory: folder of the run.
+        ids: the realisations.
+        executor: where they run.
+        say: takes a line for each.
 
     Returns:
         Number of those that failed.
@@ -148,8 +156,6 @@ def run_chunk(directory: Path, ids: Sequence[str], workers: int, say: Callable[[
         InputError: if one is none of the run's, or the engine is not installed.
         StorageFull: if the disk is full, or a quota is reached.
     """
-    from qlm_hoomd.ensemble.local import LocalExecutor
-
     workspace = Workspace.open(directory)
     left = workspace.claims.left()
     realisations = [workspace.realisation(_checked_id(job_id)) for job_id in dict.fromkeys(ids)]
@@ -169,7 +175,7 @@ def run_chunk(directory: Path, ids: Sequence[str], workers: int, say: Callable[[
 
     with storage_named(directory):
         note_code(workspace)
-        work_through(workspace, list(labels), LocalExecutor(workers), finished, wait=False)
+        work_through(workspace, list(labels), executor, finished, wait=False)
     for label in labels.values():
         say(f"left alone, as another process is at work at it: {label}")
     return len(failed)
@@ -181,7 +187,7 @@ def _checked_id(job_id: str) -> str:
     return job_id
 
 
-def run_realisation(directory: Path, job_id: str) -> Outcome:
+def run_realisation(directory: Path, job_id: str, checkpoint_interval: float | None = None) -> Outcome:
     """Run the stages of one realisation that are not done, in order, up to the first that fails.
 
     The realisation is claimed first; if another process is at work at it, nothing is done. A failure of any kind is recorded in
@@ -191,11 +197,17 @@ def run_realisation(directory: Path, job_id: str) -> Outcome:
     Where a signal asks for it, the stage at work saves its state and ends (:mod:`qlm_hoomd.base.interrupt`), and the next call goes on
     from there.
 
+    Args:
+        directory: folder of the run.
+        job_id: id of the realisation.
+        checkpoint_interval: seconds between two checkpoints of a stage; None for what the environment says.
+
     Raises:
         StorageFull: if the disk is full, or a quota is reached.
         Interrupted: if a signal asked this process to stop.
     """
     start = time.monotonic()
+    interval = interval_from_environment() if checkpoint_interval is None else checkpoint_interval
     workspace = Workspace.open(directory)
     realisation = workspace.realisation(job_id)
     with storage_named(directory):
@@ -206,8 +218,8 @@ def run_realisation(directory: Path, job_id: str) -> Outcome:
             for pattern in (".*.tmp", "failed/.*.tmp"):
                 for leftover in realisation.directory.glob(pattern):
                     leftover.unlink(missing_ok=True)
-            with _logged(realisation.directory / "log.txt"), _Voice(workspace, realisation) as voice:
-                failure = _run_stages(workspace.protocol, realisation, voice, claim)
+            with _logged(realisation.directory / "log.txt"), _LatestLine(workspace, realisation) as latest:
+                failure = _run_stages(workspace.protocol, realisation, latest, claim, interval)
             stop_if_requested()
             return Outcome(job_id, time.monotonic() - start, failure, elsewhere=claim.lost)
 
@@ -231,7 +243,7 @@ def record_death(directory: Path, job_id: str, message: str) -> Outcome:
         )
         if stage is None:
             for each in stages:
-                _checkpoint(realisation, each).discard()
+                Checkpoint(realisation.checkpoint(each)).discard()
                 realisation.forget_failure(each)
             return Outcome(job_id, 0.0)
         failure = Failure(stage.kind, "ProcessDied", message)
@@ -278,20 +290,23 @@ def note_code(workspace: Workspace) -> None:
         )
 
 
-def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice, claim: Claim) -> Failure | None:
+def _run_stages(
+    protocol: Protocol, realisation: Realisation, latest: _LatestLine, claim: Claim, checkpoint_interval: float
+) -> Failure | None:
     code = code_of(protocol)
     for stage in protocol.stages:
         if claim.lost:
             return None
-        checkpoint = _checkpoint(realisation, stage)
+        checkpoint = Checkpoint(realisation.checkpoint(stage))
         if not (realisation.is_done(stage) and integrity.adopt(realisation, stage, protocol.stages, code)):
             stop_if_requested()
-            voice.stage = stage.kind
-            voice.say("started")
+            latest.stage = stage.kind
+            latest.say("started")
             try:
                 # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
-                context = _context(protocol, realisation, voice)
-                checkpoint = _checkpoint(realisation, stage, _key(protocol, stage, context, code))
+                context = _context(protocol, realisation, latest)
+                key = _key(protocol, stage, context, code)
+                checkpoint = Checkpoint(realisation.checkpoint(stage), key, checkpoint_interval)
                 stage.run(replace(context, checkpoint=checkpoint))
                 _check_products(stage, context)
                 integrity.record(realisation, stage, protocol.stages, code)
@@ -308,12 +323,6 @@ def _run_stages(protocol: Protocol, realisation: Realisation, voice: _Voice, cla
         checkpoint.discard()
         realisation.forget_failure(stage)
     return None
-
-
-def _checkpoint(realisation: Realisation, stage: Stage, key: Mapping[str, Any] | None = None) -> Checkpoint:
-    """The checkpoint of a stage; with its ``key`` one to be read and written."""
-    path = realisation.checkpoint(stage)
-    return Checkpoint(path) if key is None else Checkpoint(path, key, interval_from_environment())
 
 
 def _key(protocol: Protocol, stage: Stage, context: StageContext, code: str) -> dict[str, Any]:
@@ -339,7 +348,7 @@ def _check_products(stage: Stage, context: StageContext) -> None:
         raise PluginError(f"stage '{stage.kind}' ended without writing {', '.join(missing)}.")
 
 
-def _context(protocol: Protocol, realisation: Realisation, voice: _Voice) -> StageContext:
+def _context(protocol: Protocol, realisation: Realisation, latest: _LatestLine) -> StageContext:
     engine = protocol.engine.build(protocol.model)
     return StageContext(
         directory=realisation.directory,
@@ -348,7 +357,7 @@ def _context(protocol: Protocol, realisation: Realisation, voice: _Voice) -> Sta
         preparation=Preparation.model_validate(realisation.statepoint["preparation_settings"]),
         engine=engine,
         provenance=provenance(protocol.hash, engine.describe()),
-        progress=voice.say,
+        progress=latest.say,
     )
 
 
@@ -375,7 +384,7 @@ class _LogFile(logging.FileHandler):
         del record
 
 
-class _Voice:
+class _LatestLine:
     """Keeps the latest line of a realisation at work in a file, for those who watch."""
 
     def __init__(self, workspace: Workspace, realisation: Realisation) -> None:

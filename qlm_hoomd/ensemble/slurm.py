@@ -103,12 +103,15 @@ class SlurmExecutor(Executor):
         workers: realisations that a task has at work at a time, one core each; None for one, or for all that its GPUs take.
         settings: ``key=value`` texts and YAML files of :class:`SlurmSettings`; what they leave out is as it was at the last
             submission.
+        checkpoint_interval: see :class:`Executor`.
     """
 
     runs_here: ClassVar[bool] = False
 
-    def __init__(self, workers: int | None = None, settings: Sequence[str] = ()) -> None:
-        super().__init__(workers)
+    def __init__(
+        self, workers: int | None = None, settings: Sequence[str] = (), *, checkpoint_interval: float | None = None
+    ) -> None:
+        super().__init__(workers, checkpoint_interval=checkpoint_interval)
         self._given = _parse(settings)
         _settings(self._given)
 
@@ -160,7 +163,8 @@ class SlurmExecutor(Executor):
         folder.mkdir(mode=0o700)
         for index, ids in enumerate(made):
             (folder / f"{index}.ids").write_text("\n".join(ids) + "\n", encoding="ascii")
-        (folder / "script.sh").write_text(script(directory, folder, len(made), settings, workers), encoding="utf-8")
+        text = script(directory, folder, len(made), settings, workers, self.checkpoint_interval)
+        (folder / "script.sh").write_text(text, encoding="utf-8")
         try:
             answer = _call("sbatch", "--parsable", str(folder / "script.sh"))
         except QlmError as error:
@@ -254,7 +258,14 @@ def describe(workspace: Workspace) -> list[str]:
 _USUAL = frozenset({"None", "Priority", "Resources", "JobArrayTaskLimit", ""})
 
 
-def script(directory: Path, folder: Path, n_tasks: int, settings: SlurmSettings, workers: int) -> str:
+def script(
+    directory: Path,
+    folder: Path,
+    n_tasks: int,
+    settings: SlurmSettings,
+    workers: int,
+    checkpoint_interval: float | None = None,
+) -> str:
     """The batch script of one array.
 
     The signal before the end of the wall time goes to the shell alone (``B:``), which hands it to the work and requeues the task
@@ -283,9 +294,9 @@ def script(directory: Path, folder: Path, n_tasks: int, settings: SlurmSettings,
     lines += settings.setup
     if "PYTHONPATH" in os.environ:  # clusters may not pass the environment of the submission on
         lines.append(f"export PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])}")
+    chunk = f'{shlex.quote(str(directory))} --ids {shlex.quote(str(folder))}/"$SLURM_ARRAY_TASK_ID".ids'
     lines += [
-        f"{work_command()} {shlex.quote(str(directory))} \\",
-        f'    --ids {shlex.quote(str(folder))}/"$SLURM_ARRAY_TASK_ID".ids --workers {workers} &',
+        f"{work_command(chunk, workers, checkpoint_interval)} &",
         "work=$!",
         "trap 'kill -USR1 \"$work\" 2>/dev/null' USR1",
         "trap 'kill -TERM \"$work\" 2>/dev/null' TERM",

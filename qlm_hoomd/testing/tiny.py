@@ -39,7 +39,7 @@ class HereExecutor(Executor):
     def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
         """See :meth:`Executor.run`."""
         for job_id in ids:
-            finished(run_realisation(directory, job_id))
+            finished(run_realisation(directory, job_id, self.checkpoint_interval))
 
 
 class WalkStage(Stage):

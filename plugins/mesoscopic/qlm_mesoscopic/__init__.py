@@ -25,3 +25,5 @@ __all__ = [
     "UniformInvariants",
 ]
 __version__ = "0.1.0"
+WITHOUT_NUMBERS = ("brief.py", "plots.py", "section.py")
+"""Files that make none of the stage's numbers: a change of theirs begins nothing anew (qlm_hoomd.base.provenance)."""

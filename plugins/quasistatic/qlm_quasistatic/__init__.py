@@ -6,3 +6,5 @@ from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
 
 __all__ = ["Detector", "Fold", "Instability", "ShearState", "ShearStep", "Stepper"]
 __version__ = "0.1.0"
+WITHOUT_NUMBERS = ("hoomd.py",)
+"""Files that make none of the stage's numbers: a change of theirs begins nothing anew (qlm_hoomd.base.provenance)."""
