@@ -9,7 +9,7 @@ import pytest
 
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError, PluginError
-from qlm_hoomd.registry import ENGINES, GROUPS, STAGES
+from qlm_hoomd.registry import ENGINES, GROUPS, STAGES, listing
 from qlm_hoomd.testing.tiny import WalkStage, installed
 
 
@@ -62,3 +62,15 @@ def test_an_entry_point_that_is_listed_twice_is_one_plugin(tmp_path: Path) -> No
     with installed(tmp_path / "one"), installed(tmp_path / "two"):
         assert list(STAGES.plugins).count("walk") == 1
         assert STAGES.load("walk") is WalkStage
+
+
+def test_group_with_a_misspelt_name_is_listed(tmp_path: Path) -> None:
+    with installed(tmp_path / "site", {"qlm_hoomd.stage": {"walk": "qlm_hoomd.testing.tiny:WalkStage"}}, name="qlm_typo"):
+        assert "walk" not in STAGES.plugins
+        (row,) = [row for row in listing() if row["distribution"] == "qlm_typo 1.0"]
+    assert (row["group"], row["name"], row["state"]) == ("qlm_hoomd.stage", "walk", "unknown group")
+    assert row["error"].startswith(
+        "unknown group 'qlm_hoomd.stage', into which nobody looks; expected one of qlm_hoomd.engines"
+    )
+    assert row["error"].endswith("Did you mean 'qlm_hoomd.stages'?")
+    assert not [row for row in listing() if row["state"] == "unknown group"]

@@ -108,20 +108,31 @@ GROUPS = (ENGINES, POTENTIALS, STAGES, DETECTORS, EXECUTORS, REPORT_SECTIONS)
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every plugin as plain values: ``group``, ``name``, ``object``, ``distribution``, ``state`` (ok or broken) and ``error``."""
+    """Every plugin as plain values: ``group``, ``name``, ``object``, ``distribution``, ``state`` and ``error``.
+
+    The state is ``ok``, ``broken``, or ``unknown group``: a group with a name like ours that nobody looks into.
+    """
     rows: list[dict[str, Any]] = []
     for group in GROUPS:
         _, broken = group.load_all()
         for name, plugin in group.plugins.items():
             error = broken.get(name)
-            rows.append(
-                {
-                    "group": group.name,
-                    "name": name,
-                    "object": plugin.entry_point.value,
-                    "distribution": plugin.distribution,
-                    "state": "ok" if error is None else "broken",
-                    "error": None if error is None else str(error),
-                }
-            )
+            rows.append(_row(plugin, "ok", None) if error is None else _row(plugin, "broken", str(error)))
+    known = [group.name for group in GROUPS]
+    for name in sorted(entry_points().groups):
+        if name.startswith("qlm_hoomd") and name not in known:
+            for plugin in Group(name, "plugin").plugins.values():
+                error = f"unknown group '{name}', into which nobody looks; expected one of {', '.join(known)}.{did_you_mean(name, known)}"
+                rows.append(_row(plugin, "unknown group", error))
     return rows
+
+
+def _row(plugin: Plugin, state: str, error: str | None) -> dict[str, Any]:
+    return {
+        "group": plugin.group,
+        "name": plugin.name,
+        "object": plugin.entry_point.value,
+        "distribution": plugin.distribution,
+        "state": state,
+        "error": error,
+    }

@@ -5,6 +5,10 @@
     class TestMyPotential(PotentialConformance):
         potential = MyPotential(...)
 
+In a script or a notebook one line tells whether a potential is right, registered or not::
+
+    check_potential(MyPotential(...))
+
 The suites need no test runner but one that calls methods named ``test_*``, such as pytest. They run in an environment in
 which the plugin's distribution is installed, since being found there is part of the contract.
 """
@@ -17,13 +21,16 @@ from qlm_hoomd.testing.potentials import PotentialConformance
 from qlm_hoomd.testing.sections import ReportSectionConformance
 from qlm_hoomd.testing.settings import DetectorConformance, SettingsConformance
 from qlm_hoomd.testing.stages import StageConformance
+from qlm_hoomd.testing.twins import PotentialCheck, check_potential
 
 __all__ = [
     "DetectorConformance",
     "EngineConformance",
     "ExecutorConformance",
+    "PotentialCheck",
     "PotentialConformance",
     "ReportSectionConformance",
     "SettingsConformance",
     "StageConformance",
+    "check_potential",
 ]

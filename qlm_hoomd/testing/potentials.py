@@ -41,25 +41,18 @@ class PotentialConformance(SettingsConformance):
     def test_cutoffs_are_a_symmetric_positive_matrix(self) -> None:
         """One finite cut-off for each pair of types, whichever comes first."""
         cutoffs_tt = self.potential.cutoffs()
-        assert cutoffs_tt.shape == (self.potential.n_types, self.potential.n_types)
-        assert np.array_equal(cutoffs_tt, cutoffs_tt.T)
-        assert np.isfinite(cutoffs_tt).all()
-        assert (cutoffs_tt >= 0).all()
+        n_types = self.potential.n_types
+        assert cutoffs_tt.shape == (n_types, n_types), f"cutoffs has the shape {cutoffs_tt.shape}; expected a square matrix"
+        assert np.array_equal(cutoffs_tt, cutoffs_tt.T), "the matrix of cut-offs is not symmetric"
+        assert np.isfinite(cutoffs_tt).all(), "a cut-off is not finite"
+        assert (cutoffs_tt >= 0).all(), "a cut-off is negative"
 
     def test_derivatives_match_numerical_ones_of_the_order_below(self) -> None:
         """Central differences of fourth order in w = r^2, to a relative 1e-6 of each derivative."""
         for pairtype, cutoff in self._pairs():
-            w_p = (cutoff * np.linspace(self.closest, 0.98, 40)) ** 2
-            step_p = 1e-3 * w_p
-            exact_kp = self._derivatives(w_p, pairtype, MAX_ORDER)
-            shifted_kp = {shift: self._derivatives(w_p + shift * step_p, pairtype, MAX_ORDER - 1) for shift in (-2, -1, 1, 2)}
-            numerical_kp = (8 * (shifted_kp[1] - shifted_kp[-1]) - (shifted_kp[2] - shifted_kp[-2])) / (12 * step_p)
-            for order in range(1, MAX_ORDER + 1):
-                # Close to the cut-off derivatives vanish; there the size of the differences' own rounding is what counts.
-                rounding_p = 1e-14 * np.abs(exact_kp[order - 1]).max() / step_p
-                error_p = np.abs(numerical_kp[order - 1] - exact_kp[order])
-                worst = float((error_p / (1e-6 * np.abs(exact_kp[order]) + rounding_p)).max())
-                assert worst < 1, f"derivative {order} of pair type {pairtype} is off by {worst:.3g} times the tolerance"
+            types = divmod(pairtype, self.potential.n_types)
+            for order, error in enumerate(derivative_errors(self.potential, *types, cutoff, self.closest), 1):
+                assert error < 1e-6, f"derivative {order} of types {types[0]} and {types[1]} is off by {error:.3g} of its size"
 
     def test_lower_orders_are_the_first_rows(self) -> None:
         """Asking for fewer derivatives changes none of them."""
@@ -68,25 +61,29 @@ class PotentialConformance(SettingsConformance):
             full_kp = self._derivatives(w_p, pairtype, MAX_ORDER)
             for order in range(MAX_ORDER + 1):
                 part_kp = self._derivatives(w_p, pairtype, order)
-                assert part_kp.shape == (order + 1, len(w_p))
+                assert part_kp.shape == (order + 1, len(w_p)), (
+                    f"derivatives to order {order} of {len(w_p)} pairs have the shape {part_kp.shape}; expected {(order + 1, len(w_p))}"
+                )
                 # A compiler may add in another order; close to the cut-off, where sums cancel, that shows.
                 error_kp = np.abs(part_kp - full_kp[: order + 1])
                 assert (error_kp <= 1e-12 * np.abs(part_kp).max(axis=1, keepdims=True)).all(), (
-                    f"order {order}, pair type {pairtype}"
+                    f"derivatives asked for to order {order} differ from those to order {MAX_ORDER}, pair type {pairtype}"
                 )
 
     def test_is_zero_beyond_the_cutoff(self) -> None:
         """No interaction beyond the cut-off, in any order."""
         for pairtype, cutoff in self._pairs():
             w_p = (cutoff * np.array([1 + 1e-9, 1.01, 1.5, 10.0])) ** 2
-            assert not self._derivatives(w_p, pairtype, MAX_ORDER).any(), f"pair type {pairtype}"
+            assert not self._derivatives(w_p, pairtype, MAX_ORDER).any(), f"pair type {pairtype} interacts beyond its cut-off"
 
     def test_energy_and_force_are_continuous_at_the_cutoff(self) -> None:
         """A jump there would keep every minimisation from converging."""
         for pairtype, cutoff in self._pairs():
-            inside_kp = self._derivatives(np.array([(cutoff * self.closest) ** 2, (cutoff * (1 - 1e-7)) ** 2]), pairtype, 1)
-            jump_k = np.abs(inside_kp[:, 1]) / np.maximum(np.abs(inside_kp[:, 0]), 1e-300)
-            assert (jump_k < 1e-5).all(), f"pair type {pairtype}: energy and dU/dw jump by {jump_k} of their values inside"
+            types = divmod(pairtype, self.potential.n_types)
+            order = order_of_contact(self.potential, *types, cutoff, self.closest)
+            assert order >= 1, (
+                f"types {types[0]} and {types[1]}: the {'force' if order == 0 else 'energy'} jumps at the cut-off"
+            )
 
     def test_is_symmetric_in_the_two_types(self) -> None:
         """A pair is the same pair the other way round."""
@@ -96,7 +93,9 @@ class PotentialConformance(SettingsConformance):
                 w_p = (self.potential.cutoffs()[first, second] * np.linspace(self.closest, 0.99, 10)) ** 2
                 there_kp = self._derivatives(w_p, first * n_types + second, MAX_ORDER)
                 back_kp = self._derivatives(w_p, second * n_types + first, MAX_ORDER)
-                assert np.array_equal(there_kp, back_kp), f"types {first} and {second}"
+                assert np.array_equal(there_kp, back_kp), (
+                    f"types {first} and {second} interact otherwise than {second} and {first}"
+                )
 
     def test_scaled_law_says_what_the_derivatives_say(self) -> None:
         """Where there is a law for compiled loops: the same energy, slope and cut-off for each pair of types."""
@@ -123,8 +122,8 @@ class PotentialConformance(SettingsConformance):
         pairtype_p = np.zeros(5, dtype=np.uint8)
         before_p = w_p.copy()
         self.potential.derivatives(w_p, pairtype_p, MAX_ORDER)
-        assert np.array_equal(w_p, before_p)
-        assert not pairtype_p.any()
+        assert np.array_equal(w_p, before_p), "derivatives writes to the distances that it is handed"
+        assert not pairtype_p.any(), "derivatives writes to the pair types that it is handed"
 
     def _pairs(self) -> Iterator[tuple[int, float]]:
         """Pair types that interact, each with its cut-off."""
@@ -133,4 +132,48 @@ class PotentialConformance(SettingsConformance):
                 yield pairtype, float(cutoff)
 
     def _derivatives(self, w_p: NDArray[np.float64], pairtype: int, order: int) -> NDArray[np.float64]:
-        return self.potential.derivatives(w_p, np.full(len(w_p), pairtype, dtype=np.uint8), order)
+        return _of_pair(self.potential, *divmod(pairtype, self.potential.n_types), w_p, order)
+
+
+def derivative_errors(potential: PairPotential, first: int, second: int, cutoff: float, closest: float) -> list[float]:
+    """Error of each derivative from 1 to 4 beside the central difference of fourth order of the one below, relative to its size.
+
+    Args:
+        potential: the potential.
+        first: type of the first particle.
+        second: type of the second.
+        cutoff: of the two types [length].
+        closest: smallest distance, over the cut-off.
+    """
+    w_p = (cutoff * np.linspace(closest, 0.98, 40)) ** 2
+    step_p = 1e-3 * w_p
+    exact_kp = _of_pair(potential, first, second, w_p, MAX_ORDER)
+    shifted_kp = {s: _of_pair(potential, first, second, w_p + s * step_p, MAX_ORDER - 1) for s in (-2, -1, 1, 2)}
+    numerical_kp = (8 * (shifted_kp[1] - shifted_kp[-1]) - (shifted_kp[2] - shifted_kp[-2])) / (12 * step_p)
+    # Close to the cut-off derivatives vanish; there the size of the differences' own rounding is what counts.
+    rounding_kp = 1e-14 * np.abs(exact_kp[:-1]).max(axis=1, keepdims=True) / step_p
+    size_kp = np.abs(exact_kp[1:]) + 1e6 * rounding_kp
+    error_kp = np.abs(numerical_kp - exact_kp[1:]) / np.maximum(size_kp, np.finfo(float).tiny)
+    return [float(error_p.max()) for error_p in error_kp]
+
+
+def order_of_contact(potential: PairPotential, first: int, second: int, cutoff: float, closest: float) -> int:
+    """Highest derivative with respect to w that goes to zero at the cut-off, with all below it; -1 where the energy does not.
+
+    Args:
+        potential: the potential.
+        first: type of the first particle.
+        second: type of the second.
+        cutoff: of the two types [length].
+        closest: smallest distance over the cut-off; the rounding of what is there is no jump.
+    """
+    w_p = (cutoff * np.array([closest, 1 - 1e-2, 1 - 1e-7])) ** 2
+    closest_k, near_k, end_k = np.abs(_of_pair(potential, first, second, w_p, MAX_ORDER)).T
+    # From a hundredth of the cut-off to 1e-7 of it even a root falls by a factor 300.
+    jumps_k = end_k > 0.1 * near_k + 1e-12 * closest_k
+    return int(np.argmax(jumps_k)) - 1 if jumps_k.any() else MAX_ORDER
+
+
+def _of_pair(potential: PairPotential, first: int, second: int, w_p: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    pairtype_p = np.full(len(w_p), first * potential.n_types + second, dtype=np.uint8)
+    return potential.derivatives(w_p, pairtype_p, order)
