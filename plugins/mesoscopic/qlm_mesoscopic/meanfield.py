@@ -164,6 +164,8 @@ class MeanField:
         upper_cutoff: largest kick.
         largest_avalanche: an avalanche with more failures per block than this is a runaway.
         seed: the same seed gives the same bytes.
+        callback: called before every failure and swap, some tens of microseconds apart for 10^4 blocks; what it raises ends the call,
+            amid an avalanche.
 
     Attributes:
         stress: applied stress.
@@ -187,7 +189,9 @@ class MeanField:
         upper_cutoff: float = 2.0,
         largest_avalanche: float = 10.0,
         seed: int = 0,
+        callback: Callable[[], Any] | None = None,
     ) -> None:
+        self._callback = callback
         self._kicks = LevyKicks(n_blocks, amplitude, mu, upper_cutoff)
         rules = ThresholdBlocks() if blocks is None else blocks
         if control is None:
@@ -392,6 +396,8 @@ class MeanField:
         """Raise the stress to the next failure, and let the avalanche run; or by ``most``, if no failure is that close."""
         loaded = 0.0
         while True:
+            if self._callback is not None:
+                self._callback()
             gap, index = self._state.next_up(self._offset)
             step = min(max(gap, 0.0), most - loaded)
             self._shift(step)
@@ -412,6 +418,8 @@ class MeanField:
         most = first + self.largest_avalanche * self.n_blocks
         waiting = self._fallen(unstable_f)
         while waiting:
+            if self._callback is not None:
+                self._callback()
             self._strike(*waiting.popleft())
             waiting.extend(self._fallen(self._state.unstable(self._rng, self._offset)))
             if log.failures >= log.next_snapshot and log.observe is not None and log.failures <= log.until:

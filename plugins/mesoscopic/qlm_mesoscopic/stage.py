@@ -9,6 +9,8 @@ It reads nothing of the glass. Of the protocol it uses the sizes (N blocks, even
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,7 +22,7 @@ from qlm_hoomd.errors import QlmError
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.stages import Stage, StageContext
 from qlm_mesoscopic import theory
-from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.block import Floats, Replacement, UniformInvariants
 from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
 from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, Run
 from qlm_mesoscopic.observables import Exponent, alpha_from_curvatures, theta_from_distances
@@ -112,38 +114,65 @@ class MesoscopicStage(Stage):
     def run(self, context: StageContext) -> None:
         """Sample the model.
 
+        Who asks it to stop waits for one failure, or for one step of witnesses; systems that are finished are kept for the next attempt.
+
         Raises:
             QlmError: if an avalanche runs away.
         """
+        rng = context.rng(self.kind)
+
+        def seeds(n: int) -> list[int]:
+            return [int(rng.integers(2**63)) for _ in range(n)]
+
+        steady_seeds, loading_seed = seeds(len(self.amplitudes)), *seeds(1)
+        mode_seeds = [seeds(2) for _ in self.mode_amplitudes]
+        done: dict[str, list[Any]] = context.checkpoint.load() or {"steady": [], "loading": [], "modes": [], "spectra": []}
+
+        def ask() -> None:
+            context.checkpoint.waypoint(lambda: done)
+
+        system = partial(self._system, context.n_particles, ask)
         try:
-            tables = self._tables(context)
+            for amplitude, seed in list(zip(self.amplitudes, steady_seeds, strict=True))[len(done["steady"]) :]:
+                context.progress(f"steady state at A = {amplitude:g}")
+                run = system(amplitude, seed).steady_state(self.activity, skip=self.skip)
+                done["steady"].append(_row(run, theta=_exponent(theta_from_distances, run.snapshots)))
+            if not done["loading"]:
+                context.progress("loading")
+                preparation = context.preparation
+                assert isinstance(preparation, Preparation)
+                spread = self.spread_rapid if preparation.quench == "rapid" else self.spread_slow
+                done["loading"] = self._loading(system(self.loading_amplitude, loading_seed), spread)
+            for amplitude, (seed, watched) in list(zip(self.mode_amplitudes, mode_seeds, strict=True))[len(done["spectra"]) :]:
+                context.progress(f"modes at A = {amplitude:g}")
+                modes, row = self._modes(system(amplitude, seed, ModeBlocks(self._replacement())), watched, ask)
+                done["modes"].append(modes)
+                done["spectra"].append(row)
         except ModelError as error:
             raise QlmError(str(error)) from error
-        for name, table in tables.items():
-            context.write_table(name, table)
+        for name, rows in ((STEADY, done["steady"]), (LOADING, done["loading"]), (SPECTRA, done["spectra"])):
+            context.write_table(name, pl.DataFrame(rows))
+        columns = ("amplitude", "lam", "kappa", "phi")
+        context.write_table(
+            MODES, pl.DataFrame({name: np.concatenate([[], *(modes[name] for modes in done["modes"])]) for name in columns})
+        )
 
-    def _tables(self, context: StageContext) -> dict[str, pl.DataFrame]:
-        size, rng = context.n_particles, context.rng(self.kind)
+    def _system(
+        self, size: int, ask: Callable[[], None], amplitude: float, seed: int, blocks: ModeBlocks | None = None
+    ) -> MeanField:
+        # In a steady state at A = 0.3 the largest avalanche has 15 failures per block of 100, 9 of 200, 3 of 1000, and is no runaway.
+        longest = max(10.0, 1e4 / size)
+        return MeanField(size, amplitude, self.mu, blocks=blocks, largest_avalanche=longest, seed=seed, callback=ask)
 
-        def seed() -> int:
-            return int(rng.integers(2**63))
-
-        steady = []
-        for amplitude in self.amplitudes:
-            context.progress(f"steady state at A = {amplitude:g}")
-            run = self._system(size, amplitude, seed()).steady_state(self.activity, skip=self.skip)
-            steady.append(_row(run, theta=_exponent(theta_from_distances, run.snapshots)))
-        context.progress("loading")
-        preparation = context.preparation
-        assert isinstance(preparation, Preparation)
-        glass = self._system(size, self.loading_amplitude, seed())
-        glass.quench(self.spread_rapid if preparation.quench == "rapid" else self.spread_slow)
+    def _loading(self, glass: MeanField, spread: float) -> list[dict[str, Any]]:
+        """Rows of the loading that follows a quench from this spread of the stress."""
+        glass.quench(spread)
         strain_t = np.geomspace(0.01 * self.loading_strain, self.loading_strain, _STEPS)
-        loading, activity = [], 0.0
+        rows, activity = [], 0.0
         for step in np.diff(strain_t, prepend=0.0):
             run = glass.load(float(step))
             activity += run.activity
-            loading.append(
+            rows.append(
                 {
                     "strain": glass.strain,
                     "stress": glass.stress,
@@ -153,43 +182,24 @@ class MesoscopicStage(Stage):
                     "avalanches": len(run.size_a),
                 }
             )
-        modes, spectra = [], []
-        for amplitude in self.mode_amplitudes:
-            context.progress(f"modes at A = {amplitude:g}")
-            run = self._system(size, amplitude, seed(), ModeBlocks(self._replacement())).steady_state(
-                self.mode_activity, skip=self.mode_activity, every=0.02
-            )
-            lam_sn = [snapshot.lam_n for snapshot in run.snapshots]
-            spectra.append(
-                _row(
-                    run,
-                    alpha=_exponent(alpha_from_curvatures, lam_sn, window=self.mode_window),
-                    soft_alpha=self._soft_alpha(run, seed()),
-                )
-            )
-            last = run.snapshots[-1]
-            # The snapshot may be amid an avalanche: those that wait to fail have no minimum, others wait to be replaced.
-            settled_n = lam_sn[-1] <= self.lambda_min
-            modes.append(
-                pl.DataFrame(
-                    {
-                        "amplitude": np.full(int(settled_n.sum()), amplitude),
-                        "lam": lam_sn[-1][settled_n],
-                        "kappa": last.kappa_n[settled_n],
-                        "phi": last.phi_n[settled_n],
-                    }
-                )
-            )
-        return {
-            STEADY: pl.DataFrame(steady),
-            LOADING: pl.DataFrame(loading),
-            MODES: pl.concat(modes)
-            if modes
-            else pl.DataFrame(schema=dict.fromkeys(("amplitude", "lam", "kappa", "phi"), pl.Float64)),
-            SPECTRA: pl.DataFrame(spectra),
-        }
+        return rows
 
-    def _soft_alpha(self, run: Run, seed: int) -> tuple[float | None, float | None]:
+    def _modes(self, system: MeanField, seed: int, ask: Callable[[], None]) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """A steady state of modes: the modes of its last moment by column, and the row of its spectrum."""
+        run = system.steady_state(self.mode_activity, skip=self.mode_activity, every=0.02)
+        lam_sn = []
+        for snapshot in run.snapshots:
+            ask()
+            lam_sn.append(snapshot.lam_n)
+        alpha = _exponent(alpha_from_curvatures, lam_sn, window=self.mode_window)
+        row = _row(run, alpha=alpha, soft_alpha=self._soft_alpha(run, seed, ask))
+        last, lam_n = run.snapshots[-1], lam_sn[-1]
+        # The snapshot may be amid an avalanche: those that wait to fail have no minimum, others wait to be replaced.
+        settled_n = lam_n <= self.lambda_min
+        columns_n = {"amplitude": np.full(lam_n.size, run.amplitude), "lam": lam_n, "kappa": last.kappa_n, "phi": last.phi_n}
+        return {name: column_n[settled_n] for name, column_n in columns_n.items()}, row
+
+    def _soft_alpha(self, run: Run, seed: int, ask: Callable[[], None]) -> tuple[float | None, float | None]:
         """alpha at soft modes by witnesses, which know mu = 1 and a P_0 on both sides of 0."""
         if self.mu > 1.0 or not self.witnesses or not (run.drift > 0.0 and self.phi[0] < 0.0 < self.phi[1]):
             return None, None
@@ -200,12 +210,9 @@ class MesoscopicStage(Stage):
             replacement=self._replacement(),
             window=(SOFT_WINDOW[0] * self.lambda_min, SOFT_WINDOW[1] * self.lambda_min),
             seed=seed,
+            callback=ask,
         )
         return _exponent(lambda sightings: sightings.alpha(), seen)
-
-    def _system(self, size: int, amplitude: float, seed: int, blocks: ModeBlocks | None = None) -> MeanField:
-        # In a steady state at A = 0.3 the largest avalanche has 15 failures per block of 100, 9 of 200, 3 of 1000, and is no runaway.
-        return MeanField(size, amplitude, self.mu, blocks=blocks, largest_avalanche=max(10.0, 1e4 / size), seed=seed)
 
     def _replacement(self) -> Replacement:
         return Replacement(lambda_min=self.lambda_min, p0=UniformInvariants(*self.phi))

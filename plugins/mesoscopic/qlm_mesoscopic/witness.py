@@ -15,8 +15,10 @@ shorter kicks, as a Gaussian of their variance, act until then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import hypot, isfinite, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,6 +115,7 @@ def watch(
     window: tuple[float, float] = (1e-5, 1e-3),
     step: float = _STEP,
     seed: int = 0,
+    callback: Callable[[], Any] | None = None,
 ) -> Sightings:
     """Follow modes from their entry to their replacement, under kicks with mu = 1.
 
@@ -124,6 +127,7 @@ def watch(
         window: lambda in which they are watched, between 1e-7 (rounding) and 0.1 of lambda_min.
         step: longest step as a fraction of the distance to what is near, up to 0.3.
         seed: the same seed gives the same bytes.
+        callback: called before every step of at most 10^5 witnesses; what it raises ends the call.
 
     Raises:
         ModelError: for values outside these ranges.
@@ -146,7 +150,7 @@ def watch(
     flocks = []
     for first in range(0, n_witnesses, _TOGETHER):
         flocks.append(_Flock(rng, min(_TOGETHER, n_witnesses - first), rules, edges, step))
-        flocks[-1].fly(rng, float(amplitude), float(drift))
+        flocks[-1].fly(rng, float(amplitude), float(drift), callback)
     norm_gd, life_gd, failures_gd, up_gd, time_gdkb = (
         np.sum([getattr(flock, name) for flock in flocks], axis=0) for name in _Flock.SUMS
     )
@@ -204,9 +208,11 @@ class _Flock:
         self.time_gdkb = np.zeros((_GROUPS, 2, 2, edges.size - 1))
         self.steps = 0
 
-    def fly(self, rng: np.random.Generator, amplitude: float, drift: float) -> None:
+    def fly(self, rng: np.random.Generator, amplitude: float, drift: float, callback: Callable[[], Any] | None) -> None:
         """Move until all have left."""
         for _ in range(_MOST_STEPS):
+            if callback is not None:
+                callback()
             gone_w = self._move(rng, amplitude, drift)
             if gone_w.any():
                 for name in (name for name in vars(self) if name.endswith("_w")):

@@ -138,6 +138,29 @@ class TestRules:
         assert len(run.snapshots) == 10
         assert np.all(np.diff(seen) > 0.02)
 
+    @pytest.mark.parametrize("kind", [ThresholdBlocks(), ModeBlocks()])
+    def test_the_callback_is_called_at_every_failure_and_swap(self, kind: Any) -> None:
+        """So that who wants to stop a run waits for what N blocks take once, in a quench, a loading and a steady state."""
+        calls = [0]
+
+        def count() -> None:
+            calls[0] += 1
+            if calls[0] == stop_at:
+                raise KeyboardInterrupt
+
+        stop_at = 0
+        model = MeanField(400, 0.1, blocks=kind, seed=9, callback=count)
+        for run in (model.quench, lambda: model.load(0.1), lambda: model.steady_state(0.2, skip=0.0)):
+            before = calls[0]
+            done = run()
+            # Swaps amid an avalanche come with the failure that made them.
+            assert calls[0] - before >= done.failures + done.size_a.size - 1
+            assert done.failures > 5
+        stop_at = calls[0] + 10
+        with pytest.raises(KeyboardInterrupt):
+            model.steady_state(0.2)
+        assert calls[0] == stop_at
+
     def test_default_snapshots(self) -> None:
         (first, *_) = MeanField(100, 0.1).steady_state(0.5, skip=0.1).snapshots
         assert first.shape == (100,)

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +17,17 @@ from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
 from qlm_mesoscopic.stage import SPECTRA, STEADY, MesoscopicStage
 
+from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import ProtocolError
 from qlm_hoomd.files import read_table
+from qlm_hoomd.interrupt import Interrupted
 from qlm_hoomd.protocol import build_protocol, load_protocol
 from qlm_hoomd.report.results import Results
+from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing import ReportSectionConformance, StageConformance
+from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 
 SMALL: dict[str, Any] = {
     "kind": "mesoscopic",
@@ -115,9 +125,72 @@ def test_a_system_as_small_as_that_of_a_dry_run_has_no_theta_and_does_not_fail(t
 
 def test_long_avalanches_of_small_systems_are_no_runaways() -> None:
     """At A = 0.3 one steady state in 60 of 100 blocks has an avalanche of more than 10 failures per block, the model's own limit."""
-    run = MesoscopicStage()._system(100, 0.3, seed=29).steady_state(3.5, skip=0.0)
+    run = MesoscopicStage()._system(100, lambda: None, 0.3, seed=29).steady_state(3.5, skip=0.0)
     assert run.size_a.max() > 1000
-    assert MesoscopicStage()._system(10_000, 0.3, seed=29).largest_avalanche == 10.0
+    assert MesoscopicStage()._system(10_000, lambda: None, 0.3, seed=29).largest_avalanche == 10.0
+
+
+def test_interrupted_anywhere_it_ends_in_the_same_bytes_and_keeps_finished_systems(tmp_path: Path) -> None:
+    small = {"mode_amplitudes": [0.1], "activity": 0.3, "loading_strain": 0.1, "witnesses": 3200}
+    settings = build_protocol(protocol(**small))
+    (stage,) = settings.stages
+
+    def attempt(directory: Path, stop_at: int) -> StoppingCheckpoint:
+        directory.mkdir(exist_ok=True)
+        checkpoint = StoppingCheckpoint(directory / ".mesoscopic.checkpoint", stop_at)
+        context = StageContext(
+            directory=directory,
+            statepoint={"n_particles": 100, "preparation": "rapid", "realisation": 0, "seed": 1, "protocol_hash": "a" * 16},
+            model=settings.model,
+            preparation=settings.ensemble.preparations["rapid"],
+            engine=settings.engine.build(settings.model),
+            provenance={},
+            progress=lambda _: None,
+            checkpoint=checkpoint,
+        )
+        with suppress(Interrupted):
+            stage.run(context)
+        return checkpoint
+
+    whole = attempt(tmp_path / "quiet", 0).passed
+    steady = pl.read_parquet(tmp_path / "quiet" / STEADY)
+    assert whole > steady["failures"].sum() >= 60
+    for stop_at, finished in ((200, 1), (whole // 2, 2)):  # at the second steady state, and among the witnesses
+        directory = tmp_path / str(stop_at)
+        attempt(directory, stop_at)
+        assert not list(directory.glob("*.parquet"))
+        state = Checkpoint(directory / ".mesoscopic.checkpoint").load()
+        assert len(state["steady"]) == finished
+        # Only the system that was at work begins anew.
+        assert attempt(directory, 0).passed < whole - steady["failures"][:finished].sum()
+        for name in stage.products():
+            assert (directory / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes(), name
+
+
+def test_a_run_that_is_told_to_end_by_sigterm_does_so(tmp_path: Path) -> None:
+    """In the middle of a loading of years."""
+    long = protocol(amplitudes=[0.05], skip=1e-3, activity=1e-3, loading_strain=1e9)
+    long["ensemble"] |= {"preparations": ["rapid"]}
+    (tmp_path / "p.yaml").write_text(json.dumps(long))
+    command = [Path(sys.executable).with_name("qlm"), "run", tmp_path / "p.yaml", "--out", tmp_path / "run"]
+    process = subprocess.Popen(
+        [*command, "--checkpoint-interval", "0.1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 120.0
+    while not (saved := list(tmp_path.glob("run/workspace/*/.mesoscopic.checkpoint"))):
+        assert time.monotonic() < end, "waited in vain"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("run/workspace/*/failed/*"))
+    assert saved[0].is_file()
 
 
 def test_products_hold_what_their_columns_say(finished: Path) -> None:

@@ -60,6 +60,18 @@ def test_same_seed_same_bytes() -> None:
     assert record(1) != record(2)
 
 
+def test_the_callback_is_called_before_every_step_and_may_end_it() -> None:
+    calls: list[int] = []
+    seen = witness.watch(0.1, 2.0, 3200, seed=1, window=(1e-2, 1e-1), step=0.3, callback=lambda: calls.append(1))
+    assert 3200 < seen.steps <= 3200 * len(calls)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        witness.watch(0.1, 2.0, 3200, callback=stop)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
