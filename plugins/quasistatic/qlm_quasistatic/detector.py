@@ -8,8 +8,9 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
@@ -25,7 +26,6 @@ from qlm_quasistatic.predictor import Branch
 from qlm_quasistatic.stepper import ShearState, ShearStep
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from qlm_quasistatic.stepper import Stepper
@@ -85,6 +85,37 @@ class Detector(BaseModel):
     """Base of every detector. Subclasses are pydantic models with a literal ``kind``, registered as ``qlm_hoomd.detectors``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    exact: ClassVar[bool] = False
+    """Whether it locates the saddle-node itself, so that each instability has a :class:`~qlm_quasistatic.events.Fold`."""
+
+    @property
+    def name(self) -> str:
+        """The kind, as protocols and the column ``detector`` of ``events.parquet`` have it."""
+        return str(type(self).model_fields["kind"].default)
+
+    def blind_below(self, increment: float, length: float) -> float | None:
+        """Largest displacement of a particle [length] below which an instability can escape; 0 if none does for being small.
+
+        Args:
+            increment: coarse strain increment of the run.
+            length: edge of the box [length].
+
+        Returns:
+            None from a detector that does not say.
+        """
+        return None
+
+    def cannot_see(self, increment: float, length: float) -> str:
+        """One sentence on the instabilities that escape, with numbers for such a run; the arguments are those of :meth:`blind_below`."""
+        limit = self.blind_below(increment, length)
+        if limit is None:
+            return f"The detector {self.name} does not say which instabilities it cannot see."
+        if limit == 0.0:
+            return f"No instability escapes the detector {self.name} for being small."
+        return (
+            f"The detector {self.name} cannot see instabilities in which no particle moves by more than {limit:.3g} diameters of a small "
+            f"one (L = {length:.4g}, increment {increment:g})."
+        )
 
     @abstractmethod
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
@@ -146,6 +177,45 @@ def _same(state: ShearState) -> ShearState:
     return state
 
 
+# Energy [energy] that an elastic step may seem to dissipate, by rounding.
+_NOTHING_DISSIPATED = 1e-6
+
+
+def steps_without_event(steps: pl.DataFrame, events: pl.DataFrame, n_particles: int, volume: float) -> pl.DataFrame:
+    """The steps that lost energy, or left their basin, and that no recorded instability explains.
+
+    An elastic step stores the work done, dU = V sigma dgamma, and so no less than V dgamma times the lower of the stresses at its ends,
+    unless the stress has a minimum within.
+
+    Args:
+        steps: columns of ``steps.parquet``; those needed are increment, stress_xy, energy, left_basin and travelled.
+        events: columns of ``events.parquet``; the one needed is travelled.
+        n_particles: N.
+        volume: V [length^3].
+    """
+    increment, stress, energy, travelled = (
+        steps[name].to_numpy() for name in ("increment", "stress_xy", "energy", "travelled")
+    )
+    # Against the way of a leg on which the strain falls the work is that of the opposite stress: dgamma has the sign.
+    rates = increment[1:, None] * np.stack([stress[:-1], stress[1:]], axis=1)
+    least_work = volume * rates.min(axis=1, initial=np.inf)
+    lost = np.zeros(steps.height, dtype=bool)
+    lost[1:] = n_particles * np.diff(energy) < least_work - _NOTHING_DISSIPATED
+    # An instability lies within the step that first travels as far as it.
+    explained = np.isin(np.arange(steps.height), np.searchsorted(travelled, events["travelled"].to_numpy()))
+    return steps.filter(pl.Series((lost | steps["left_basin"].to_numpy()) & ~explained))
+
+
+def missed(steps: pl.DataFrame, detector: Detector) -> str:
+    """The warning about steps without event."""
+    largest = steps.sort(pl.col("q") * pl.col("increment").abs(), descending=True).row(0, named=True)
+    return (
+        f"{steps.height} {'step' if steps.height == 1 else 'steps'} lost energy or left the basin and the detector {detector.name} saw no "
+        f"instability there; the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). Use a smaller increment, "
+        "or the detector fold."
+    )
+
+
 EVENT_COLUMNS = {
     "strain_before": pl.Float64,
     "strain_after": pl.Float64,
@@ -189,7 +259,7 @@ def event_row(event: Instability, last_event: float, detector: Detector | None) 
         "q": event.step.q,
         "stress_drop": event.stress_drop,
         "energy_drop": event.energy_drop,
-        "detector": "none" if detector is None else str(type(detector).model_fields["kind"].default),
+        "detector": "none" if detector is None else detector.name,
         "strain_c_error": 0.5 * event.step.increment if fold is None else fold.error,
         "avalanche_size": before.box.volume * event.stress_drop,
         "max_jump": max_norm(displacement_nc),

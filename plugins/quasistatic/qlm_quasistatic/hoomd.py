@@ -14,6 +14,7 @@ Importing this module raises :class:`~qlm_hoomd.errors.InputError` where HOOMD-b
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSet
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.pair import InversePowerLaw
-from qlm_quasistatic.detector import Detector, Instability, follow
+from qlm_quasistatic.detector import Detector, Instability, follow, missed, steps_without_event
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg
 from qlm_quasistatic.stepper import ShearState, Stepper
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from qlm_hoomd.engines.base import AfterEvent, Observables
     from qlm_hoomd.minimize.report import MinimizeReport
     from qlm_hoomd.potentials import PairPotential
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -234,6 +238,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self._take_over()
         start = self._start()
         leg = Leg(start.state.strain, strain, start.travelled)
+        length = start.state.glass.box.length
+        if self._detector is not None and self._detector.blind_below(self._increment, length) != 0.0:
+            self._user.device.notice(self._detector.cannot_see(self._increment, length))
         # Several runs in one direction are one leg.
         whole = start.leg if start.leg is not None and start.leg.falls == leg.falls else leg
         try:
@@ -241,6 +248,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
                 self._accept(start)
                 self._announced = True
             stepper = Stepper(_Engine(self._simulation, self._forces, self._settings, leg), self._tolerance, self._after_event)
+            steps = [_step_row(start, left_basin=False)]
             seen = start.seen if start.seen is not None and whole is not leg else _through(leg, start.state)
             for item in follow(self._detector, stepper, seen, leg.grid(self._increment)):
                 last = self.checkpoint
@@ -253,9 +261,14 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
                     so_far = replace(whole, end=state.strain)
                     increment = state.strain - last.state.strain
                     self._accept(Checkpoint(state, image_nc, item.q, increment, so_far, item.after, last.events))
+                    steps.append(_step_row(self.checkpoint, left_basin=item.left_basin))
         finally:
             # A detector may have tried steps beyond the last one that stands.
             self._show(self.checkpoint)
+        volume = start.state.glass.box.volume
+        without_event = steps_without_event(pl.DataFrame(steps), self.events, start.state.glass.n_particles, volume)
+        if self._detector is not None and without_event.height:
+            _log.warning(missed(without_event, self._detector))
 
     def _start(self) -> Checkpoint:
         """The last accepted state if the simulation still holds it, else the state that it holds."""
@@ -508,6 +521,20 @@ class _Engine(HOOMDEngine):
 
     def _simulation_in_motion(self, glass: Glass, seed: int = 0) -> GlassSimulation:
         return self._given
+
+
+def _step_row(accepted: Checkpoint, *, left_basin: bool) -> dict[str, Any]:
+    """What :func:`~qlm_quasistatic.detector.steps_without_event` asks of a step."""
+    seen = accepted.state.observables
+    return {
+        "strain": accepted.state.strain,
+        "increment": accepted.increment,
+        "stress_xy": seen.stress_xy,
+        "energy": seen.energy,
+        "q": accepted.q,
+        "left_basin": left_basin,
+        "travelled": accepted.travelled,
+    }
 
 
 def _through(leg: Leg, state: ShearState) -> ShearState:

@@ -16,7 +16,7 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.registry import DETECTORS
 from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage, StageContext
-from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, resume
+from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, missed, resume, steps_without_event
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of, check_room, legs_of
 from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
 from qlm_quasistatic.strains import Reach
@@ -167,7 +167,13 @@ class ShearStage(Stage):
             context.write_table("trials.parquet", pl.DataFrame(record.trials, schema=_TRIAL_COLUMNS, orient="row"))
         if station is not None:
             context.checkpoint.keep(self._progress_at(station, record.memory), station.cost)
+        self._warn_of_missed_events(record, context.n_particles)
         record.write_tables(context, "steps.parquet", "events.parquet")
+
+    def _warn_of_missed_events(self, record: _Record, n_particles: int) -> None:
+        steps = steps_without_event(*record.tables(), n_particles, record.last[0].box.volume)
+        if steps.height and self.detector is not None:
+            _log.warning(missed(steps, self.detector))
 
     def _legs(self, start: float) -> tuple[Leg, ...]:
         """The legs of a run that starts at the strain ``start``."""
@@ -205,6 +211,8 @@ class ShearStage(Stage):
         check_room(glass.box, legs, context.engine.potential.largest_cutoff)
         length = legs[-1].travelled_at(legs[-1].end)
         saved = self._saved(context)
+        if saved is None and self.detector is not None and self.detector.blind_below(self.increment, glass.box.length) != 0.0:
+            _log.warning(self.detector.cannot_see(self.increment, glass.box.length))
         if saved is not None:
             reach, station = saved.reach, saved.station
         for at, leg in enumerate(legs):
@@ -424,9 +432,14 @@ class _Record:
         row = self._leg.row(row | measures)
         return row | {"travelled": self._leg.travelled_at(row["strain"])}
 
+    def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Steps and events so far."""
+        steps = pl.DataFrame(self.steps, schema=_STEP_COLUMNS, orient="row")
+        return steps, pl.DataFrame(self.events, schema=PATH_EVENT_COLUMNS, orient="row")
+
     def write_tables(self, context: StageContext, steps: str, events: str) -> None:
-        context.write_table(steps, pl.DataFrame(self.steps, schema=_STEP_COLUMNS, orient="row"))
-        context.write_table(events, pl.DataFrame(self.events, schema=PATH_EVENT_COLUMNS, orient="row"))
+        for name, table in zip((steps, events), self.tables(), strict=True):
+            context.write_table(name, table)
 
     def write_frames(self, context: StageContext, name: str) -> None:
         gsdio.write_glasses(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -80,6 +80,7 @@ class FoldDetector(Detector):
     fold is near, the fold is located (:mod:`qlm_rewind.saddle_node`), and the first law is checked from the last state up to it.
     """
 
+    exact: ClassVar[bool] = True
     kind: Literal["fold"] = "fold"
     max_increment: Annotated[float, Field(gt=0, le=0.01)] = Field(default=1e-3, description="longest elastic strain step")
     min_increment: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
@@ -96,6 +97,14 @@ class FoldDetector(Detector):
         default=(0.1, 0.01, 0.001),
         description="fractions of gamma_min before an event at which the softest mode is compared with the critical one",
     )
+
+    def blind_below(self, increment: float, length: float) -> float:
+        """Nothing: what escapes is bound by its energy; see :meth:`qlm_quasistatic.detector.Detector.blind_below`."""
+        return 0.0
+
+    def cannot_see(self, increment: float, length: float) -> str:
+        """See :meth:`qlm_quasistatic.detector.Detector.cannot_see`."""
+        return f"The detector fold can miss instabilities that dissipate less than {self.balance:g} in energy, and no others."
 
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """See :meth:`qlm_quasistatic.detector.Detector.follow`.

@@ -59,6 +59,10 @@ class ThresholdDetector(Detector):
     )
     rule: Literal["text", "figure"] = Field(default="text", description="which of the paper's two rules marks a jump")
 
+    def blind_below(self, increment: float, length: float) -> float:
+        """Q_c L dgamma; see :meth:`qlm_quasistatic.detector.Detector.blind_below`."""
+        return self.q_c * length * increment
+
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """See :meth:`qlm_quasistatic.detector.Detector.follow`."""
         return self.resume(stepper, ThresholdMemory(start), grid)
