@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qlm_hoomd.base.version import __version__
+from qlm_hoomd.base.version import PACKAGE, __version__
 
 _DEPENDENCIES = ("numpy", "scipy", "numba", "vesin", "gsd", "freud-analysis", "polars", "hoomd")
 WITHOUT_NUMBERS = (
@@ -21,7 +21,7 @@ WITHOUT_NUMBERS = (
     *("checkpoint.py", "display.py", "errors.py", "files.py", "registry.py", "settings.py"),
     *(
         f"base/{name}.py"
-        for name in ("__init__", "display", "errors", "files", "interrupt", "provenance", "registry", "settings")
+        for name in ("__init__", "display", "errors", "files", "interrupt", "provenance", "registry", "settings", "version")
     ),
 )
 """Folders and files of qlm_hoomd that make no product of a stage: they read, spread, watch, plan, report, or only pass names on.
@@ -58,7 +58,7 @@ def code_fingerprint(packages: tuple[str, ...] = ()) -> str:
     Args:
         packages: top-level packages of the plugins at work.
     """
-    digests = contents(Path(qlm_hoomd.__file__).parent, WITHOUT_NUMBERS)
+    digests = contents(PACKAGE, WITHOUT_NUMBERS)
     for package in sorted(set(packages) - {"qlm_hoomd"}):
         specification = find_spec(package)
         if specification is not None:

@@ -20,7 +20,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qlm_hoomd.numerics.cells import FAR, cells_per_side, find_neighbors, image_shifts, lists_by_eight, sort_into_cells, with_images
+from qlm_hoomd.numerics.cells import (
+    FAR,
+    cells_per_side,
+    find_neighbors,
+    image_shifts,
+    lists_by_eight,
+    sort_into_cells,
+    with_images,
+)
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
 from qlm_hoomd.numerics.laws import Function, evaluate
 from qlm_hoomd.numerics.simd import (

@@ -138,4 +138,3 @@ class NeighborCandidates:
         self._shifts_sc = np.empty_like(_SHIFTS)
         self._box = box
         self.n_builds += 1
-

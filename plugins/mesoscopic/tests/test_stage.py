@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("qlm_hoomd")
 import polars as pl
+from qlm_hoomd.interrupt import Interrupted
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
 from qlm_mesoscopic.stage import SPECTRA, STEADY, MesoscopicStage
@@ -22,7 +23,6 @@ from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import ProtocolError
 from qlm_hoomd.files import read_table
-from qlm_hoomd.interrupt import Interrupted
 from qlm_hoomd.protocol import build_protocol, load_protocol
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.stages import StageContext
