@@ -25,6 +25,7 @@ Starts are competed for: mixing a second, far mode into z costs nothing beyond a
 curvatures, so that a very soft mode attracts most starts, and a QLM much stiffer than its neighbours may be no minimum at all.
 """
 
+# One file: three kinds of modes that differ in the form they minimise, and the one search for its minima.
 # Array names carry their axes: m modes, a attempts, n particles, c Cartesian components, p pairs.
 
 from __future__ import annotations

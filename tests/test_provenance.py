@@ -16,9 +16,9 @@ from qlm_hoomd.base.provenance import WITHOUT_NUMBERS, code_fingerprint, content
 ROOT = Path(qlm_hoomd.__file__).parent
 PLUGINS = Path(__file__).parents[1] / "plugins"
 WITH_NUMBERS = {
-    *("engines", "minimize", "numerics", "stages", "base/checkpoint.py"),
+    *("engines", "minimize", "numerics", "potentials", "stages", "base/checkpoint.py"),
     *("anharmonic.py", "box.py", "elasticity.py", "glass.py", "gsdio.py", "hessian.py", "mechanics.py", "model.py", "modes.py"),
-    *("nonlinear.py", "pair.py", "potentials.py", "preparation.py", "structure.py"),
+    *("nonlinear.py", "pair.py", "preparation.py", "structure.py"),
 }
 
 

@@ -1,0 +1,81 @@
+"""What a pair potential is."""
+
+# Array names carry their axes: p pairs, k order of the derivative, l power of w in the smoothing, t particle types
+# (one t: pairs of types in the order of pairtype).
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from qlm_hoomd.numerics.laws import ScaledLaw
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_ORDER = 4
+
+
+def _symmetric(value: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    if not value or {len(row) for row in value} != {len(value)}:
+        raise ValueError("expected a square matrix, one row for each particle type")
+    matrix_tt = np.array(value)
+    if not (np.isfinite(matrix_tt).all() and (matrix_tt > 0).all()):
+        raise ValueError("expected a matrix of positive numbers")
+    if not np.array_equal(matrix_tt, matrix_tt.T):
+        raise ValueError("expected a symmetric matrix")
+    return value
+
+
+Matrix = Annotated[tuple[tuple[float, ...], ...], AfterValidator(_symmetric)]
+"""A positive number for each pair of particle types, symmetric."""
+
+
+class PairPotential(BaseModel):
+    """A pair potential phi(r; type pair), cut off at a finite distance.
+
+    Subclasses are pydantic models with a literal ``kind`` (the name in protocols), :meth:`cutoffs` and :meth:`derivatives`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def cutoffs(self) -> NDArray[np.float64]:
+        """((T, T) ndarray) symmetric matrix of cut-off distances [length] of the T particle types."""
+
+    @abstractmethod
+    def derivatives(self, r2_p: NDArray[np.float64], pairtype_p: NDArray[np.uint8], order: int) -> NDArray[np.float64]:
+        """Energy and its derivatives with respect to w = r^2.
+
+        Args:
+            r2_p: ((P,) ndarray) squared distances [length^2].
+            pairtype_p: ((P,) ndarray of uint8) type of the first particle * T + type of the second.
+            order: highest derivative, 0 to 4.
+
+        Returns:
+            ((order + 1, P) ndarray) d^k phi / dw^k [energy / length^(2k)]; zero beyond the cut-off.
+        """
+
+    def scaled_law(self) -> ScaledLaw | None:
+        """Energy and force as a law that compiled loops can hold, which makes molecular dynamics many times as quick.
+
+        None where there is no such law; :meth:`derivatives` gives the forces then.
+        """
+        return None
+
+    def diameters(self) -> NDArray[np.float64]:
+        """((T,) ndarray) size of a particle of each type in a picture [length]; the physics does not use it."""
+        return np.diagonal(self.cutoffs()).copy()
+
+    @property
+    def n_types(self) -> int:
+        """Number of particle types T."""
+        return len(self.cutoffs())
+
+    @property
+    def largest_cutoff(self) -> float:
+        """Largest cut-off distance of all type pairs [length]."""
+        return float(self.cutoffs().max())
