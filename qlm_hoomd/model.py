@@ -1,4 +1,4 @@
-"""The parameters of the paper's glass (3DIPL) and of its preparation, each with its provenance: the one place where they stand.
+"""The parameters of the paper's glass (3DIPL), of its preparation and of its shear, each with its provenance: the one place where they stand.
 
 The protocol's ``model`` section overrides any of them. "recalled" marks a value that stands in no text at hand; the sister
 polydisperse model and the published force field of matscipy support it, and the benchmark values of the test suite use it.
@@ -38,6 +38,8 @@ PARAMETERS: dict[str, Parameter] = {
     "fraction_large": Parameter(0.5, "", RECALLED),
     "mass": Parameter(1.0, "mass", f"all masses equal, {PAPER}, App. E"),
     "T0": Parameter(1.0, "energy / k_B", f"parent temperature eps / k_B, {PAPER}, App. E"),
+    "increment": Parameter(1e-4, "", f"coarse strain increment, {PAPER}, App. F"),
+    "q_c": Parameter(100.0, "", f"threshold of max|dr'| / (L dgamma) beyond which a step is no elastic one, {PAPER}, App. F"),
 }
 
 

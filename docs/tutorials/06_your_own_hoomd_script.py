@@ -19,7 +19,7 @@ import gsd.hoomd
 import hoomd
 import numpy as np
 import qlm_quasistatic.hoomd
-from qlm_rewind import ThresholdDetector
+from qlm_rewind import FoldDetector
 
 import qlm_hoomd as qlm
 from qlm_hoomd.engines.hoomd import snapshot_of
@@ -51,7 +51,7 @@ print(ipl)
 # The driver stands outside the run loop, because it calls ``run`` itself. ``on_accept`` is a trigger that fires once for each state that stands; steps that
 # the detector takes back are not seen by it. Log ``position`` and ``box``: they are float64, which HOOMD-blue's own chunks are not before version 7.
 
-shear = qlm_quasistatic.hoomd.AthermalQuasistatic(simulation, forces=[ipl], increment=1e-3, detector=ThresholdDetector())
+shear = qlm_quasistatic.hoomd.AthermalQuasistatic(simulation, forces=[ipl], increment=1e-3, detector=FoldDetector())
 logger = hoomd.logging.Logger(categories=["scalar", "sequence", "particle"])
 logger.add(shear, quantities=["strain", "stress_xy", "energy", "q", "position", "box"])
 writer = hoomd.write.GSD(trigger=shear.on_accept, filename="aqs.gsd", mode="wb", logger=logger)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.base.display import Displayed, counted, in_words
 from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.statistics import (
     DensityOfStates,
     ExcessFit,
@@ -37,7 +38,7 @@ STRAIN_TOLERANCE = 1e-6
 """Two strains closer than this are the same state."""
 PAPER_STRAINS = (0.02, 0.09)
 """Strains above 0 that the paper shows as representative."""
-PAPER_Q_C, PAPER_INCREMENT = 100.0, 1e-4
+PAPER_Q_C, PAPER_INCREMENT = (float(PARAMETERS[name].value) for name in ("q_c", "increment"))
 """Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
 Q_c L dgamma, so that instabilities with smaller jumps escape it."""
 AS_THRESHOLD = "threshold, estimated"

@@ -15,11 +15,12 @@ which the plugin's distribution is installed, since being found there is part of
 
 from __future__ import annotations
 
+from qlm_hoomd.testing.detectors import DetectorConformance
 from qlm_hoomd.testing.engines import EngineConformance
 from qlm_hoomd.testing.executors import ExecutorConformance
 from qlm_hoomd.testing.potentials import PotentialConformance
 from qlm_hoomd.testing.sections import ReportSectionConformance
-from qlm_hoomd.testing.settings import DetectorConformance, SettingsConformance
+from qlm_hoomd.testing.settings import SettingsConformance
 from qlm_hoomd.testing.stages import StageConformance
 from qlm_hoomd.testing.twins import PotentialCheck, check_potential
 

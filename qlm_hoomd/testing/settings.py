@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ValidationError
 
-from qlm_hoomd.base.registry import DETECTORS
 from qlm_hoomd.base.settings import is_later
 
 if TYPE_CHECKING:
@@ -65,18 +64,3 @@ class SettingsConformance:
         fields = type(self.settings_under_test()).model_fields
         silent = [name for name, field in fields.items() if name != "kind" and not field.description]
         assert not silent, f"no description of {silent}; expected Field(description=...), which `qlm schema` shows"
-
-
-class DetectorConformance(SettingsConformance):
-    """Suite for detectors of instabilities.
-
-    Attributes:
-        detector: settings to test.
-    """
-
-    group = DETECTORS
-    detector: ClassVar[BaseModel]
-
-    def settings_under_test(self) -> BaseModel:
-        """The detector."""
-        return self.detector

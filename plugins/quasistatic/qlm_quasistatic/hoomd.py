@@ -30,6 +30,7 @@ from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
+from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.pair import InversePowerLaw
 from qlm_quasistatic.detector import Detector, Instability, follow, missed, steps_without_event
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg
@@ -135,7 +136,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self,
         simulation: hoomd.Simulation,
         forces: Sequence[hoomd.md.force.Force],
-        increment: float = 1e-4,
+        increment: float = PARAMETERS["increment"].value,
         detector: Detector | None = None,
         tolerance: float = 1e-10,
         fire_dt: float = 0.04,

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from qlm_hoomd import gsdio
 from qlm_hoomd.engines.base import AfterEvent
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.registry import DETECTORS
 from qlm_hoomd.settings import OfKind
 from qlm_hoomd.stages import Stage, StageContext
@@ -71,7 +72,7 @@ class ShearStage(Stage):
     )
     plane: Plane = Field(default="xy", description="direction of the flow and direction of its gradient; the paper: xy")
     increment: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)] = Field(
-        default=1e-4, description="coarse strain increment; the paper: 1e-4"
+        default=PARAMETERS["increment"].value, description="coarse strain increment; the paper: 1e-4"
     )
     frames: tuple[_Strain, ...] = Field(
         default=(), description="strains at which sheared.gsd gets a frame, hit exactly, each time that the path passes them"

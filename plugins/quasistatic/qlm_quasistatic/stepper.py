@@ -14,6 +14,7 @@ from qlm_hoomd.display import Displayed
 from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.errors import BasinLost, InputError
 from qlm_hoomd.minimize.surface import max_norm, without_drift
+from qlm_hoomd.model import PARAMETERS
 from qlm_quasistatic.predictor import Branch
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.minimize.report import MinimizeReport
 
 # A largest non-affine velocity above this many box lengths is no elastic branch, and nothing to extrapolate.
-_LARGEST_ELASTIC_Q = 100.0
+_LARGEST_ELASTIC_Q = float(PARAMETERS["q_c"].value)
 # A guess is believed if what was wrong with it is at most this part of the way. Before an instability the way
 # grows faster than any polynomial, and the minimum that a wrong guess finds may be another one.
 _LARGEST_CORRECTION = 0.5

@@ -68,7 +68,7 @@ class BranchMemory:
     """A branch as plain values.
 
     Args:
-        nodes: those of :attr:`Branch.nodes`.
+        nodes: those of :attr:`ElasticBranch.nodes`.
         recent: the last ones, without gaps.
         mechanics: :attr:`qlm_hoomd.mechanics.Mechanics.memory`.
     """
@@ -102,7 +102,7 @@ class Node:
         return self.state.strain
 
 
-class Branch:
+class ElasticBranch:
     """The states at rest since the last instability.
 
     Close to a fold everything is smooth in u = sqrt(strain_c - gamma) and not in the strain. Where a fold is known, u takes the place of the

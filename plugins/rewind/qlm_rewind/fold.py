@@ -22,7 +22,7 @@ from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.modes import LowestModes
-from qlm_rewind.branch import Branch, BranchMemory, Node
+from qlm_rewind.branch import BranchMemory, ElasticBranch, Node
 from qlm_rewind.saddle_node import SoftMode, locate
 
 if TYPE_CHECKING:
@@ -164,12 +164,12 @@ class FoldDetector(Detector):
             steps.append(item)
         return steps, None
 
-    def _branch(self, stepper: Stepper, start: ShearState, memory: FoldMemory | None = None) -> Branch:
+    def _branch(self, stepper: Stepper, start: ShearState, memory: FoldMemory | None = None) -> ElasticBranch:
         mechanics = Mechanics(stepper.engine.potential, start.glass.typeid, _SKIN)
-        return Branch(start if memory is None else memory.branch, mechanics)
+        return ElasticBranch(start if memory is None else memory.branch, mechanics)
 
     def _approach(
-        self, stepper: Stepper, branch: Branch, grid: StrainGrid, memory: FoldMemory | None = None
+        self, stepper: Stepper, branch: ElasticBranch, grid: StrainGrid, memory: FoldMemory | None = None
     ) -> Iterator[ShearStep | Fold]:
         """Elastic steps, which extend ``branch``; and the fold, last, if there is one before the grid ends.
 
@@ -223,7 +223,7 @@ class FoldDetector(Detector):
                         "before it."
                     )
 
-    def _up_to(self, stepper: Stepper, branch: Branch, fold: Fold, grid: StrainGrid) -> Iterator[ShearStep]:
+    def _up_to(self, stepper: Stepper, branch: ElasticBranch, fold: Fold, grid: StrainGrid) -> Iterator[ShearStep]:
         """Elastic steps from the last state to ``offset`` before the fold, through the stops in between."""
         state = branch.last.state
         while not grid.done(state.strain):
@@ -239,7 +239,7 @@ class FoldDetector(Detector):
             yield step
             state = step.after
 
-    def _event(self, stepper: Stepper, branch: Branch, fold: Fold, before: ShearState, grid: StrainGrid) -> Instability:
+    def _event(self, stepper: Stepper, branch: ElasticBranch, fold: Fold, before: ShearState, grid: StrainGrid) -> Instability:
         """The fall from the fold, and what was measured of it."""
         fallen, report = _fall(stepper, fold)
         # A stop within reach is hit by the first state after the event.
@@ -261,7 +261,7 @@ class FoldDetector(Detector):
             overlaps=tuple(self._overlaps(stepper, branch, fold)),
         )
 
-    def _overlaps(self, stepper: Stepper, branch: Branch, fold: Fold) -> Iterator[tuple[float, float]]:
+    def _overlaps(self, stepper: Stepper, branch: ElasticBranch, fold: Fold) -> Iterator[tuple[float, float]]:
         """(fraction, overlap) of the critical mode with the softest one at fractions of gamma_min before the fold."""
         distance = fold.strain_c - branch.nodes[0].strain
         for fraction in self.overlaps:
@@ -277,7 +277,7 @@ class FoldDetector(Detector):
 class _Search:
     """Looks for the fold ahead of a branch, and does not ask again where it was refused."""
 
-    def __init__(self, branch: Branch, tolerance: float) -> None:
+    def __init__(self, branch: ElasticBranch, tolerance: float) -> None:
         self._branch = branch
         self._tolerance = tolerance
         self._nearest_refusal = math.inf
@@ -329,7 +329,9 @@ class _Search:
         return fold
 
 
-def _attempt(stepper: Stepper, branch: Branch, strain: float, fold: Fold | None) -> tuple[ShearStep, Node] | tuple[None, None]:
+def _attempt(
+    stepper: Stepper, branch: ElasticBranch, strain: float, fold: Fold | None
+) -> tuple[ShearStep, Node] | tuple[None, None]:
     """The elastic step to ``strain`` from the best guess at hand, and the response there; None if its basin is lost."""
     state = branch.last.state
     affine = state.glass.at_strain(strain)
@@ -356,7 +358,9 @@ def _attempt(stepper: Stepper, branch: Branch, strain: float, fold: Fold | None)
         return None, None
 
 
-def _between(stepper: Stepper, branch: Branch, fold: Fold, strain: float, before: ShearState | None = None) -> ShearStep | None:
+def _between(
+    stepper: Stepper, branch: ElasticBranch, fold: Fold, strain: float, before: ShearState | None = None
+) -> ShearStep | None:
     """The step to a strain between the states of the branch and its fold, where it is known what to expect; None if it is not there.
 
     It begins at ``before``, by default the nearest state below.

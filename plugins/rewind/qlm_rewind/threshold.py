@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from qlm_quasistatic.detector import Detector, Instability
 
+from qlm_hoomd.model import PARAMETERS
+
 if TYPE_CHECKING:
     from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
     from qlm_quasistatic.strains import StrainGrid
@@ -47,7 +49,9 @@ class ThresholdDetector(Detector):
     """
 
     kind: Literal["threshold"] = "threshold"
-    q_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=100.0, description="threshold Q_c; the paper: 100")
+    q_c: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=PARAMETERS["q_c"].value, description="threshold Q_c; the paper: 100"
+    )
     refine: Annotated[int, Field(ge=2, le=100)] = Field(
         default=10, description="factor between successive increments; the paper: 10"
     )

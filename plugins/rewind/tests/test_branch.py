@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qlm_quasistatic import Stepper
-from qlm_rewind.branch import Balance, Branch, _weights
+from qlm_rewind.branch import Balance, ElasticBranch, _weights
 
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.mechanics import Mechanics
@@ -42,7 +42,7 @@ def test_rules_are_exact_for_polynomials(nodes: list[float], coefficients: list[
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-4)
 
 
-class Scripted(Branch):
+class Scripted(ElasticBranch):
     """A branch whose states are numbers: U(gamma) and its derivatives."""
 
     def __init__(self, energy: Callable[[float], tuple[float, float, float]], strains: list[float]) -> None:
@@ -107,7 +107,7 @@ def test_steps_grow_with_what_the_balance_allows() -> None:
 def test_response_and_extrapolation_on_a_glass(quenched: Glass, model: GlassModel) -> None:
     """Velocity and slope of the stress against finite differences; positions ahead against those found there."""
     stepper = Stepper(CPUEngineSettings().build(model))
-    branch = Branch(stepper.start(quenched), Mechanics(model.potential, quenched.typeid))
+    branch = ElasticBranch(stepper.start(quenched), Mechanics(model.potential, quenched.typeid))
     for strain in (1e-4, 2e-4, 3e-4):
         branch.extend(branch.node(stepper.step(branch.last.state, strain).after))
     before, node = branch._recent[-2:]
@@ -126,7 +126,7 @@ def test_response_and_extrapolation_on_a_glass(quenched: Glass, model: GlassMode
 
 def test_states_are_kept_in_geometric_progression(quenched: Glass, model: GlassModel) -> None:
     stepper = Stepper(CPUEngineSettings().build(model))
-    branch = Branch(stepper.start(quenched), Mechanics(model.potential, quenched.typeid))
+    branch = ElasticBranch(stepper.start(quenched), Mechanics(model.potential, quenched.typeid))
     for index in range(1, 41):
         branch.extend(branch.node(stepper.step(branch.last.state, index * 2e-5).after))
     strains = [node.strain for node in branch.nodes]
