@@ -17,7 +17,7 @@ from qlm_hoomd.cli import app
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.planning.plan import Plan, make_plan, measure_costs, parse_targets
 from qlm_hoomd.protocol import Protocol, build_protocol
-from qlm_hoomd.statistics.planning import leverage, weibull_scatter
+from qlm_hoomd.statistics.samples import leverage, weibull_scatter
 from qlm_hoomd.testing.tiny import installed
 
 from .synthetic_ensemble import Ensemble

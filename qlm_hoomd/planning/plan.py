@@ -41,10 +41,10 @@ from qlm_hoomd.statistics.planning import (
     assumed_scatter,
     cheapest_numbers,
     equal_numbers,
-    leverage,
     measured_scatter,
     needed_modes,
 )
+from qlm_hoomd.statistics.samples import leverage
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Header and rows."""

@@ -182,14 +182,14 @@ def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
 
 
 def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
-    return at.estimate(
-        "alpha",
-        "prediction",
-        detector=theta.detector,
-        pooled=theta.pooled,
-        exponent=predicted_alpha(theta.exponent) if theta.exponent is not None else None,
-        refusal="theta is withheld" if theta.refusal is not None else None,
-    )
+    refusal = "theta is withheld" if theta.refusal is not None else None
+    blank = at.estimate("alpha", "prediction", detector=theta.detector, pooled=theta.pooled, refusal=refusal)
+    if theta.exponent is None:
+        return blank
+    try:
+        return replace(blank, exponent=predicted_alpha(theta.exponent))
+    except InsufficientStatistics as outside:
+        return replace(blank, refusal=outside.reason)
 
 
 def _primed(

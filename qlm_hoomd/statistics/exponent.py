@@ -39,7 +39,14 @@ class Exponent(Displayed):
     warnings: tuple[str, ...] = ()
 
     def _headline(self) -> str:
-        return f"{self.name} = {self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.confidence:.0%})"
+        outside = "" if self.outside_theory is None else f", {self.outside_theory}"
+        return f"{self.name} = {self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.confidence:.0%}){outside}"
+
+    @property
+    def outside_theory(self) -> str | None:
+        """That the theory has no such value (theta < 0, alpha < 3), to stand in one line with it; None where it has."""
+        smallest = {"theta": 0.0, "alpha": 3.0}.get(self.name)
+        return f"outside the theory ({self.name} >= {smallest:g})" if smallest is not None and self.value < smallest else None
 
     @property
     def half_width(self) -> float:

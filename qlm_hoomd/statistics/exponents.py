@@ -25,7 +25,7 @@ from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
 from qlm_hoomd.statistics.exponent import Exponent, finite, new_axes
-from qlm_hoomd.statistics.samples import ordered_samples
+from qlm_hoomd.statistics.samples import THEORY, leverage, ordered_samples, weibull_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,10 @@ MIN_SIZE_RATIO = 3.0
 MIN_REALISATIONS = 20
 """Per size. A single mean is then known to 15 % (the scatter of the minimum is about 0.7 of its mean), and the quoted interval covers
 the truth in 94 to 96 % of synthetic ensembles, whether the minima are Weibull variables, recurrence times or log-normal."""
+MAX_SLOPE_ERROR = {"theta": 0.08, "alpha": 0.024}
+"""Largest standard error of the slope with which an exponent is quoted: 12 % of the slope that the theory expects, 2/3 for theta = 1/2
+and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope came out too steep, so that
+a gate on the exponent's own interval lets through what is short by chance."""
 MAX_CENSORED = 0.02
 """Share of realisations, at any size, whose minimum lies beyond what was looked at; the limit stands in for it."""
 POOR_FIT = 0.01
@@ -57,6 +61,10 @@ class FiniteSizeScaling(Displayed):
         means: <min> at each size.
         standard_errors: of the means, over realisations.
         slope: -d ln<min> / d ln N; sizes are weighted by their number of realisations.
+        slope_low, slope_high: its interval, symmetric.
+        slope_error: its standard error, from the scatter of the minima.
+        promised_error: the standard error that numbers and sizes promise, whatever came out: with the scatter of a Weibull minimum of the
+            theory's exponent, less what an average over strain points or directions takes off.
         prefactor: <min> = prefactor * N^-slope.
         exponent: 1 / slope - 1 with the symmetric studentised bootstrap over realisations: the one to quote.
         least_squares: the same from the paper's fit: ordinary least squares on the logarithms of the means, with Student's t
@@ -96,6 +104,10 @@ class FiniteSizeScaling(Displayed):
     weibull_shape: float = np.nan
     weibull_p: float = np.nan
     disagreement: str | None = None
+    slope_low: float = -np.inf
+    slope_high: float = np.inf
+    slope_error: float = np.nan
+    promised_error: float = np.nan
 
     def _headline(self) -> str:
         return f"{in_words(self.exponent)} from N = {', '.join(map(str, self.sizes))}"
@@ -118,6 +130,9 @@ class FiniteSizeScaling(Displayed):
             "means": list(self.means),
             "standard_errors": [finite(error) for error in self.standard_errors],
             "slope": self.slope,
+            "slope_interval": [finite(self.slope_low), finite(self.slope_high)],
+            "slope_error": finite(self.slope_error),
+            "promised_error": finite(self.promised_error),
             "prefactor": self.prefactor,
             "exponent": self.exponent.to_dict(),
             "least_squares": self.least_squares.to_dict() if self.least_squares is not None else None,
@@ -175,7 +190,8 @@ def finite_size_scaling(
     Raises:
         ValueError: if a minimum is not a positive finite number, or sizes differ in their number of strain points.
         InsufficientStatistics: with the estimate inside, where the data do not carry the exponent: fewer than 3 sizes, sizes
-            within a factor 3, fewer than 20 realisations or more than 2 % censored at a size, an interval without end.
+            within a factor 3, fewer than 20 realisations or more than 2 % censored at a size, or a slope whose standard error is above
+            :data:`MAX_SLOPE_ERROR`, by what the design promises or by what was found.
     """
     sizes, values_s, censored_s = ordered_samples(samples, censored)
     if len(sizes) < 2:
@@ -261,6 +277,10 @@ def finite_size_scaling(
         weibull_shape=regression.shape if regression is not None else np.nan,
         weibull_p=regression.p_value if regression is not None else np.nan,
         disagreement=disagreement,
+        slope_low=contrast.low,
+        slope_high=contrast.high,
+        slope_error=contrast.standard_error,
+        promised_error=_promised_error(name, sizes, values_s),
     )
     reasons = _weaknesses(result)
     if reasons:
@@ -300,12 +320,20 @@ def alpha_from_omega_min(
 def predicted_alpha(theta: Exponent) -> Exponent:
     """Eq. (9): alpha = 3 + 4 theta below theta = 1/4, and 4 from there on.
 
-    The map is monotonic, so that the ends of the interval of theta map to those of alpha, kink or not. The theory has no
-    theta < 0: what the noise puts there counts as 0.
+    The map is monotonic, so that the ends of the interval of theta map to those of alpha, kink or not.
+
+    Raises:
+        InsufficientStatistics: where theta is negative, for the theory has no such theta, so that no alpha follows from it.
     """
     notes = list(theta.warnings)
     if theta.value < 0:
-        notes.append("theta came out negative; the theory's smallest alpha, 3, is given")
+        raise InsufficientStatistics(
+            f"theta = {theta.value:.2f} is outside the theory, which has theta >= 0: no alpha follows from it"
+        )
+    if theta.low < 0:
+        notes.append(
+            "the interval of theta reaches below 0, where there is no theory; that of alpha ends at 3, the theory's smallest"
+        )
     if theta.low < 0.35 and theta.high > 0.1:
         notes.append(
             "near theta = 1/4 the theory itself puts the exponent that a spectrum shows at reachable frequencies 0.1 to 0.3 "
@@ -432,6 +460,34 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
         reasons.append(
             f"no minimum within what was looked at in {', '.join(cut)} where at most {100 * MAX_CENSORED:g} % may lack one"
         )
-    if not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
+    most = MAX_SLOPE_ERROR[result.exponent.name]
+    worst = float(np.nanmax([result.slope_error, result.promised_error, 0.0]))
+    if worst > most:
+        factor = (worst / most) ** 2
+        counts = [
+            f"{int(np.ceil(n * factor))} at N = {size}" for size, n in zip(result.sizes, result.n_realisations, strict=True)
+        ]
+        reasons.append(
+            f"the slope of the log means is {result.slope:.2f} [{result.slope_low:.2f}, {result.slope_high:.2f}] with a standard error of "
+            f"{result.slope_error:.2g} ({result.promised_error:.2g} by the numbers alone) where at most {most:g} is allowed: about "
+            f"{factor:.2g} times as many realisations are needed, {', '.join(counts)}"
+        )
+    elif not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
         reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")
     return reasons
+
+
+def _promised_error(name: str, sizes: Sequence[int], values_s: Sequence[Floats]) -> float:
+    """Standard error of the slope by the design: sizes, numbers, and how independent the points of a realisation are."""
+    scatter = weibull_scatter(1.0 + THEORY[name])
+    single, averaged, freedom = 0.0, 0.0, 0
+    for values_rs in values_s:
+        if len(values_rs) > 1:
+            mean = float(values_rs.mean())
+            single += float(np.mean(np.var(values_rs, axis=0, ddof=1))) / mean**2 * (len(values_rs) - 1)
+            averaged += float(np.var(values_rs.mean(axis=1), ddof=1)) / mean**2 * (len(values_rs) - 1)
+            freedom += len(values_rs) - 1
+    if values_s[0].shape[1] > 1 and freedom and single > 0.0:
+        scatter *= float(np.sqrt(averaged / single))
+    spread = leverage(sizes, [len(values_rs) for values_rs in values_s])
+    return scatter / float(np.sqrt(spread)) if spread > 0.0 else np.inf

@@ -19,11 +19,12 @@ from scipy import optimize, special, stats
 
 from qlm_hoomd.statistics.errors import Floats
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS
+from qlm_hoomd.statistics.samples import THEORY, leverage, weibull_scatter
 
 CONFIDENCE = 0.95
 """Content of the interval whose half-width is the target."""
-SHAPES = {"theta": 1.5, "alpha": 5.0}
-"""Weibull shape 1 + exponent of the smallest of many x with p(x) ~ x^exponent, for the theory's theta = 1/2 and alpha = 4."""
+SHAPES = {name: 1.0 + exponent for name, exponent in THEORY.items()}
+"""Weibull shape 1 + exponent of the smallest of many x with p(x) ~ x^exponent, for the theory's exponents."""
 KNOWN = 1 / 3
 """The slope is taken from the data once the half-width of its interval is at most this part of it."""
 
@@ -80,12 +81,6 @@ class Scatter:
         return float(2 * half_width * self.slope**2 / (1 + np.sqrt(1 + (2 * half_width * self.slope) ** 2)))
 
 
-def weibull_scatter(shape: float) -> float:
-    """Standard deviation over mean of a Weibull variable of this shape."""
-    ln_gamma_1, ln_gamma_2 = special.gammaln(1 + np.array([1, 2]) / shape)
-    return float(np.sqrt(np.expm1(ln_gamma_2 - 2 * ln_gamma_1)))
-
-
 def relative_variance_of_squared_scatter(relative: float) -> float:
     """n times the variance of ln v^2, as n minima give v, for the Weibull distribution that has this v.
 
@@ -140,12 +135,6 @@ def needed_modes(alpha: float, half_width: float) -> float:
     By maximum likelihood from n independent modes its standard error is (1 + alpha) / sqrt(n).
     """
     return (_Z * (1 + alpha) / half_width) ** 2
-
-
-def leverage(sizes: ArrayLike, numbers: ArrayLike) -> float:
-    """S = sum n (ln N - m)^2 for ``numbers`` n at ``sizes`` N ((S,) arrays)."""
-    x_s, n_s = np.log(np.asarray(sizes, dtype=np.float64)), np.asarray(numbers, dtype=np.float64)
-    return float(np.sum(n_s * (x_s - np.average(x_s, weights=n_s)) ** 2)) if n_s.sum() > 0 else 0.0
 
 
 def cheapest_numbers(

@@ -1,4 +1,4 @@
-"""Samples for finite-size scaling: minima by size, and the strain from a given strain to the next instability."""
+"""Samples for finite-size scaling: minima by size, the strain to the next instability, and what a design of sizes and numbers weighs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from qlm_hoomd.statistics.errors import Floats
+
+THEORY = {"theta": 0.5, "alpha": 4.0}
+"""The exponents that the theory expects of a rapidly quenched glass."""
 
 
 class NextEvents(NamedTuple):
@@ -85,3 +89,15 @@ def ordered_samples(
         listed = ", ".join(f"{n} at N = {size}" for size, n in points.items())
         raise ValueError(f"{listed} strain points; expected the same strains at every size.")
     return sizes, values_s, censored_s
+
+
+def weibull_scatter(shape: float) -> float:
+    """Standard deviation over mean of a Weibull variable of this shape."""
+    ln_gamma_1, ln_gamma_2 = special.gammaln(1 + np.array([1, 2]) / shape)
+    return float(np.sqrt(np.expm1(ln_gamma_2 - 2 * ln_gamma_1)))
+
+
+def leverage(sizes: ArrayLike, numbers: ArrayLike) -> float:
+    """S = sum n (ln N - m)^2 for ``numbers`` n at ``sizes`` N ((S,) arrays)."""
+    x_s, n_s = np.log(np.asarray(sizes, dtype=np.float64)), np.asarray(numbers, dtype=np.float64)
+    return float(np.sum(n_s * (x_s - np.average(x_s, weights=n_s)) ** 2)) if n_s.sum() > 0 else 0.0
