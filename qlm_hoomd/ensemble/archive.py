@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import qlm_hoomd
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing
+from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing, storage_problem
 from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
@@ -85,7 +85,7 @@ def export_run(directory: Path, target: Path) -> Path:
                 entry.compress_type = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
                 archive.writestr(entry, content, compresslevel=9)
     except OSError as error:
-        full = integrity.storage_problem(error, target.parent)
+        full = storage_problem(error, target.parent)
         raise full or InputError(f"{target} cannot be written ({error.strerror or error}).") from error
     return target
 
@@ -132,7 +132,7 @@ def import_run(file: Path, directory: Path) -> Path:
             directory.rmdir()
         draft.rename(directory)
     except OSError as error:
-        full = integrity.storage_problem(error, directory.parent)
+        full = storage_problem(error, directory.parent)
         raise full or InputError(f"{directory} cannot be written ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -12,7 +12,7 @@ from qlm_hoomd.protocol import stage_kind
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from qlm_hoomd.ensemble.workspace import Realisation, State
+    from qlm_hoomd.ensemble.realisation import Realisation, State
     from qlm_hoomd.stages.base import Stage
 
 Clock = Literal["cpu_s", "wall_s"]

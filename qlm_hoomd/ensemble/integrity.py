@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qlm_hoomd.base.errors import StorageFull
 from qlm_hoomd.base.files import is_plain_name, read_json, read_table, replacing
 from qlm_hoomd.base.provenance import versions
+from qlm_hoomd.ensemble.realisation import CHECKSUMS
 from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.ensemble.realisation import Realisation
+    from qlm_hoomd.ensemble.workspace import Workspace
     from qlm_hoomd.stages.base import Stage
 
-CHECKSUMS = "checksums.json"
-"""In the folder of a realisation: SHA-256, size, stage and code of every file that its stages wrote."""
 NO_PRODUCTS = frozenset({CHECKSUMS, "costs.json", "log.txt", "signac_statepoint.json", "signac_job_document.json", "failed"})
 """What else may be in the folder of a realisation; names that start with a dot are at nobody's disposal."""
 _SUFFIX_SET_ASIDE = ".damaged"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -291,29 +288,3 @@ def _products(folder: Path) -> set[str]:
 def _line(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-
-
-def storage_problem(error: BaseException | None, directory: Path) -> StorageFull | None:
-    """The error to raise where ``error`` means that nothing more can be written; libraries wrap the system's error in their own."""
-    while error is not None:
-        code = error.errno if isinstance(error, OSError) else None
-        for full in _FULL:
-            if code == full or os.strerror(full) in str(error):
-                return StorageFull(
-                    f"{directory}: {os.strerror(full)}. What is finished is kept and nothing is half-written; make room, and the "
-                    "same command goes on from there."
-                )
-        error = error.__cause__ or error.__context__
-    return None
-
-
-@contextmanager
-def storage_named(directory: Path) -> Iterator[None]:
-    """Turn the system's error that a disk is full, or a quota reached, into :class:`StorageFull`."""
-    try:
-        yield
-    except Exception as error:
-        full = storage_problem(error, directory)
-        if full is None or isinstance(error, StorageFull):
-            raise
-        raise full from error

@@ -24,8 +24,9 @@ from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
 from qlm_hoomd.ensemble.local import n_cores
 from qlm_hoomd.ensemble.progress import duration
+from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol, stage_kind
 from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, Settings, analyse
 from qlm_hoomd.report.collect import Realisation as Gathered
