@@ -15,12 +15,11 @@ import polars as pl
 import pytest
 
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.protocol import build_protocol
+from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.protocol import SampleSelection, build_protocol, protocol_hash
 from qlm_hoomd.registry import REPORT_SECTIONS, Plugin
 from qlm_hoomd.report import Results, Section, make_report
-from qlm_hoomd.report.analysis import Settings
 from qlm_hoomd.report.collect import KEYS
-from qlm_hoomd.report.results import protocol_hash
 
 from .synthetic_ensemble import Ensemble, structure_table
 
@@ -588,7 +587,7 @@ def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypat
 
 
 def test_settings_and_their_defaults() -> None:
-    assert Settings.from_protocol({}) == Settings(None, (0.0,), None, {}, True, 0.95, False)
+    assert Settings.from_protocol({}) == Settings()
     by_size = Settings.from_protocol({"analysis": {"participation_threshold": {"1000": 0.2}, "strains": [0.05, 0]}})
     assert by_size.threshold(1000) == 0.2
     assert by_size.threshold(16000) == 0.125
@@ -607,7 +606,7 @@ def test_settings_and_their_defaults() -> None:
 def test_only_samples_with_the_wanted_labels_count(tmp_path: Path, select: dict[str, Any], words: str) -> None:
     directory = Ensemble(realisations=40).write(tmp_path)
     everybody = Results.load(directory)
-    some = replace(everybody, settings=replace(everybody.settings, select=select))
+    some = replace(everybody, settings=everybody.settings.model_copy(update={"select": SampleSelection(**select)}))
     assert some.settings.selection == words
     (key, value), *_ = select.items()
     labels = everybody.tables["moduli"].filter(pl.col("n_particles") == 2000, pl.col("strain") == 0.0)

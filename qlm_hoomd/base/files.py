@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from qlm_hoomd.base.errors import StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import polars as pl
@@ -48,6 +48,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def write_table(path: Path, table: pl.DataFrame, provenance: Mapping[str, Any]) -> None:
+    """Write ``table`` to a parquet file whole or not at all, with ``provenance`` as JSON in its metadata (key ``qlm_hoomd``)."""
+    with replacing(path) as temporary:
+        table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps(provenance, sort_keys=True)})
 
 
 def read_table(source: Path | BinaryIO) -> pl.DataFrame:

@@ -91,6 +91,16 @@ class Realisation(Displayed):
         return int(self.statepoint["n_particles"])
 
     @property
+    def key(self) -> tuple[str, int, int]:
+        """(preparation, N, index): what rows in the tables of all realisations are known by."""
+        return str(self.statepoint["preparation"]), self.n_particles, int(self.statepoint["realisation"])
+
+    @property
+    def path(self) -> Path:
+        """The folder, as sections of reports know it."""
+        return self.directory
+
+    @property
     def label(self) -> str:
         """Name for people, e.g. ``N=500 rapid #3``."""
         return f"N={self.n_particles} {self.statepoint['preparation']} #{self.statepoint['realisation']}"
@@ -107,19 +117,22 @@ class Realisation(Displayed):
         """Whether all products of ``stage`` are there."""
         return all((self.directory / product).is_file() for product in stage.products())
 
+    def has(self, product: str) -> bool:
+        """Whether the file of that name is there."""
+        return (self.directory / product).is_file()
+
     def checkpoint(self, stage: Stage) -> Path:
         """Where ``stage`` saves its state while it is at work."""
         return self.directory / f".{stage_kind(stage)}.checkpoint"
 
     def failure(self, stage: Stage) -> Failure | None:
         """The record of a failure of ``stage``, or None."""
-        try:
-            content = read_json(self._record(stage))
-            return Failure(**{str(name): str(text) for name, text in content.items()})
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            return Failure(stage_kind(stage), type(error).__name__, f"the record of the failure cannot be read: {error}")
+        return _failure(self._record(stage))
+
+    def failures(self) -> tuple[Failure, ...]:
+        """The records of all failures, by stage."""
+        records = sorted((self.directory / "failed").glob("*.json"))
+        return tuple(failure for record in records if (failure := _failure(record)) is not None)
 
     def stage_state(self, stage: Stage) -> State:
         """Done if the products are there, failed if a record says so, else pending."""
@@ -180,6 +193,17 @@ class Realisation(Displayed):
 
     def _record(self, stage: Stage) -> Path:
         return self.directory / "failed" / f"{stage_kind(stage)}.json"
+
+
+def _failure(record: Path) -> Failure | None:
+    """What the record of a failure says; None where there is none."""
+    try:
+        content = read_json(record)
+        return Failure(**{str(name): str(text) for name, text in content.items()})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return Failure(record.stem, type(error).__name__, f"the record of the failure cannot be read: {error}")
 
 
 def _seconds(value: Any) -> float:

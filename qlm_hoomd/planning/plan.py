@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +28,8 @@ from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol, stage_kind
-from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, Settings, analyse
-from qlm_hoomd.report.collect import Realisation as Gathered
+from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, analyse
 from qlm_hoomd.report.collect import collect, realisations
 from qlm_hoomd.stages.base import Stage
 from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
@@ -332,8 +332,7 @@ def make_plan(
         directory = Path("runs") / protocol.name
     elif not directory.is_dir():
         raise InputError(f"{directory} is no folder; expected that of a run. Leave it out for runs/{protocol.name}.")
-    found, strangers = _belonging(protocol, directory)
-    own = [Realisation(one.path, one.statepoint) for one in found]
+    own, strangers = _belonging(protocol, directory)
     costs = Costs.of(own)
     notes = [_strangers(strangers, directory)] if strangers else []
     preparations = list(protocol.ensemble.preparations)
@@ -348,7 +347,7 @@ def make_plan(
                 f"nothing in {directory} tells what a realisation costs: the cheapest numbers rest on an assumed cost of "
                 f"N^{ASSUMED_POWER:g}. With --measure one of N = {sizes[0]} is run to see what it takes"
             )
-    analysis = _analysis(protocol, found)
+    analysis = _analysis(protocol, own)
     demands = tuple(_demands(protocol, targets, own, analysis, notes))
     if not demands:
         raise InputError(
@@ -471,7 +470,7 @@ class _Ledger:
         )
 
 
-def _belonging(protocol: Protocol, directory: Path) -> tuple[list[Gathered], int]:
+def _belonging(protocol: Protocol, directory: Path) -> tuple[list[Realisation], int]:
     """The realisations in ``directory`` that the protocol would have, were its numbers large enough, and the number of others."""
     wanted = {(point["n_particles"], point["preparation"]): _kind_of(point) for point in protocol.statepoints()}
     found = realisations(directory)
@@ -483,14 +482,14 @@ def _kind_of(statepoint: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in statepoint.items() if name != "realisation"}
 
 
-def _analysis(protocol: Protocol, found: Sequence[Gathered]) -> Analysis:
+def _analysis(protocol: Protocol, found: Sequence[Realisation]) -> Analysis:
     """The analysis of the report, of these realisations."""
     with TemporaryDirectory() as folder:
         tables, _ = collect(found, Path(folder), {})
     settings = Settings.from_protocol(protocol.model_dump(mode="json"))
     return analyse(
         tables,
-        replace(settings, confidence=CONFIDENCE),
+        settings.model_copy(update={"confidence": CONFIDENCE}),
         preparations=list(protocol.ensemble.preparations),
         density=protocol.model.density,
     )

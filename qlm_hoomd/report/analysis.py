@@ -6,7 +6,7 @@ Array suffixes: ``_r`` realisations, ``_g`` points of a strain grid, ``_m`` mode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.base.display import Displayed, counted, in_words
 from qlm_hoomd.base.errors import InputError, InsufficientStatistics
+from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.statistics import (
     DensityOfStates,
     ExcessFit,
@@ -30,7 +31,6 @@ from qlm_hoomd.statistics import (
     alpha_from_spectrum,
     choose_window,
     compare_scalings,
-    default_participation_threshold,
     density_of_states,
     excess_density,
     mean_and_standard_error,
@@ -57,8 +57,6 @@ STRAIN_TOLERANCE = 1e-6
 """Two strains closer than this are the same state."""
 GRID_POINTS = 201
 """Points of the mean stress-strain curve."""
-PAPER_STRAINS = (0.02, 0.09)
-"""Strains above 0 that the paper shows as representative."""
 PAPER_Q_C, PAPER_INCREMENT = 100.0, 1e-4
 """Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
 Q_c L dgamma, so that instabilities with smaller jumps escape it."""
@@ -68,69 +66,6 @@ what the detector sees next."""
 STEADY_POINTS = 12
 """Strains at which gamma_min is sampled in each realisation for the exponent of the steady state; more of them are hardly news, for
 neighbouring ones lie before the same instability."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The ``analysis`` section of a protocol; its fields are documented there."""
-
-    participation_threshold: float | Mapping[int, float] | None = None
-    strains: tuple[float, ...] = (0.0,)
-    omega_max: float | None = None
-    select: Mapping[str, bool | float | None] = field(default_factory=dict)
-    exclude_crystals: bool = True
-    confidence: float = 0.95
-    insist: bool = False
-    shown_strains: tuple[float, ...] | None = None
-    steady_from: float | None = None
-
-    @classmethod
-    def from_protocol(cls, protocol: Mapping[str, Any]) -> Settings:
-        """The settings in ``protocol``, defaults where it has none."""
-        given = dict(protocol.get("analysis") or {})
-        threshold = given.get("participation_threshold")
-        if isinstance(threshold, Mapping):  # JSON turns the sizes into text
-            given["participation_threshold"] = {int(size): float(value) for size, value in threshold.items()}
-        if not given.get("strains"):
-            given.pop("strains", None)
-        else:
-            given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
-        given["shown_strains"] = tuple(given["shown_strains"]) if given.get("shown_strains") else None
-        return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
-
-    @property
-    def shown(self) -> tuple[float, ...]:
-        """The representative strains: those asked for, or the first and those closest to the paper's 0.02 and 0.09."""
-        if self.shown_strains is not None:
-            return tuple(sorted(strain for strain in self.strains if strain in self.shown_strains)) or self.strains[:1]
-        closest = {min(self.strains, key=lambda strain: abs(strain - wanted)) for wanted in PAPER_STRAINS}
-        return tuple(sorted({self.strains[0], *closest}))
-
-    @property
-    def steady(self) -> tuple[float, float] | None:
-        """Range of strains whose flow counts as steady, None where no strain of the analysis lies in it."""
-        last = max(self.strains)
-        first = last - (last - min(self.strains)) / 3 if self.steady_from is None else self.steady_from
-        return (first, last) if first < last else None
-
-    @property
-    def selection(self) -> str:
-        """The samples that count for the spectra, in words; empty for all."""
-        words = {
-            "shear_stable": "stable under every small shear"
-            if self.select.get("shear_stable")
-            else "unstable under some small shear",
-            "residual_shear_stress_max": f"residual shear stress up to {self.select.get('residual_shear_stress_max')}",
-            "strain_since_event_min": f"strain of at least {self.select.get('strain_since_event_min')} since the last instability",
-        }
-        return ", ".join(text for name, text in words.items() if self.select.get(name) is not None)
-
-    def threshold(self, n_particles: int) -> float:
-        """Participation ratio e_c at this size."""
-        chosen = self.participation_threshold
-        if isinstance(chosen, Mapping):
-            chosen = chosen.get(n_particles)
-        return default_participation_threshold(n_particles) if chosen is None else float(chosen)
 
 
 @dataclass(frozen=True, repr=False)
@@ -386,7 +321,7 @@ class Analysis(Displayed):
                 "shown_strains": list(self.settings.shown),
                 "steady": list(self.settings.steady) if self.settings.steady is not None else None,
                 "omega_max": self.settings.omega_max,
-                "select": dict(self.settings.select),
+                "select": self.settings.select.model_dump(),
                 "exclude_crystals": self.settings.exclude_crystals,
                 "confidence": self.settings.confidence,
                 "insist": self.settings.insist,
@@ -815,7 +750,7 @@ def _phonons_below(modes: pl.DataFrame, threshold: float, omega: float, plane_wa
 
 def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
     """The modes of those samples that have the labels which the settings ask for."""
-    wanted = {name: value for name, value in at.settings.select.items() if value is not None}
+    wanted = {name: value for name, value in at.settings.select if value is not None}
     labels = at.tables.get("moduli")
     if not wanted:
         return modes

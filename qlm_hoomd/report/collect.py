@@ -4,60 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.base.files import read_json, read_table, read_table_metadata
-from qlm_hoomd.stages.base import replacing
+from qlm_hoomd.base.files import read_json, read_table, read_table_metadata, write_table
+from qlm_hoomd.ensemble.realisation import Failure, Realisation
 
 TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
 """Tables that every realisation may have, and that ``results/`` gets as one file each."""
 KEYS = ("preparation", "n_particles", "realisation")
 """Columns that tell whose row it is; they come first, and rows are sorted by them."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A stage that failed, or a product that cannot be read.
-
-    Args:
-        stage: name of the stage, or of the product.
-        error: class of the error.
-        message: what it said.
-    """
-
-    stage: str
-    error: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Realisation:
-    """One realisation in the workspace.
-
-    Args:
-        path: its folder.
-        statepoint: ``protocol_hash``, ``n_particles``, ``preparation``, ``seed``, ``realisation``, ...
-        failures: what went wrong in it.
-    """
-
-    path: Path
-    statepoint: Mapping[str, Any]
-    failures: tuple[Failure, ...]
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        """(preparation, N, index), in the order of :data:`KEYS`."""
-        point = self.statepoint
-        return str(point["preparation"]), int(point["n_particles"]), int(point["realisation"])
-
-    def has(self, product: str) -> bool:
-        """Whether the product of that name is there."""
-        return (self.path / product).is_file()
 
 
 def read_protocol(directory: Path) -> dict[str, Any]:
@@ -83,11 +42,11 @@ def realisations(directory: Path) -> tuple[Realisation, ...]:
     found = []
     for path in sorted((directory / "workspace").glob("*/signac_statepoint.json")):
         try:
-            realisation = Realisation(path.parent, read_json(path), _failures(path.parent))
+            realisation = Realisation(path.parent, read_json(path))
             found.append((realisation.key, realisation))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return tuple(realisation for _, realisation in sorted(found, key=lambda pair: (pair[0], str(pair[1].path))))
+    return tuple(realisation for _, realisation in sorted(found, key=lambda pair: (pair[0], str(pair[1].directory))))
 
 
 def collect(
@@ -111,7 +70,7 @@ def collect(
         for realisation in found:
             if realisation.has(f"{name}.parquet"):
                 try:
-                    part = read_table(realisation.path / f"{name}.parquet")
+                    part = read_table(realisation.directory / f"{name}.parquet")
                 except (pl.exceptions.PolarsError, OSError) as error:
                     message = str(error).splitlines()[0] if str(error) else "unreadable"
                     broken.setdefault(realisation.key, []).append(Failure(f"{name}.parquet", type(error).__name__, message))
@@ -128,30 +87,13 @@ def collect(
     return tables, broken
 
 
-def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, Any]) -> None:
-    """Write ``table`` to ``path`` whole or not at all, with ``metadata`` under the key ``qlm_hoomd``."""
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps(metadata, sort_keys=True)})
-
-
 def product_provenance(realisation: Realisation) -> dict[str, Any] | None:
     """The provenance that the first table of ``realisation`` carries, None if it has none."""
     for name in TABLES:
         if realisation.has(f"{name}.parquet"):
             try:
-                carried = json.loads(read_table_metadata(realisation.path / f"{name}.parquet")["qlm_hoomd"])
+                carried = json.loads(read_table_metadata(realisation.directory / f"{name}.parquet")["qlm_hoomd"])
             except (pl.exceptions.PolarsError, OSError, KeyError, ValueError):
                 continue
             return carried if isinstance(carried, dict) else None
     return None
-
-
-def _failures(path: Path) -> tuple[Failure, ...]:
-    found = []
-    for record in sorted((path / "failed").glob("*.json")):
-        try:
-            content = read_json(record)
-            found.append(Failure(str(content.get("stage", record.stem)), str(content["error"]), str(content["message"])))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            found.append(Failure(record.stem, "unknown", "the record of this failure cannot be read"))
-    return tuple(found)

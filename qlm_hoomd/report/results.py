@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,12 @@ import polars as pl
 
 from qlm_hoomd.base.display import Displayed, counted
 from qlm_hoomd.base.errors import InputError, PluginError
+from qlm_hoomd.ensemble.realisation import Failure, Realisation
 from qlm_hoomd.model import PARAMETERS
-from qlm_hoomd.report.analysis import Analysis, Settings, analyse
-from qlm_hoomd.report.collect import Failure, Realisation, collect, product_provenance, read_protocol, realisations
+from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.protocol import protocol_hash
+from qlm_hoomd.report.analysis import Analysis, analyse
+from qlm_hoomd.report.collect import collect, product_provenance, read_protocol, realisations
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -248,7 +250,7 @@ class Results(Displayed):
         return tuple(
             (realisation, failure)
             for realisation in self.realisations
-            for failure in (*realisation.failures, *self.unreadable.get(realisation.key, ()))
+            for failure in (*realisation.failures(), *self.unreadable.get(realisation.key, ()))
         )
 
     @cached_property
@@ -266,12 +268,6 @@ class Results(Displayed):
     def analysis(self) -> Analysis:
         """The numbers: means, spectra, exponents."""
         return analyse(self.tables, self.settings, preparations=self.preparations, density=self.density)
-
-
-def protocol_hash(protocol: Mapping[str, Any]) -> str:
-    """The hash of ``Protocol.hash`` from plain values, so that a report needs none of the plugins that its protocol names."""
-    settings = {name: protocol.get(name) for name in ("model", "engine", "stages")}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def _joint_hash(runs: Sequence[Run]) -> str:

@@ -34,11 +34,12 @@ def overview(results: Results) -> Section:
     stages = list(dict.fromkeys(stage["kind"] for run in results.runs for stage in run.protocol.get("stages", ())))
     known = [kind for kind in stages if kind in PRODUCTS]
     rows = []
+    failing = {realisation.key for realisation, _ in results.failures}
     for preparation in results.preparations:
         for size in results.sizes:
             own = [r for r in results.realisations if r.key[:2] == (preparation, size)]
             done = [sum(r.has(PRODUCTS[kind]) for r in own) for kind in known]
-            failed = sum(bool(r.failures or results.unreadable.get(r.key)) for r in own)
+            failed = sum(r.key in failing for r in own)
             if results.planned(preparation, size):
                 rows.append((preparation, size, results.planned(preparation, size), *done, failed))
     done_names = {"prepare": "quenched", "shear": "sheared", "modes": "diagonalised", "structure": "structure checked"}

@@ -6,7 +6,6 @@ again after a crash gives the same bytes. Plugins register stages under the entr
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from qlm_hoomd.base.checkpoint import Checkpoint
 from qlm_hoomd.base.files import replacing as replacing  # noqa: PLC0414  (plugins find it here)
+from qlm_hoomd.base.files import write_table
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from qlm_hoomd.engines.base import Engine
     from qlm_hoomd.model import GlassModel
 
@@ -82,8 +83,7 @@ class StageContext:
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
         """Write ``table`` as the parquet product ``name``, with the provenance in the file's metadata."""
-        with self.product(name) as temporary:
-            table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps(self.provenance, sort_keys=True)})
+        write_table(self.directory / name, table, self.provenance)
 
 
 class Stage(BaseModel):
