@@ -94,6 +94,7 @@ class Ensemble:
                     path.mkdir(parents=True)
                     (path / "signac_statepoint.json").write_text(json.dumps(point))
                     (path / "quenched.gsd").touch()
+                    (path / "prepare.json").write_text("{}")
                     events = gaps(rng, size, theta, self.strain_max)
                     tables = {
                         "events": event_table(rng, events),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from qlm_hoomd.base.checkpoint import kept_path
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import replacing
-from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.realisation import CHECKSUMS
 from qlm_hoomd.ensemble.workspace import Workspace, former_protocol, writing
 from qlm_hoomd.protocol import stage_kind
@@ -161,19 +160,14 @@ def _link(source: Path, target: Path) -> None:
 
 def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage) -> None:
     kind = stage_kind(stage)
-    try:
-        known = integrity.checksums(source.directory)
-    except ValueError:
-        known = {}
-    entries = {name: entry | {"from": source.id} for name, entry in known.items() if entry.get("stage") == kind}
+    entries = {name: entry | {"from": source.id} for name, entry in source.recorded.items() if entry.get("stage") == kind}
     # The products last: with them the stage is done.
     for name in sorted(entries.keys() | set(stage.products()), key=lambda name: name in stage.products()):
         target = realisation.directory / name
         if (source.directory / name).is_file() and not target.exists():
             _link(source.directory / name, target)
     if entries:
-        with suppress(ValueError):
-            entries = integrity.checksums(realisation.directory) | entries
+        entries = realisation.recorded | entries
         with replacing(realisation.directory / CHECKSUMS) as temporary:
             temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
     cost = source.costs().get(kind)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from qlm_hoomd.base.display import Displayed
-from qlm_hoomd.base.files import read_json, replacing
+from qlm_hoomd.base.files import is_plain_name, read_json, replacing
 from qlm_hoomd.protocol import stage_kind
 
 if TYPE_CHECKING:
@@ -105,13 +105,42 @@ class Realisation(Displayed):
         """Name for people, e.g. ``N=500 rapid #3``."""
         return f"N={self.n_particles} {self.statepoint['preparation']} #{self.statepoint['realisation']}"
 
+    def checksums(self) -> dict[str, dict[str, Any]]:
+        """What is recorded of the files here: ``sha256``, ``bytes``, ``stage``, ``version``, ``code``, by name.
+
+        Raises:
+            ValueError: if the record cannot be read.
+        """
+        try:
+            content = read_json(self.directory / CHECKSUMS)
+        except FileNotFoundError:
+            return {}
+        if not isinstance(content, dict) or not all(
+            # `qlm verify --set-aside` renames files by these names: none may lead out of the folder.
+            is_plain_name(name)
+            and isinstance(entry, dict)
+            and isinstance(entry.get("sha256"), str)
+            and isinstance(entry.get("bytes"), int)
+            for name, entry in content.items()
+        ):
+            raise ValueError("not a record of checksums")
+        return content
+
+    @property
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """:meth:`checksums`; nothing where the record cannot be read."""
+        try:
+            return self.checksums()
+        except (OSError, ValueError):
+            return {}
+
+    def files_of(self, kind: str) -> tuple[str, ...]:
+        """The files that the stage ``kind`` is recorded to have written."""
+        return tuple(name for name, entry in self.recorded.items() if entry.get("stage") == kind)
+
     def is_recorded(self, stages: Sequence[Stage]) -> bool:
         """Whether there are checksums of all products of these stages."""
-        try:
-            known = read_json(self.directory / CHECKSUMS)
-        except (OSError, ValueError):
-            return False
-        return isinstance(known, dict) and known.keys() >= {product for stage in stages for product in stage.products()}
+        return self.recorded.keys() >= {product for stage in stages for product in stage.products()}
 
     def is_done(self, stage: Stage) -> bool:
         """Whether all products of ``stage`` are there."""

@@ -51,7 +51,6 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 _PRODUCTS = {"theta": "events.parquet", "alpha": "modes.parquet"}
 _METHODS = {"theta": "gamma_min", "alpha": "omega_min"}
-_KINDS = {"theta": "shear", "alpha": "modes"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -646,7 +645,7 @@ def _assert_plannable(protocol: Protocol, sizes: Sequence[int], targets: Mapping
             kinds = ", ".join(stage_kind(stage) for stage in protocol.stages)
             raise InputError(
                 f"protocol '{protocol.name}' has no stage that writes {_PRODUCTS[name]} (its stages: {kinds}); expected one, as {name} "
-                f"comes from there. Add a stage of kind '{_KINDS[name]}', or leave out the target."
+                "comes from there. Add one (`qlm plugins` lists the stages), or leave out the target."
             )
     if len(sizes) < MIN_SIZES or sizes[-1] < MIN_SIZE_RATIO * sizes[0]:
         raise InputError(

@@ -29,7 +29,7 @@ from qlm_hoomd.base.settings import OfKind
 from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.protocol.facts import Location, line_error, located, short
-from qlm_hoomd.stages.base import Stage
+from qlm_hoomd.stages.base import RESERVED_FILES, RESERVED_TABLES, Stage
 
 
 def _not_a_boolean(value: Any) -> Any:
@@ -281,9 +281,13 @@ class Protocol(Displayed, BaseModel):
             for product in stage.requires():
                 if product not in writers:
                     yield here, f"'{kind}' reads {product}; expected a stage before it that writes {product}", kind
-            for product in stage.products():
+            for product in (*stage.products(), *stage.optional_products()):
                 if product in writers:
                     yield here, f"'{writers[product]}' and '{kind}' both write {product}; expected only one of them", kind
+                if not re.fullmatch(r"\w[\w.-]*", product, re.ASCII):
+                    yield here, f"'{kind}' writes '{product}'; expected a name of letters, digits, '_', '.' and '-'", kind
+                if product in RESERVED_FILES or product.removesuffix(".parquet") in RESERVED_TABLES:
+                    yield here, f"'{kind}' writes {product}, a name that is taken; expected another one", kind
                 writers[product] = kind
 
     @property

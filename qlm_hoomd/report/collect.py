@@ -12,11 +12,7 @@ import polars as pl
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_json, read_table, read_table_metadata, write_table
 from qlm_hoomd.ensemble.realisation import Failure, Realisation
-
-TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
-"""Tables that every realisation may have, and that ``results/`` gets as one file each."""
-KEYS = ("preparation", "n_particles", "realisation")
-"""Columns that tell whose row it is; they come first, and rows are sorted by them."""
+from qlm_hoomd.stages.base import KEYS, RESERVED_TABLES
 
 
 def read_protocol(directory: Path) -> dict[str, Any]:
@@ -50,12 +46,13 @@ def realisations(directory: Path) -> tuple[Realisation, ...]:
 
 
 def collect(
-    found: Sequence[Realisation], directory: Path, metadata: Mapping[str, Any]
+    found: Sequence[Realisation], names: Sequence[str], directory: Path, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, pl.DataFrame], dict[tuple[str, int, int], list[Failure]]]:
     """Put the tables of all realisations together and write them to ``directory``.
 
     Args:
         found: the realisations; their order is that of the rows.
+        names: of the tables, as the stages have them (:meth:`~qlm_hoomd.stages.base.Stage.tables`).
         directory: where NAME.parquet goes; tables that no realisation has are removed from there.
         metadata: provenance of the tables.
 
@@ -65,7 +62,7 @@ def collect(
     directory.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pl.DataFrame] = {}
     broken: dict[tuple[str, int, int], list[Failure]] = {}
-    for name in TABLES:
+    for name in names:
         parts = []
         for realisation in found:
             if realisation.has(f"{name}.parquet"):
@@ -77,19 +74,27 @@ def collect(
                     continue
                 keys = [pl.lit(value).alias(key) for key, value in zip(KEYS, realisation.key, strict=True)]
                 parts.append(part.select(*keys, pl.exclude(*KEYS)))
-        path = directory / f"{name}.parquet"
-        if not parts:
-            path.unlink(missing_ok=True)
-            continue
-        # Plugins may add columns to some realisations only.
-        tables[name] = pl.concat(parts, how="diagonal_relaxed")
-        write_table(path, tables[name], metadata)
+        if parts:
+            # Plugins may add columns to some realisations only.
+            tables[name] = pl.concat(parts, how="diagonal_relaxed")
+            write_table(directory / f"{name}.parquet", tables[name], metadata)
+    for path in directory.glob("*.parquet"):
+        if path.stem not in tables and path.stem not in RESERVED_TABLES and _is_ours(path):
+            path.unlink()
     return tables, broken
 
 
-def product_provenance(realisation: Realisation) -> dict[str, Any] | None:
-    """The provenance that the first table of ``realisation`` carries, None if it has none."""
-    for name in TABLES:
+def _is_ours(path: Path) -> bool:
+    """Whether an earlier report made this table: products carry more than the hash of a protocol, and files of others no such thing."""
+    try:
+        return set(json.loads(read_table_metadata(path)["qlm_hoomd"])) == {"protocol_hash"}
+    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError):
+        return False
+
+
+def product_provenance(realisation: Realisation, names: Sequence[str]) -> dict[str, Any] | None:
+    """The provenance that the first of these tables of ``realisation`` carries, None if it has none."""
+    for name in names:
         if realisation.has(f"{name}.parquet"):
             try:
                 carried = json.loads(read_table_metadata(realisation.directory / f"{name}.parquet")["qlm_hoomd"])

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from qlm_hoomd.report.collect import KEYS
 from qlm_hoomd.report.markup import N, details, join, link
 from qlm_hoomd.report.results import Results
+from qlm_hoomd.stages.base import KEYS
 
 MOST_ROWS = 6000
 """Realisations that the page lists; of more it lists as many of each ensemble as fit, and the table beside it has all."""
