@@ -14,7 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qlm_hoomd.base.display import Displayed, counted, in_words
-from qlm_hoomd.base.errors import InputError, InsufficientStatistics
+from qlm_hoomd.base.errors import InputError, InsufficientStatistics, PluginError
+from qlm_hoomd.base.registry import DETECTORS
 from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.statistics import (
     DensityOfStates,
@@ -61,7 +62,7 @@ PAPER_Q_C, PAPER_INCREMENT = 100.0, 1e-4
 """Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
 Q_c L dgamma, so that instabilities with smaller jumps escape it."""
 AS_THRESHOLD = "threshold, estimated"
-"""Stands for a detector: the events of ``fold`` that the paper's detector would have seen. An estimate, for a missed event also shifts
+"""Stands for a detector: the events of an exact one that the paper's detector would have seen. An estimate, for a missed event also shifts
 what the detector sees next."""
 STEADY_POINTS = 12
 """Strains at which gamma_min is sampled in each realisation for the exponent of the steady state; more of them are hardly news, for
@@ -261,7 +262,7 @@ class Analysis(Displayed):
         excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
         stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
-            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of ``fold``'s events.
+            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact one's events.
         samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value, censored.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
             softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
@@ -385,11 +386,28 @@ def seen_by_the_papers_detector(events: pl.DataFrame, density: float) -> pl.Data
 
 
 def _with_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFrame:
-    """``events`` and, under the name :data:`AS_THRESHOLD`, those of ``fold`` that the paper's detector would have seen."""
+    """``events`` and, under the name :data:`AS_THRESHOLD`, those of exact detectors that the paper's detector would have seen."""
     if "max_jump" not in events.columns:
         return events
-    exact = events.filter(pl.col("detector") == "fold")
+    exact = events.filter(pl.col("detector").is_in(exact_detectors(events)))
     return pl.concat([events, seen_by_the_papers_detector(exact, density).with_columns(detector=pl.lit(AS_THRESHOLD))])
+
+
+def exact_detectors(events: pl.DataFrame) -> list[str]:
+    """Those of the detectors in ``events`` that miss no instability.
+
+    A detector says so itself (``exact``). Of one that is not installed here the events tell: only where the fold itself was located
+    is there a ``kappa``.
+    """
+    kappa = pl.col("kappa").is_not_null().all() if "kappa" in events.columns else pl.lit(value=False)
+    located = dict(events.group_by("detector").agg(kappa.alias("located")).drop_nulls("detector").iter_rows())
+    found = {}
+    for name, looks_exact in located.items():
+        try:
+            found[name] = bool(getattr(DETECTORS.load(name), "exact", looks_exact))
+        except (InputError, PluginError):
+            found[name] = looks_exact
+    return sorted(name for name, exact in found.items() if exact)
 
 
 def first_rise(table: pl.DataFrame) -> pl.DataFrame:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from pydantic import ValidationError
 
 from qlm_hoomd.base.display import Displayed, counted
 from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.base.registry import STAGES
-from qlm_hoomd.ensemble.realisation import Failure, Realisation
+from qlm_hoomd.ensemble.realisation import CHECKSUMS, Failure, Realisation
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.protocol import protocol_hash
@@ -141,7 +140,7 @@ class Run(Displayed):
             if stage is not None:
                 names |= dict.fromkeys(stage.tables())
             else:
-                files = sorted({name for realisation in found for name in realisation.files_of(kind)})
+                files = sorted({name for realisation in found for name in _files_of(realisation, kind)})
                 names |= {name.removesuffix(".parquet"): None for name in files if name.endswith(".parquet")}
         return tuple(name for name in names if name not in RESERVED_TABLES)
 
@@ -330,11 +329,18 @@ class Results(Displayed):
         return analyse(self.tables, self.settings, preparations=self.preparations, density=self.density)
 
 
+def _files_of(realisation: Realisation, kind: str) -> tuple[str, ...]:
+    """The files of a stage that cannot be asked, by the record of them; without any record all tables that are there."""
+    if realisation.has(CHECKSUMS):
+        return realisation.files_of(kind)
+    return tuple(path.name for path in realisation.directory.glob("[!.]*.parquet"))
+
+
 def _built(settings: Mapping[str, Any]) -> Stage | None:
     """A stage from its settings as plain values; None where it cannot be had: a report is made all the same."""
     try:
         stage = STAGES.load(str(settings["kind"])).model_validate(dict(settings))
-    except (InputError, PluginError, ValidationError):
+    except Exception:  # noqa: BLE001  (a stranger's: it may fail in any way, and so may a detector within it)
         return None
     return stage if isinstance(stage, Stage) else None
 
