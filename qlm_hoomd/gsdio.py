@@ -8,7 +8,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import gsd.hoomd
 import numpy as np
@@ -104,31 +104,59 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], note: NDArray[
     frame.log[_POSITION] = wrapped_nc
     frame.log["qlm/box"] = glass.box.to_gsd()
     for name, value in scalars.items():
-        frame.log[f"qlm/{name}"] = np.array([value])
+        frame.log[f"qlm/{name}"] = np.array([float(value)])
     if step == 0:
         frame.log["qlm/provenance"] = note
     return frame
 
 
-def write_modes(
-    path: Path, modes: Iterable[tuple[Glass, NDArray[np.float64], Mapping[str, float]]], provenance: Mapping[str, Any]
-) -> None:
-    """Write one frame for each mode, whole or not at all.
+class ModeFile:
+    """Writes modes into a GSD file, one frame a mode; a context manager, which closes the file.
 
     The vector stands in ``log/particles/qlm/mode`` in float64 and, so that OVITO draws its arrows, as the velocity.
 
     Args:
         path: the GSD file; replaced if it exists.
-        modes: glass, vector ((N, 3) ndarray), and scalars that go into ``log/qlm``.
-        provenance: goes into the first frame as JSON.
+        provenance: goes into the first frame as JSON (``log/qlm/provenance``).
     """
-    note = _note(provenance)
-    with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
-        for step, (glass, vector_nc, scalars) in enumerate(modes):
-            frame = _frame(step, glass, scalars, note, ["A", "B"])
-            frame.particles.velocity = vector_nc
-            frame.log["particles/qlm/mode"] = vector_nc
-            trajectory.append(frame)
+
+    def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
+        self._trajectory = gsd.hoomd.open(str(path), "w")
+        self._note = _note(provenance)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._trajectory.close()
+
+    def append(
+        self,
+        glass: Glass,
+        vector_nc: NDArray[np.float64],
+        scalars: Mapping[str, float],
+        *,
+        particles: Any = None,
+        rattler_n: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add a frame.
+
+        Args:
+            glass: the state.
+            vector_nc: ((N, 3) ndarray) the mode.
+            scalars: what goes into ``log/qlm``: ``strain``, ``index``, ``eigenvalue``, ``frequency``, ``participation_ratio``, ...
+            particles: types and diameters as another file has them (``gsd.hoomd.ParticleData``); by default types A and B.
+            rattler_n: ((N,) ndarray) particles that were left out as rattlers (``log/particles/qlm/rattler``); by default no word.
+        """
+        frame = _frame(len(self._trajectory), glass, scalars, self._note, ["A", "B"])
+        if particles is not None:
+            for name in ("types", "typeid", "diameter"):
+                setattr(frame.particles, name, getattr(particles, name))
+        frame.particles.velocity = vector_nc
+        frame.log["particles/qlm/mode"] = vector_nc
+        if rattler_n is not None:
+            frame.log["particles/qlm/rattler"] = rattler_n.astype(np.uint8)
+        self._trajectory.append(frame)
 
 
 def read_glass(path: Path | str, frame: int = -1) -> Frame:

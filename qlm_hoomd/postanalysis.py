@@ -8,13 +8,12 @@ not at rest is relaxed and the tables say so; a frame that fails later is named 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import gsd.hoomd
 import numpy as np
@@ -23,7 +22,7 @@ import polars as pl
 from qlm_hoomd import gsdio
 from qlm_hoomd.base.display import Displayed, counted, in_words
 from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
-from qlm_hoomd.base.files import replacing
+from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
 from qlm_hoomd.glass import Glass
@@ -32,7 +31,7 @@ from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, newton
 from qlm_hoomd.minimize.surface import max_norm
 from qlm_hoomd.modes import LowestModes
-from qlm_hoomd.stages.modes import mode_rows
+from qlm_hoomd.stages.modes import MODE_SCALARS, mode_rows
 from qlm_hoomd.view import ModeView
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ FORCE_TOLERANCE = 1e-8
 _FEWEST_CONTACTS = 4
 # Eigenvalues below this part of the largest are zero to the rounding of a float64 Hessian.
 _ZERO = 1e-10
-_MODE_SCALARS = ("strain", "index", "eigenvalue", "frequency", "participation_ratio")
 
 
 # ---- which frames ----
@@ -368,10 +366,10 @@ def modes_of_file(
     failures: dict[int, QlmError] = {}
     picture: ModeView | None = None
     with ExitStack() as stack:
-        vectors: _VectorFile | None = None
+        vectors: gsdio.ModeFile | None = None
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            vectors = stack.enter_context(_VectorFile(stack.enter_context(replacing(out / "modes.gsd")), provenance))
+            vectors = stack.enter_context(gsdio.ModeFile(stack.enter_context(replacing(out / "modes.gsd")), provenance))
         for index in chosen:
             glass, source = loader.load(index)
             try:
@@ -388,7 +386,9 @@ def modes_of_file(
             mode_table += [{"frame": index, "relaxed": bool(result.relaxation)} | row for row in result.mode_rows]
             moduli_table.append(result.row)
             if vectors is not None:
-                vectors.append(result, source)
+                for row, vector_nc in zip(result.mode_rows, result.vectors, strict=True):
+                    scalars = {"frame": index, **{name: row[name] for name in MODE_SCALARS}}
+                    vectors.append(result.glass, vector_nc, scalars, particles=source.particles, rattler_n=result.rattlers)
             if picture is None and view is not None:
                 picture = _picture(result, potential, f"{path.name}, frame {index}")
         if not moduli_table:
@@ -402,10 +402,8 @@ def modes_of_file(
         files=files,
     )
     if out is not None:
-        metadata = {"qlm_hoomd": json.dumps(provenance, sort_keys=True)}
-        for name, table in (("modes.parquet", analysis.modes), ("moduli.parquet", analysis.moduli)):
-            with replacing(out / name) as temporary:
-                table.write_parquet(temporary, metadata=metadata)
+        write_table(out / "modes.parquet", analysis.modes, provenance)
+        write_table(out / "moduli.parquet", analysis.moduli, provenance)
         if picture is not None and view is not None:
             picture.write_png(out / f"mode-{view}.png", view)
             picture.write_html(out / f"mode-{view}.html", view)
@@ -500,47 +498,6 @@ def _open(path: Path) -> gsd.hoomd.HOOMDTrajectory:
         raise InputError(
             f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
         ) from None
-
-
-class _VectorFile:
-    """Writes modes into a GSD file, one frame a mode, on the particles that the source file had.
-
-    The mode stands in ``log/particles/qlm/mode`` in float64 and as the velocity, of which OVITO draws arrows.
-    """
-
-    def __init__(self, path: Path, provenance: dict[str, Any]) -> None:
-        self._trajectory = gsd.hoomd.open(str(path), "w")
-        self._note = np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._trajectory.close()
-
-    def append(self, result: FrameModes, source: gsd.hoomd.Frame) -> None:
-        """One frame for each mode of ``result``."""
-        glass = result.glass
-        wrapped_nc = glass.box.wrap(glass.positions)
-        for row, vector_nc in zip(result.mode_rows, result.vectors, strict=True):
-            frame = gsd.hoomd.Frame()
-            frame.configuration.step = len(self._trajectory)
-            frame.configuration.box = glass.box.to_gsd()
-            for name in ("N", "types", "typeid", "diameter"):
-                setattr(frame.particles, name, getattr(source.particles, name))
-            frame.particles.position = wrapped_nc
-            frame.particles.velocity = vector_nc
-            frame.log = {
-                "particles/qlm/position": wrapped_nc,
-                "particles/qlm/mode": vector_nc,
-                "particles/qlm/rattler": result.rattlers.astype(np.uint8),
-                "qlm/box": glass.box.to_gsd(),
-                "qlm/frame": np.array([float(result.frame)]),
-                **{f"qlm/{name}": np.array([float(row[name])]) for name in _MODE_SCALARS},
-            }
-            if not len(self._trajectory):
-                frame.log["qlm/provenance"] = self._note
-            self._trajectory.append(frame)
 
 
 def _picture(result: FrameModes, potential: PairPotential, title: str) -> ModeView:

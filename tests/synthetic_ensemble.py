@@ -94,6 +94,7 @@ class Ensemble:
                     path.mkdir(parents=True)
                     (path / "signac_statepoint.json").write_text(json.dumps(point))
                     (path / "quenched.gsd").touch()
+                    (path / "prepare.json").write_text("{}")
                     events = gaps(rng, size, theta, self.strain_max)
                     tables = {
                         "events": event_table(rng, events),
@@ -139,7 +140,11 @@ def event_table(rng: np.random.Generator, events: np.ndarray) -> pl.DataFrame:
 
 def with_jumps(rng: np.random.Generator, events: pl.DataFrame) -> pl.DataFrame:
     """``events`` as the exact detector writes them: with the largest displacement of each."""
-    return events.with_columns(detector=pl.lit("fold"), max_jump=pl.Series(rng.lognormal(np.log(0.3), 0.8, events.height)))
+    return events.with_columns(
+        detector=pl.lit("fold"),
+        max_jump=pl.Series(rng.lognormal(np.log(0.3), 0.8, events.height)),
+        kappa=pl.lit(-1.0),
+    )
 
 
 def with_coefficients(rng: np.random.Generator, modes: pl.DataFrame) -> pl.DataFrame:

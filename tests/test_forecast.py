@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from qlm_hoomd.ensemble.local import LocalExecutor, n_cores
+from qlm_hoomd.ensemble.realisation import COSTS, Realisation
 from qlm_hoomd.ensemble.row import RowExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
-from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.planning import forecast as module
 from qlm_hoomd.planning.forecast import Forecast, Known, make_forecast

@@ -105,7 +105,8 @@ def test_single_frames(tmp_path: Path, glasses: list[Glass]) -> None:
 
 def test_modes_round_trip(tmp_path: Path, quenched: Glass) -> None:
     vector_nc = np.random.default_rng(0).normal(size=(500, 3))
-    gsdio.write_modes(tmp_path / "modes.gsd", [(quenched, vector_nc, {"strain": 0.0, "eigenvalue": 0.1})], PROVENANCE)
+    with gsdio.ModeFile(tmp_path / "modes.gsd", PROVENANCE) as file:
+        file.append(quenched, vector_nc, {"strain": 0.0, "eigenvalue": 0.1})
     with gsd.hoomd.open(str(tmp_path / "modes.gsd"), "r") as trajectory:
         frame = trajectory[0]
     assert frame.log["particles/qlm/mode"].tobytes() == vector_nc.tobytes()

@@ -19,9 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qlm_hoomd.base.files import storage_problem
 from qlm_hoomd.base.provenance import code_fingerprint
 from qlm_hoomd.ensemble import archive, integrity, runner
-from qlm_hoomd.ensemble.integrity import CHECKSUMS, set_aside, storage_problem, verify
+from qlm_hoomd.ensemble.integrity import set_aside, verify
+from qlm_hoomd.ensemble.realisation import CHECKSUMS
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, StorageFull

@@ -324,7 +324,7 @@ def test_two_targets_for_one_exponent_are_refused() -> None:
         (
             SIZES,
             ("prepare", "shear"),
-            r"no stage that writes modes\.parquet .* Add a stage of kind 'modes', or leave out the target",
+            r"no stage that writes modes\.parquet .* Add one .*, or leave out the target",
         ),
     ],
 )

@@ -13,7 +13,8 @@ from rich.console import Console
 from qlm_hoomd.ensemble import progress as watching
 from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
 from qlm_hoomd.ensemble.progress import Progress, duration, grouped_failures
-from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
+from qlm_hoomd.ensemble.realisation import Failure, Outcome
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.testing.tiny import installed
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 import pytest
+from qlm_quasistatic import Detector
 
+from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.protocol import build_protocol
-from qlm_hoomd.registry import REPORT_SECTIONS, Plugin
+from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.protocol import SampleSelection, build_protocol, protocol_hash
+from qlm_hoomd.registry import DETECTORS, REPORT_SECTIONS, STAGES, Group, Plugin
 from qlm_hoomd.report import Results, Section, make_report
 from qlm_hoomd.report.collect import KEYS
-from qlm_hoomd.report.numbers import Settings
-from qlm_hoomd.report.results import protocol_hash
+from qlm_hoomd.report.means import exact_detectors
+from qlm_hoomd.stages import Stage, StageContext
+from qlm_hoomd.testing.tiny import HereExecutor, installed
 
 from .synthetic_ensemble import Ensemble, structure_table
 
@@ -588,7 +597,7 @@ def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypat
 
 
 def test_settings_and_their_defaults() -> None:
-    assert Settings.from_protocol({}) == Settings(None, (0.0,), None, {}, True, 0.95, False)
+    assert Settings.from_protocol({}) == Settings()
     by_size = Settings.from_protocol({"analysis": {"participation_threshold": {"1000": 0.2}, "strains": [0.05, 0]}})
     assert by_size.threshold(1000) == 0.2
     assert by_size.threshold(16000) == 0.125
@@ -607,7 +616,7 @@ def test_settings_and_their_defaults() -> None:
 def test_only_samples_with_the_wanted_labels_count(tmp_path: Path, select: dict[str, Any], words: str) -> None:
     directory = Ensemble(realisations=40).write(tmp_path)
     everybody = Results.load(directory)
-    some = replace(everybody, settings=replace(everybody.settings, select=select))
+    some = replace(everybody, settings=everybody.settings.model_copy(update={"select": SampleSelection(**select)}))
     assert some.settings.selection == words
     (key, value), *_ = select.items()
     labels = everybody.tables["moduli"].filter(pl.col("n_particles") == 2000, pl.col("strain") == 0.0)
@@ -656,3 +665,189 @@ def test_hash_is_the_protocols() -> None:
     )
     plain = json.loads(protocol.canonical())
     assert protocol_hash(plain) == protocol.hash
+
+
+# ---- what detectors say of themselves ----
+
+
+class Sharp(Detector):
+    """Says that it misses nothing."""
+
+    kind: Literal["sharp"] = "sharp"
+    exact: ClassVar[bool] = True
+
+    def follow(self, stepper: Any, start: Any, grid: Any) -> Any:
+        raise NotImplementedError
+
+
+class Dim(Detector):
+    """Says what it misses, by its settings."""
+
+    kind: Literal["dim"] = "dim"
+    exact: ClassVar[bool] = False
+    smallest: float = 0.5
+
+    @property
+    def blind_below(self) -> str:
+        return f"Jumps of less than {self.smallest:g} <lengths> are not seen."
+
+    def follow(self, stepper: Any, start: Any, grid: Any) -> Any:
+        raise NotImplementedError
+
+
+@contextmanager
+def registered(folder: Path, module: str, group: Group, **classes: type) -> Iterator[None]:
+    """Classes of this file as those of an installed distribution."""
+    with installed(folder / "site", {group.name: {name: f"{module}:{name}" for name in classes}}, name=module) as site:
+        (site / f"{module}.py").touch()
+        vars(importlib.import_module(module)).update(classes)
+        yield
+    sys.modules.pop(module)
+
+
+@pytest.fixture
+def detectors(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Both detectors, installed."""
+    with registered(tmp_path_factory.mktemp("lenses"), "qlm_lenses", DETECTORS, sharp=Sharp, dim=Dim):
+        yield
+
+
+@pytest.mark.usefixtures("detectors")
+def test_a_detector_says_whether_it_misses_anything_and_the_table_of_one_that_is_gone() -> None:
+    events = pl.DataFrame(
+        {
+            "detector": ["sharp", "dim", "gone", "gone too", "gone too", None],
+            "kappa": [None, -1.0, -1.0, -1.0, None, None],
+        }
+    )
+    assert exact_detectors(events) == ["gone", "sharp"]
+    assert exact_detectors(events.drop("kappa")) == ["sharp"]
+
+
+@pytest.mark.usefixtures("detectors")
+@pytest.mark.parametrize(
+    ("detector", "words"),
+    [
+        ({"kind": "dim", "smallest": 0.25}, "Jumps of less than 0.25 &lt;lengths&gt; are not seen."),
+        ({"kind": "sharp"}, None),
+        ({"kind": "gone", "q_c": 50.0}, "Smaller jumps are not seen: those below 0.04 (N = 500)"),
+        ({"kind": "gone"}, None),
+        ("sharp", None),
+        (None, None),
+    ],
+)
+def test_what_a_detector_cannot_see_is_on_the_page(tmp_path: Path, detector: Any, words: str | None) -> None:
+    directory = SMALL.write(tmp_path)
+    protocol = json.loads((directory / "protocol.json").read_text())
+    (stage,) = (stage for stage in protocol["stages"] if stage["kind"] == "shear")
+    stage["detector"] = detector
+    (directory / "protocol.json").write_text(json.dumps(protocol))
+    for path in directory.glob("workspace/*/signac_statepoint.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol_hash": protocol_hash(protocol)}))
+    section = REPORT_SECTIONS.load("instabilities")(Results.load(directory))
+    name = detector if isinstance(detector, str) else "none" if detector is None else detector["kind"]
+    assert f"located by the detector <b>{name}</b>" in section.html
+    assert ("are not seen" in section.html) is (words is not None)
+    assert words is None or words in section.html
+
+
+# ---- names of tables ----
+
+
+class Namer(Stage):
+    """A stage whose products have the names that it is told."""
+
+    kind: Literal["namer"] = "namer"
+    names: tuple[str, ...] = ("mine.parquet",)
+    extra: tuple[str, ...] = ()
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def products(self) -> tuple[str, ...]:
+        return self.names
+
+    def optional_products(self) -> tuple[str, ...]:
+        return self.extra
+
+    def run(self, context: StageContext) -> None:
+        for name in (*self.names, *self.extra):
+            context.write_table(name, pl.DataFrame({"x": [1.0]}))
+
+
+class OtherNamer(Namer):
+    """The same under another name."""
+
+    kind: Literal["other_namer"] = "other_namer"  # type: ignore[assignment]
+
+
+@pytest.fixture
+def namers(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Both stages, installed."""
+    with registered(tmp_path_factory.mktemp("namers"), "qlm_namers", STAGES, namer=Namer, other_namer=OtherNamer):
+        yield
+
+
+def named(*stages: dict[str, Any], name: str = "t", preparation: str = "rapid") -> dict[str, Any]:
+    ensemble = {"n_particles": [100], "preparations": {preparation: {"quench": "rapid"}}, "realisations": 2}
+    return {"name": name, "seed": 1, "ensemble": ensemble, "stages": list(stages)}
+
+
+@pytest.mark.usefixtures("namers")
+@pytest.mark.parametrize(
+    ("stages", "sentence"),
+    [
+        ([{"names": ["minima.parquet"]}], r"'namer' writes minima\.parquet, a name that is taken"),
+        ([{"extra": ["glasses.parquet"]}], r"'namer' writes glasses\.parquet, a name that is taken"),
+        ([{"names": ["checksums.json"]}], r"'namer' writes checksums\.json, a name that is taken"),
+        ([{"names": ["my table.parquet"]}], r"'namer' writes 'my table\.parquet'; expected a name of letters"),
+        ([{"names": ["../up.parquet"]}], "expected a name of letters"),
+        ([{"names": [".hidden"]}], "expected a name of letters"),
+        ([{"names": ["a.json"], "extra": ["mine.parquet"]}, {}], r"'namer' and 'other_namer' both write mine\.parquet"),
+    ],
+)
+def test_names_that_are_taken_or_not_plain_are_refused(stages: list[dict[str, Any]], sentence: str) -> None:
+    kinds = ("namer", "other_namer")
+    with pytest.raises(InputError, match=sentence):
+        build_protocol(named(*({"kind": kind, **stage} for kind, stage in zip(kinds, stages, strict=False))))
+
+
+@pytest.mark.usefixtures("namers")
+def test_tables_of_a_strangers_stage_are_gathered_counted_and_cleared(tmp_path: Path) -> None:
+    protocol = build_protocol(named({"kind": "namer", "extra": ["more.parquet"]}))
+    run_protocol(protocol, tmp_path / "run", HereExecutor())
+    for realisation in Results.load(tmp_path / "run").realisations[1:]:
+        (realisation.directory / "more.parquet").unlink()
+    results = Results.load(tmp_path / "run")
+    assert results.tables["mine"].rows() == [("rapid", 100, 0, 1.0), ("rapid", 100, 1, 1.0)]
+    assert results.tables["more"].rows() == [("rapid", 100, 0, 1.0)]
+    assert (results.n_done("rapid", 100), results.n_done("rapid", 100, "shear")) == (2, None)
+    overview = REPORT_SECTIONS.load("overview")
+    assert "not finished" not in overview(results).html
+    folder = tmp_path / "run" / "results"
+    pl.DataFrame({"x": [2.0]}).write_parquet(folder / "somebodys.parquet")
+    shutil.copy(results.realisations[0].directory / "mine.parquet", folder / "copied.parquet")
+    (results.realisations[0].directory / "more.parquet").unlink()
+    (results.realisations[1].directory / "mine.parquet").unlink()
+    results = Results.load(tmp_path / "run")
+    assert "not finished: 1 of 2 realisations" in overview(results).html
+    # What an earlier report left and nobody has any more goes; files of others stay.
+    assert sorted(path.name for path in folder.iterdir()) == ["copied.parquet", "mine.parquet", "somebodys.parquet"]
+
+
+@pytest.mark.usefixtures("namers")
+def test_runs_whose_stages_write_tables_of_one_name_are_not_reported_together(tmp_path: Path) -> None:
+    for kind in ("namer", "other_namer"):
+        run_protocol(build_protocol(named({"kind": kind}, name=kind, preparation=kind)), tmp_path / kind, HereExecutor())
+    with pytest.raises(InputError, match=r"'namer' and 'other_namer' of these runs both write mine\.parquet"):
+        Results.load(tmp_path / "namer", tmp_path / "other_namer", out=tmp_path / "both")
+
+
+@pytest.mark.usefixtures("namers")
+def test_columns_that_tell_whose_row_it_is_are_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pl.DataFrame({"x": [1.0], "realisation": [7]})
+    monkeypatch.setattr(Namer, "run", lambda _, context: context.write_table("mine.parquet", table))
+    workspace = run_protocol(build_protocol(named({"kind": "namer"})), tmp_path / "run", HereExecutor())
+    (_, failure), *_ = workspace.failures()
+    assert failure.error == "PluginError"
+    assert "mine.parquet has the columns realisation; expected other names" in failure.message

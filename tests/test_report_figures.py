@@ -18,13 +18,13 @@ from qlm_hoomd.cli import app
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
-from qlm_hoomd.protocol import Analysis as AnalysisSettings
+from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import Results, figures, paper
 from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark
 from qlm_hoomd.report.means import seen_by_the_papers_detector
-from qlm_hoomd.report.numbers import AS_THRESHOLD, Settings
+from qlm_hoomd.report.numbers import AS_THRESHOLD
 from qlm_hoomd.report.paper.curves import lower_ends, shear_and_spectra
 from qlm_hoomd.report.paper.flow import flow
 from qlm_hoomd.report.paper.frame import MissingDataError
@@ -451,9 +451,9 @@ def test_shown_strains() -> None:
     assert Settings(strains=(0.0, 0.01, 0.03), shown_strains=(0.03,)).shown == (0.03,)
     assert Settings(strains=(0.0,)).steady is None
     assert Settings(strains=(0.0, 0.3), steady_from=0.1).steady == (0.1, 0.3)
-    assert AnalysisSettings(strains=(0.0, 0.02), shown_strains=(0.02,)).shown_strains == (0.02,)
+    assert Settings(strains=(0.0, 0.02), shown_strains=(0.02,)).shown_strains == (0.02,)
     with pytest.raises(ValueError, match=r"shown_strains = \[0.5\]; expected one or more of the strains \[0.0, 0.02\]"):
-        AnalysisSettings(strains=(0.0, 0.02), shown_strains=(0.5,))
+        Settings(strains=(0.0, 0.02), shown_strains=(0.5,))
 
 
 # ---- a real run ----

@@ -19,8 +19,9 @@ import pytest
 from qlm_hoomd.ensemble import local
 from qlm_hoomd.ensemble.integrity import CHECKSUMS
 from qlm_hoomd.ensemble.local import LocalExecutor
+from qlm_hoomd.ensemble.realisation import COSTS, Realisation
 from qlm_hoomd.ensemble.runner import Outcome, run_protocol, run_realisation
-from qlm_hoomd.ensemble.workspace import COSTS, Realisation, Workspace
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.testing.tiny import HereExecutor, installed

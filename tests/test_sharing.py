@@ -16,8 +16,9 @@ import pytest
 from qlm_hoomd.ensemble import claims as claims_module
 from qlm_hoomd.ensemble import runner
 from qlm_hoomd.ensemble.local import LocalExecutor, _run, gpus_at_hand
+from qlm_hoomd.ensemble.realisation import Outcome
 from qlm_hoomd.ensemble.runner import run_chunk, run_protocol, run_realisation, work_through
-from qlm_hoomd.ensemble.workspace import Outcome, Workspace
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.registry import EXECUTORS

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from qlm_hoomd.base.errors import StorageFull
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import polars as pl
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -43,6 +48,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def write_table(path: Path, table: pl.DataFrame, provenance: Mapping[str, Any]) -> None:
+    """Write ``table`` to a parquet file whole or not at all, with ``provenance`` as JSON in its metadata (key ``qlm_hoomd``)."""
+    with replacing(path) as temporary:
+        table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps(provenance, sort_keys=True)})
 
 
 def read_table(source: Path | BinaryIO) -> pl.DataFrame:
@@ -87,3 +98,29 @@ def is_plain_name(name: Any) -> bool:
         )
     except UnicodeEncodeError:
         return False
+
+
+def storage_problem(error: BaseException | None, directory: Path) -> StorageFull | None:
+    """The error to raise where ``error`` means that nothing more can be written; libraries wrap the system's error in their own."""
+    while error is not None:
+        code = error.errno if isinstance(error, OSError) else None
+        for full in _FULL:
+            if code == full or os.strerror(full) in str(error):
+                return StorageFull(
+                    f"{directory}: {os.strerror(full)}. What is finished is kept and nothing is half-written; make room, and the "
+                    "same command goes on from there."
+                )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def storage_named(directory: Path) -> Iterator[None]:
+    """Turn the system's error that a disk is full, or a quota reached, into :class:`StorageFull`."""
+    try:
+        yield
+    except Exception as error:
+        full = storage_problem(error, directory)
+        if full is None or isinstance(error, StorageFull):
+            raise
+        raise full from error

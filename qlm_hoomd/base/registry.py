@@ -122,8 +122,8 @@ def listing() -> list[dict[str, Any]]:
     for name in sorted(entry_points().groups):
         if name.startswith("qlm_hoomd") and name not in known:
             for plugin in Group(name, "plugin").plugins.values():
-                error = f"unknown group '{name}', into which nobody looks; expected one of {', '.join(known)}.{did_you_mean(name, known)}"
-                rows.append(_row(plugin, "unknown group", error))
+                reason = f"unknown group '{name}', into which nobody looks; expected one of {', '.join(known)}.{did_you_mean(name, known)}"
+                rows.append(_row(plugin, "unknown group", reason))
     return rows
 
 

@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing
+from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing, storage_problem
 from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.base.version import PACKAGE
 from qlm_hoomd.ensemble import integrity
 from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 from qlm_hoomd.protocol import build_protocol
+from qlm_hoomd.stages.base import KEYS, RESERVED_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from qlm_hoomd.protocol import Protocol
 
 CHECKSUM_FILE = "SHA256SUMS"
 """In the archive: checksums of its files, as `sha256sum --check` reads them."""
@@ -85,7 +88,7 @@ def export_run(directory: Path, target: Path) -> Path:
                 entry.compress_type = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
                 archive.writestr(entry, content, compresslevel=9)
     except OSError as error:
-        full = integrity.storage_problem(error, target.parent)
+        full = storage_problem(error, target.parent)
         raise full or InputError(f"{target} cannot be written ({error.strerror or error}).") from error
     return target
 
@@ -109,7 +112,7 @@ def import_run(file: Path, directory: Path) -> Path:
     try:
         protocol = build_protocol(_mapping(files, "protocol.json"))
         realisations = _realisations(files, protocol.hash)
-        tables = _split(files, realisations)
+        tables = _split(files, realisations, _table_names(protocol))
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     # A folder beside it, renamed at the end: what was interrupted leaves nothing that looks like a run.
@@ -132,7 +135,7 @@ def import_run(file: Path, directory: Path) -> Path:
             directory.rmdir()
         draft.rename(directory)
     except OSError as error:
-        full = integrity.storage_problem(error, directory.parent)
+        full = storage_problem(error, directory.parent)
         raise full or InputError(f"{directory} cannot be written ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -163,30 +166,29 @@ def verify_import(directory: Path) -> list[integrity.Finding]:
 
 def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
     """Name and content of everything that is packed, but for the checksums."""
-    from qlm_hoomd.report.collect import TABLES
-
     directory = workspace.directory
     yield "README.txt", _README.encode()
     yield "CITATION.cff", _citation()
     yield "protocol.json", (directory / "protocol.json").read_bytes()
     yield "results/exponents.json", (directory / "results" / "exponents.json").read_bytes()
-    for path in sorted((directory / "results").glob("*.parquet")):
-        yield f"results/{path.name}", path.read_bytes()
+    # A table that no report has gathered yet goes along with its realisation.
+    gathered = [name for name in _table_names(workspace.protocol) if (directory / "results" / f"{name}.parquet").is_file()]
+    for name in (*gathered, *sorted(RESERVED_TABLES)):
+        path = directory / "results" / f"{name}.parquet"
+        if path.is_file():
+            yield f"results/{path.name}", path.read_bytes()
     imported = (directory / IMPORTED).exists()
     if imported:  # what it says of the folders' files cannot be found out here
         yield _REALISATIONS, (directory / _REALISATIONS).read_bytes()
         yield _PROVENANCE, (directory / _PROVENANCE).read_bytes()
-    in_tables = {f"{name}.parquet" for name in TABLES}
+    in_tables = {f"{name}.parquet" for name in gathered}
     entries = []
     provenances: list[str] = []
     codes: set[str] = set()
     for realisation in workspace.realisations:
         folder = realisation.directory
-        try:
-            known = integrity.checksums(folder)
-        except ValueError:
-            known = {}
-        products = sorted({name for stage in workspace.protocol.stages for name in stage.products()} | known.keys())
+        known = realisation.recorded
+        products = sorted(_written_by(workspace.protocol) | known.keys())
         present = [name for name in products if (folder / name).is_file()]
         for name in present:
             if name not in in_tables and not name.endswith((".gsd", ".checkpoint")):
@@ -222,6 +224,16 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
                 "tables": provenances,
             }
         )  # fmt: skip
+
+
+def _table_names(protocol: Protocol) -> tuple[str, ...]:
+    """The tables that the stages may write."""
+    return tuple(dict.fromkeys(name for stage in protocol.stages for name in stage.tables()))
+
+
+def _written_by(protocol: Protocol) -> set[str]:
+    """The files that the stages may write."""
+    return {name for stage in protocol.stages for name in (*stage.products(), *stage.optional_products())}
 
 
 def _carried(path: Path) -> str:
@@ -310,8 +322,6 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
     """The entries of realisations.json by id, after a look at everything that is used of them."""
     from signac.job import calc_id
 
-    from qlm_hoomd.report.collect import KEYS
-
     entries = _parsed(files, _REALISATIONS)
     provenances = _mapping(files, _PROVENANCE).get("tables")
     n_provenances = len(provenances) if isinstance(provenances, list) else 0
@@ -338,16 +348,16 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
     return found
 
 
-def _split(files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, bytes]]:
+def _split(
+    files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, Any]], names: Sequence[str]
+) -> dict[str, dict[str, bytes]]:
     """The tables of each realisation, from those of all: content by id and name."""
-    from qlm_hoomd.report.collect import KEYS, TABLES
-
     made: dict[str, dict[str, bytes]] = {}
     provenances = [str(text) for text in _mapping(files, _PROVENANCE).get("tables", ())]
     by_key = {
         tuple(realisation["statepoint"].get(key) for key in KEYS): identity for identity, realisation in realisations.items()
     }
-    for name in TABLES:
+    for name in names:
         content = files.get(f"results/{name}.parquet")
         if content is None:
             continue

@@ -10,7 +10,8 @@ from qlm_hoomd.ensemble.costs import Costs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.ensemble.realisation import Realisation
+    from qlm_hoomd.ensemble.workspace import Workspace
 
 GUESSED_SECONDS_PER_PARTICLE = 0.05
 """Of a realisation of which nothing is known, all stages together [s]: the paper's glass at N = 4000, sheared to 0.08, took half of that."""

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from qlm_hoomd.ensemble.workspace import Realisation, State
+    from qlm_hoomd.ensemble.realisation import Realisation, State
     from qlm_hoomd.stages.base import Stage
 
 Clock = Literal["cpu_s", "wall_s"]

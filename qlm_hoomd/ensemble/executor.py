@@ -13,7 +13,7 @@ from qlm_hoomd.base.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qlm_hoomd.ensemble.workspace import Outcome
+    from qlm_hoomd.ensemble.realisation import Outcome
 
 
 class Executor(ABC):

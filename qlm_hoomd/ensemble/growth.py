@@ -11,17 +11,44 @@ from typing import TYPE_CHECKING, Any
 from qlm_hoomd.base.checkpoint import kept_path
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import replacing
-from qlm_hoomd.ensemble import integrity
+from qlm_hoomd.ensemble.realisation import CHECKSUMS
+from qlm_hoomd.ensemble.workspace import Workspace, former_protocol, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.ensemble.realisation import Realisation
     from qlm_hoomd.protocol import Protocol
     from qlm_hoomd.stages.base import Stage
 
 _MAX_SHOWN = 5
+
+
+def begin(protocol: Protocol, directory: Path, *, alongside: bool = False) -> Workspace:
+    """The workspace for a run of ``protocol`` in ``directory``, with what an earlier protocol left there taken over.
+
+    Args:
+        protocol: what is to be run.
+        directory: the folder; it may hold a run already, and others may be at work in it.
+        alongside: whether a protocol of other physics may be put beside the one that the folder holds.
+
+    Raises:
+        InputError: if the folder cannot be written to, holds a signac project of another version, imported tables, or a protocol
+            of other physics.
+        StorageFull: if the disk is full, or a quota is reached.
+    """
+    former = former_protocol(directory)
+    if former is None or former.hash == protocol.hash:
+        return Workspace.create(protocol, directory)
+    check(former, protocol, directory, alongside=alongside)
+    workspace = Workspace(directory, protocol)
+    with writing(directory):
+        workspace.lay_out()
+        take_over(Workspace(directory, former), workspace)
+        # Last: whoever is killed before finds the former protocol again, and takes over what is left.
+        workspace.store_protocol()
+    return workspace
 
 
 def check(former: Protocol, protocol: Protocol, directory: Path, *, alongside: bool) -> None:
@@ -132,20 +159,15 @@ def _link(source: Path, target: Path) -> None:
 
 def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage) -> None:
     kind = stage.kind
-    try:
-        known = integrity.checksums(source.directory)
-    except ValueError:
-        known = {}
-    entries = {name: entry | {"from": source.id} for name, entry in known.items() if entry.get("stage") == kind}
+    entries = {name: entry | {"from": source.id} for name, entry in source.recorded.items() if entry.get("stage") == kind}
     # The products last: with them the stage is done.
     for name in sorted(entries.keys() | set(stage.products()), key=lambda name: name in stage.products()):
         target = realisation.directory / name
         if (source.directory / name).is_file() and not target.exists():
             _link(source.directory / name, target)
     if entries:
-        with suppress(ValueError):
-            entries = integrity.checksums(realisation.directory) | entries
-        with replacing(realisation.directory / integrity.CHECKSUMS) as temporary:
+        entries = realisation.recorded | entries
+        with replacing(realisation.directory / CHECKSUMS) as temporary:
             temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
     cost = source.costs().get(kind)
     if cost is not None:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qlm_hoomd.base.errors import StorageFull
-from qlm_hoomd.base.files import is_plain_name, read_json, read_table, replacing
+from qlm_hoomd.base.files import read_json, read_table, replacing
 from qlm_hoomd.base.provenance import versions
+from qlm_hoomd.ensemble.realisation import CHECKSUMS, Realisation
+from qlm_hoomd.stages.base import RESERVED_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+    from qlm_hoomd.ensemble.workspace import Workspace
     from qlm_hoomd.stages.base import Stage
 
-CHECKSUMS = "checksums.json"
-"""In the folder of a realisation: SHA-256, size, stage and code of every file that its stages wrote."""
-NO_PRODUCTS = frozenset({CHECKSUMS, "costs.json", "log.txt", "signac_statepoint.json", "signac_job_document.json", "failed"})
-"""What else may be in the folder of a realisation; names that start with a dot are at nobody's disposal."""
 _SUFFIX_SET_ASIDE = ".damaged"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -76,28 +71,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is recorded of the files in the folder of a realisation: ``sha256``, ``bytes``, ``stage``, ``code``, by name.
-
-    Raises:
-        ValueError: if the record cannot be read.
-    """
-    try:
-        content = read_json(folder / CHECKSUMS)
-    except FileNotFoundError:
-        return {}
-    if not isinstance(content, dict) or not all(
-        # `qlm verify --set-aside` renames files by these names: none may lead out of the folder.
-        is_plain_name(name)
-        and isinstance(entry, dict)
-        and isinstance(entry.get("sha256"), str)
-        and isinstance(entry.get("bytes"), int)
-        for name, entry in content.items()
-    ):
-        raise ValueError("not a record of checksums")
-    return content
-
-
 def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code: str) -> None:
     """Record the checksums of what ``stage`` has just written: its products, and files that no other stage accounts for.
 
@@ -109,13 +82,13 @@ def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code
     """
     folder = realisation.directory
     kind = stage.kind
-    try:
-        known = checksums(folder)
-    except ValueError:  # the stages that it stood for are recorded again when they are looked at
-        known = {}
+    known = (
+        realisation.recorded
+    )  # where it cannot be read, the stages that it stood for are recorded again when they are looked at
     kept = {name: entry for name, entry in known.items() if entry.get("stage") != kind and (folder / name).is_file()}
     version = versions()["qlm_hoomd"]
-    of_others = {name for other in stages if other.kind != kind for name in other.products()}
+    others = [other for other in stages if other.kind != kind]
+    of_others = {name for other in others for name in (*other.products(), *other.optional_products())}
     for name in sorted(_products(folder) - kept.keys() - of_others | set(stage.products())):
         path = folder / name
         kept[name] = {"sha256": sha256(path), "bytes": path.stat().st_size, "stage": kind, "version": version, "code": code}
@@ -129,10 +102,7 @@ def adopt(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code:
     Returns:
         Whether all can be read; what cannot is no product, and the stage is to be run again.
     """
-    try:
-        known = checksums(realisation.directory)
-    except ValueError:
-        known = {}
+    known = realisation.recorded
     unrecorded = [name for name in stage.products() if name not in known]
     if any(unreadable(realisation.directory / name) for name in unrecorded):
         return False
@@ -186,7 +156,7 @@ def verify(workspace: Workspace, progress: Callable[[int, int], None] | None = N
             continue
         statepoint = _statepoint(folder, proof)
         if statepoint is not None:
-            _verify_folder(folder, workspace, proof, at_work=name in at_work)
+            _verify_folder(Realisation(folder, statepoint), workspace, proof, at_work=name in at_work)
     return proof
 
 
@@ -225,9 +195,10 @@ def _statepoint(folder: Path, proof: Proof) -> Mapping[str, Any] | None:
     return statepoint
 
 
-def _verify_folder(folder: Path, workspace: Workspace, proof: Proof, *, at_work: bool) -> None:
+def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof, *, at_work: bool) -> None:
+    folder = realisation.directory
     try:
-        known = checksums(folder)
+        known = realisation.checksums()
     except (OSError, ValueError) as error:
         proof.findings.append(Finding(folder / CHECKSUMS, "unreadable", f"the checksums cannot be read: {_line(error)}"))
         known = {}
@@ -235,7 +206,7 @@ def _verify_folder(folder: Path, workspace: Workspace, proof: Proof, *, at_work:
         finding = _compare(folder / name, entry)
         if finding is not None and at_work:  # it may have been written anew between the two looks
             with suppress(OSError, ValueError):
-                entry = checksums(folder).get(name, entry)  # noqa: PLW2901
+                entry = realisation.checksums().get(name, entry)  # noqa: PLW2901
                 finding = _compare(folder / name, entry)
         if finding is not None and finding.kind == "missing" and finding.path.suffix == ".checkpoint":
             continue  # no result: only where a longer run goes on, and anybody's to remove
@@ -247,7 +218,7 @@ def _verify_folder(folder: Path, workspace: Workspace, proof: Proof, *, at_work:
             proof.codes[str(entry.get("version")), str(entry.get("code"))] += 1
     if at_work:
         return
-    possible = {product for stage in workspace.protocol.stages for product in stage.products()}
+    possible = {name for stage in workspace.protocol.stages for name in (*stage.products(), *stage.optional_products())}
     for name in sorted(_products(folder) - known.keys()):
         path = folder / name
         problem = unreadable(path)
@@ -280,7 +251,7 @@ def _products(folder: Path) -> set[str]:
         return {
             entry.name
             for entry in entries
-            if entry.name not in NO_PRODUCTS
+            if entry.name not in RESERVED_FILES
             and not entry.name.startswith(".")
             and not entry.name.endswith(_SUFFIX_SET_ASIDE)
             and not entry.is_dir()
@@ -290,29 +261,3 @@ def _products(folder: Path) -> set[str]:
 def _line(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-
-
-def storage_problem(error: BaseException | None, directory: Path) -> StorageFull | None:
-    """The error to raise where ``error`` means that nothing more can be written; libraries wrap the system's error in their own."""
-    while error is not None:
-        code = error.errno if isinstance(error, OSError) else None
-        for full in _FULL:
-            if code == full or os.strerror(full) in str(error):
-                return StorageFull(
-                    f"{directory}: {os.strerror(full)}. What is finished is kept and nothing is half-written; make room, and the "
-                    "same command goes on from there."
-                )
-        error = error.__cause__ or error.__context__
-    return None
-
-
-@contextmanager
-def storage_named(directory: Path) -> Iterator[None]:
-    """Turn the system's error that a disk is full, or a quota reached, into :class:`StorageFull`."""
-    try:
-        yield
-    except Exception as error:
-        full = storage_problem(error, directory)
-        if full is None or isinstance(error, StorageFull):
-            raise
-        raise full from error

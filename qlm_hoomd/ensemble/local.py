@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Outcome
+    from qlm_hoomd.ensemble.realisation import Outcome
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # A process that dies is tried once more: it may have been the out-of-memory killer's choice by chance.

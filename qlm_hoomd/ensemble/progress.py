@@ -21,7 +21,8 @@ from qlm_hoomd.ensemble.costs import Costs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qlm_hoomd.ensemble.workspace import Failure, Outcome, Realisation, Workspace
+    from qlm_hoomd.ensemble.realisation import Failure, Outcome, Realisation
+    from qlm_hoomd.ensemble.workspace import Workspace
     from qlm_hoomd.stages.base import Stage
 
 _SECONDS_BETWEEN_LINES = 60.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Outcome, Realisation
+    from qlm_hoomd.ensemble.realisation import Outcome, Realisation
 
 WORKFLOW = "workflow.toml"
 _CHUNK_S = 5400.0

@@ -15,14 +15,14 @@ from pydantic import BaseModel
 
 from qlm_hoomd.base.checkpoint import Checkpoint, interval_from_environment
 from qlm_hoomd.base.errors import InputError, PluginError
-from qlm_hoomd.base.files import read_json, replacing
+from qlm_hoomd.base.files import read_json, replacing, storage_named, storage_problem
 from qlm_hoomd.base.interrupt import listening, stop_if_requested
 from qlm_hoomd.base.provenance import code_fingerprint, provenance, versions
 from qlm_hoomd.base.settings import for_hash
-from qlm_hoomd.ensemble import integrity
-from qlm_hoomd.ensemble.integrity import storage_named
+from qlm_hoomd.ensemble import growth, integrity
 from qlm_hoomd.ensemble.progress import Progress
-from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
+from qlm_hoomd.ensemble.realisation import Failure, Outcome
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages.base import StageContext
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.ensemble.claims import Claim
     from qlm_hoomd.ensemble.executor import Executor
-    from qlm_hoomd.ensemble.workspace import Realisation
+    from qlm_hoomd.ensemble.realisation import Realisation
     from qlm_hoomd.protocol import Protocol
     from qlm_hoomd.stages.base import Stage
 
@@ -65,7 +65,7 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
         interval_from_environment()
     if executor.runs_here:
         protocol.engine.build(protocol.model)
-    workspace = Workspace.create(protocol, directory, alongside=alongside)
+    workspace = growth.begin(protocol, directory, alongside=alongside)
     with storage_named(directory):
         note_code(workspace)
         workspace.claims.sweep()
@@ -312,7 +312,7 @@ def _run_stages(
                 integrity.record(realisation, stage, protocol.stages, code)
                 realisation.record_cost(stage, *checkpoint.cost)
             except Exception as error:  # (a stage may be a stranger's: whatever it raises costs this realisation alone)
-                if integrity.storage_problem(error, realisation.directory) is not None:
+                if storage_problem(error, realisation.directory) is not None:
                     raise
                 if not isinstance(error, (OSError, MemoryError)):
                     # It leads here: the next attempt begins anew.

@@ -32,7 +32,7 @@ from qlm_hoomd.ensemble.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qlm_hoomd.ensemble.workspace import Outcome
+    from qlm_hoomd.ensemble.realisation import Outcome
 
 FOLDER = ".slurm"
 """In the folder of a run, readable by its owner alone: settings, and a folder for each array with its script, chunks and logs."""

@@ -26,8 +26,9 @@ from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
+from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
+from qlm_hoomd.ensemble.workspace import Workspace, former_protocol
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.stages.base import Stage
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,13 +24,14 @@ from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
 from qlm_hoomd.ensemble.local import n_cores
 from qlm_hoomd.ensemble.progress import duration
+from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.ensemble.workspace import Realisation, Workspace
+from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol
+from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.report.analysis import analyse
-from qlm_hoomd.report.collect import Realisation as Gathered
 from qlm_hoomd.report.collect import collect, realisations
-from qlm_hoomd.report.numbers import AS_THRESHOLD, Analysis, Estimate, Settings
+from qlm_hoomd.report.numbers import AS_THRESHOLD, Analysis, Estimate
 from qlm_hoomd.stages.base import Stage
 from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
@@ -51,7 +52,6 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 _PRODUCTS = {"theta": "events.parquet", "alpha": "modes.parquet"}
 _METHODS = {"theta": "gamma_min", "alpha": "omega_min"}
-_KINDS = {"theta": "shear", "alpha": "modes"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -332,8 +332,7 @@ def make_plan(
         directory = Path("runs") / protocol.name
     elif not directory.is_dir():
         raise InputError(f"{directory} is no folder; expected that of a run. Leave it out for runs/{protocol.name}.")
-    found, strangers = _belonging(protocol, directory)
-    own = [Realisation(one.path, one.statepoint) for one in found]
+    own, strangers = _belonging(protocol, directory)
     costs = Costs.of(own)
     notes = [_strangers(strangers, directory)] if strangers else []
     preparations = list(protocol.ensemble.preparations)
@@ -348,7 +347,7 @@ def make_plan(
                 f"nothing in {directory} tells what a realisation costs: the cheapest numbers rest on an assumed cost of "
                 f"N^{ASSUMED_POWER:g}. With --measure one of N = {sizes[0]} is run to see what it takes"
             )
-    analysis = _analysis(protocol, found)
+    analysis = _analysis(protocol, own)
     demands = tuple(_demands(protocol, targets, own, analysis, notes))
     if not demands:
         raise InputError(
@@ -471,7 +470,7 @@ class _Ledger:
         )
 
 
-def _belonging(protocol: Protocol, directory: Path) -> tuple[list[Gathered], int]:
+def _belonging(protocol: Protocol, directory: Path) -> tuple[list[Realisation], int]:
     """The realisations in ``directory`` that the protocol would have, were its numbers large enough, and the number of others."""
     wanted = {(point["n_particles"], point["preparation"]): _kind_of(point) for point in protocol.statepoints()}
     found = realisations(directory)
@@ -483,14 +482,14 @@ def _kind_of(statepoint: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in statepoint.items() if name != "realisation"}
 
 
-def _analysis(protocol: Protocol, found: Sequence[Gathered]) -> Analysis:
+def _analysis(protocol: Protocol, found: Sequence[Realisation]) -> Analysis:
     """The analysis of the report, of these realisations."""
     with TemporaryDirectory() as folder:
-        tables, _ = collect(found, Path(folder), {})
+        tables, _ = collect(found, [name for stage in protocol.stages for name in stage.tables()], Path(folder), {})
     settings = Settings.from_protocol(protocol.model_dump(mode="json"))
     return analyse(
         tables,
-        replace(settings, confidence=CONFIDENCE),
+        settings.model_copy(update={"confidence": CONFIDENCE}),
         preparations=list(protocol.ensemble.preparations),
         density=protocol.model.density,
     )
@@ -647,7 +646,7 @@ def _assert_plannable(protocol: Protocol, sizes: Sequence[int], targets: Mapping
             kinds = ", ".join(stage.kind for stage in protocol.stages)
             raise InputError(
                 f"protocol '{protocol.name}' has no stage that writes {_PRODUCTS[name]} (its stages: {kinds}); expected one, as {name} "
-                f"comes from there. Add a stage of kind '{_KINDS[name]}', or leave out the target."
+                "comes from there. Add one (`qlm plugins` lists the stages), or leave out the target."
             )
     if len(sizes) < MIN_SIZES or sizes[-1] < MIN_SIZE_RATIO * sizes[0]:
         raise InputError(

@@ -5,7 +5,7 @@ of a file is reported in one go, each with its line, the fact, and what was expe
 """
 
 from qlm_hoomd.model import Preparation
-from qlm_hoomd.protocol.models import MAX_REALISATIONS, Analysis, Ensemble, Protocol, SampleSelection, schema
+from qlm_hoomd.protocol.models import MAX_REALISATIONS, Analysis, Ensemble, Protocol, SampleSelection, protocol_hash, schema
 from qlm_hoomd.protocol.reading import build_protocol, explain, load_protocol
 from qlm_hoomd.protocol.yaml import read_settings
 
@@ -19,6 +19,7 @@ __all__ = [
     "build_protocol",
     "explain",
     "load_protocol",
+    "protocol_hash",
     "read_settings",
     "schema",
 ]

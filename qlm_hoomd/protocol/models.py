@@ -29,7 +29,7 @@ from qlm_hoomd.base.settings import OfKind, for_hash
 from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.protocol.facts import Location, line_error, located, short
-from qlm_hoomd.stages.base import Stage
+from qlm_hoomd.stages.base import RESERVED_FILES, RESERVED_TABLES, Stage
 
 
 def _not_a_boolean(value: Any) -> Any:
@@ -123,6 +123,10 @@ class SampleSelection(BaseModel):
     )
 
 
+PAPER_STRAINS = (0.02, 0.09)
+"""Strains above 0 that the paper shows as representative."""
+
+
 class Analysis(BaseModel):
     """Settings of the report. They are not part of the protocol's hash: changing them re-runs nothing."""
 
@@ -163,6 +167,53 @@ class Analysis(BaseModel):
         if missing or shown == ():
             raise ValueError(f"shown_strains = {list(shown or ())}; expected one or more of the strains {list(strains)}")
         return shown
+
+    @classmethod
+    def from_protocol(cls, protocol: Mapping[str, Any]) -> Analysis:
+        """The settings in a protocol of plain values, as the report wants them: strains in ascending order, each once.
+
+        Defaults stand where the protocol has nothing, 0 for no strain at all; keys that this version does not know are passed over.
+        """
+        given = {name: value for name, value in (protocol.get("analysis") or {}).items() if name in cls.model_fields}
+        given["strains"] = sorted({float(strain) for strain in given.get("strains") or (0.0,)})
+        return cls.model_validate(given)
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The representative strains: those asked for, or the first and those closest to the paper's 0.02 and 0.09."""
+        if self.shown_strains is not None:
+            return tuple(sorted(strain for strain in self.strains if strain in self.shown_strains)) or self.strains[:1]
+        closest = {min(self.strains, key=lambda strain: abs(strain - wanted)) for wanted in PAPER_STRAINS}
+        return tuple(sorted({self.strains[0], *closest}))
+
+    @property
+    def steady(self) -> tuple[float, float] | None:
+        """Range of strains whose flow counts as steady, None where no strain of the analysis lies in it."""
+        last = max(self.strains)
+        first = last - (last - min(self.strains)) / 3 if self.steady_from is None else self.steady_from
+        return (first, last) if first < last else None
+
+    @property
+    def selection(self) -> str:
+        """The samples that count for the spectra, in words; empty for all."""
+        select = self.select
+        words = {
+            "shear_stable": "stable under every small shear" if select.shear_stable else "unstable under some small shear",
+            "residual_shear_stress_max": f"residual shear stress up to {select.residual_shear_stress_max}",
+            "strain_since_event_min": f"strain of at least {select.strain_since_event_min} since the last instability",
+        }
+        return ", ".join(text for name, text in words.items() if getattr(select, name) is not None)
+
+    def threshold(self, n_particles: int) -> float:
+        """Participation ratio e_c at this size."""
+        from qlm_hoomd.statistics import (
+            default_participation_threshold,  # scipy comes with it, which a protocol need not wait for
+        )
+
+        chosen = self.participation_threshold
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get(n_particles)
+        return default_participation_threshold(n_particles) if chosen is None else float(chosen)
 
 
 class Protocol(Displayed, BaseModel):
@@ -230,9 +281,13 @@ class Protocol(Displayed, BaseModel):
             for product in stage.requires():
                 if product not in writers:
                     yield here, f"'{kind}' reads {product}; expected a stage before it that writes {product}", kind
-            for product in stage.products():
+            for product in (*stage.products(), *stage.optional_products()):
                 if product in writers:
                     yield here, f"'{writers[product]}' and '{kind}' both write {product}; expected only one of them", kind
+                if not re.fullmatch(r"\w[\w.-]*", product, re.ASCII):
+                    yield here, f"'{kind}' writes '{product}'; expected a name of letters, digits, '_', '.' and '-'", kind
+                if product in RESERVED_FILES or product.removesuffix(".parquet") in RESERVED_TABLES:
+                    yield here, f"'{kind}' writes {product}, a name that is taken; expected another one", kind
                 writers[product] = kind
 
     @property
@@ -241,8 +296,7 @@ class Protocol(Displayed, BaseModel):
 
         A setting that a later version brought counts where it is not at its default (:class:`qlm_hoomd.settings.Later`).
         """
-        settings = for_hash(self, include={"model", "engine", "stages"})
-        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+        return protocol_hash(for_hash(self, include={"model", "engine", "stages"}))
 
     def statepoints(self) -> Iterator[dict[str, Any]]:
         """The state point of every realisation, by size, preparation and index.
@@ -265,8 +319,14 @@ class Protocol(Displayed, BaseModel):
                     }
 
     def canonical(self) -> str:
-        """The protocol as JSON with every default written out; :func:`build_protocol` reads it back."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2) + "\n"
+        """The protocol as JSON with every default written out but those of later settings; :func:`build_protocol` reads it back."""
+        return json.dumps(for_hash(self), sort_keys=True, indent=2) + "\n"
+
+
+def protocol_hash(protocol: Mapping[str, Any]) -> str:
+    """:attr:`Protocol.hash` from plain values as ``protocol.json`` has them: that takes none of the plugins that they name."""
+    settings = {name: protocol.get(name) for name in ("model", "engine", "stages")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from qlm_hoomd.base.errors import InsufficientStatistics
+from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.report.means import (
     SAMPLES,
     Runs,
@@ -26,7 +27,7 @@ from qlm_hoomd.report.means import (
     with_the_papers_detector,
     without,
 )
-from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Estimate, Fit, Settings, Spectrum
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Estimate, Fit, Spectrum
 from qlm_hoomd.statistics import (
     DensityOfStates,
     Phonons,
@@ -348,7 +349,7 @@ def _phonons_below(modes: pl.DataFrame, threshold: float, omega: float, plane_wa
 
 def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
     """The modes of those samples that have the labels which the settings ask for."""
-    wanted = {name: value for name, value in at.settings.select.items() if value is not None}
+    wanted = {name: value for name, value in at.settings.select if value is not None}
     labels = at.tables.get("moduli")
     if not wanted:
         return modes

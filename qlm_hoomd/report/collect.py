@@ -4,60 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.base.files import read_json, read_table, read_table_metadata
-from qlm_hoomd.stages.base import replacing
-
-TABLES = ("steps", "events", "modes", "moduli", "qlms", "structure", "structure_functions", "trials")
-"""Tables that every realisation may have, and that ``results/`` gets as one file each."""
-KEYS = ("preparation", "n_particles", "realisation")
-"""Columns that tell whose row it is; they come first, and rows are sorted by them."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A stage that failed, or a product that cannot be read.
-
-    Args:
-        stage: name of the stage, or of the product.
-        error: class of the error.
-        message: what it said.
-    """
-
-    stage: str
-    error: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Realisation:
-    """One realisation in the workspace.
-
-    Args:
-        path: its folder.
-        statepoint: ``protocol_hash``, ``n_particles``, ``preparation``, ``seed``, ``realisation``, ...
-        failures: what went wrong in it.
-    """
-
-    path: Path
-    statepoint: Mapping[str, Any]
-    failures: tuple[Failure, ...]
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        """(preparation, N, index), in the order of :data:`KEYS`."""
-        point = self.statepoint
-        return str(point["preparation"]), int(point["n_particles"]), int(point["realisation"])
-
-    def has(self, product: str) -> bool:
-        """Whether the product of that name is there."""
-        return (self.path / product).is_file()
+from qlm_hoomd.base.files import read_json, read_table, read_table_metadata, write_table
+from qlm_hoomd.ensemble.realisation import Failure, Realisation
+from qlm_hoomd.stages.base import KEYS, RESERVED_TABLES
 
 
 def read_protocol(directory: Path) -> dict[str, Any]:
@@ -83,20 +38,21 @@ def realisations(directory: Path) -> tuple[Realisation, ...]:
     found = []
     for path in sorted((directory / "workspace").glob("*/signac_statepoint.json")):
         try:
-            realisation = Realisation(path.parent, read_json(path), _failures(path.parent))
+            realisation = Realisation(path.parent, read_json(path))
             found.append((realisation.key, realisation))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return tuple(realisation for _, realisation in sorted(found, key=lambda pair: (pair[0], str(pair[1].path))))
+    return tuple(realisation for _, realisation in sorted(found, key=lambda pair: (pair[0], str(pair[1].directory))))
 
 
 def collect(
-    found: Sequence[Realisation], directory: Path, metadata: Mapping[str, Any]
+    found: Sequence[Realisation], names: Sequence[str], directory: Path, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, pl.DataFrame], dict[tuple[str, int, int], list[Failure]]]:
     """Put the tables of all realisations together and write them to ``directory``.
 
     Args:
         found: the realisations; their order is that of the rows.
+        names: of the tables, as the stages have them (:meth:`~qlm_hoomd.stages.base.Stage.tables`).
         directory: where NAME.parquet goes; tables that no realisation has are removed from there.
         metadata: provenance of the tables.
 
@@ -106,52 +62,43 @@ def collect(
     directory.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pl.DataFrame] = {}
     broken: dict[tuple[str, int, int], list[Failure]] = {}
-    for name in TABLES:
+    for name in names:
         parts = []
         for realisation in found:
             if realisation.has(f"{name}.parquet"):
                 try:
-                    part = read_table(realisation.path / f"{name}.parquet")
+                    part = read_table(realisation.directory / f"{name}.parquet")
                 except (pl.exceptions.PolarsError, OSError) as error:
                     message = str(error).splitlines()[0] if str(error) else "unreadable"
                     broken.setdefault(realisation.key, []).append(Failure(f"{name}.parquet", type(error).__name__, message))
                     continue
                 keys = [pl.lit(value).alias(key) for key, value in zip(KEYS, realisation.key, strict=True)]
                 parts.append(part.select(*keys, pl.exclude(*KEYS)))
-        path = directory / f"{name}.parquet"
-        if not parts:
-            path.unlink(missing_ok=True)
-            continue
-        # Plugins may add columns to some realisations only.
-        tables[name] = pl.concat(parts, how="diagonal_relaxed")
-        write_table(path, tables[name], metadata)
+        if parts:
+            # Plugins may add columns to some realisations only.
+            tables[name] = pl.concat(parts, how="diagonal_relaxed")
+            write_table(directory / f"{name}.parquet", tables[name], metadata)
+    for path in directory.glob("*.parquet"):
+        if path.stem not in tables and path.stem not in RESERVED_TABLES and _is_ours(path):
+            path.unlink()
     return tables, broken
 
 
-def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, Any]) -> None:
-    """Write ``table`` to ``path`` whole or not at all, with ``metadata`` under the key ``qlm_hoomd``."""
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps(metadata, sort_keys=True)})
+def _is_ours(path: Path) -> bool:
+    """Whether an earlier report made this table: products carry more than the hash of a protocol, and files of others no such thing."""
+    try:
+        return set(json.loads(read_table_metadata(path)["qlm_hoomd"])) == {"protocol_hash"}
+    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError):
+        return False
 
 
-def product_provenance(realisation: Realisation) -> dict[str, Any] | None:
-    """The provenance that the first table of ``realisation`` carries, None if it has none."""
-    for name in TABLES:
+def product_provenance(realisation: Realisation, names: Sequence[str]) -> dict[str, Any] | None:
+    """The provenance that the first of these tables of ``realisation`` carries, None if it has none."""
+    for name in names:
         if realisation.has(f"{name}.parquet"):
             try:
-                carried = json.loads(read_table_metadata(realisation.path / f"{name}.parquet")["qlm_hoomd"])
+                carried = json.loads(read_table_metadata(realisation.directory / f"{name}.parquet")["qlm_hoomd"])
             except (pl.exceptions.PolarsError, OSError, KeyError, ValueError):
                 continue
             return carried if isinstance(carried, dict) else None
     return None
-
-
-def _failures(path: Path) -> tuple[Failure, ...]:
-    found = []
-    for record in sorted((path / "failed").glob("*.json")):
-        try:
-            content = read_json(record)
-            found.append(Failure(str(content.get("stage", record.stem)), str(content["error"]), str(content["message"])))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            found.append(Failure(record.stem, "unknown", "the record of this failure cannot be read"))
-    return tuple(found)

@@ -21,13 +21,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.report import panels
-from qlm_hoomd.report.collect import write_table
 from qlm_hoomd.report.drawn import drawn_data, hover_data, mark
 from qlm_hoomd.report.numbers import Analysis, Estimate, Spectrum
 from qlm_hoomd.report.panels import INK
 from qlm_hoomd.report.results import Results
-from qlm_hoomd.stages.base import replacing
 
 PANEL = 3.35  # width of a panel [inch], one journal column
 HEIGHT = 2.75

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from qlm_hoomd.report.collect import KEYS
 from qlm_hoomd.report.markup import N, details, join, link
 from qlm_hoomd.report.results import Results
+from qlm_hoomd.stages.base import KEYS
 
 MOST_ROWS = 6000
 """Realisations that the page lists; of more it lists as many of each ensemble as fit, and the table beside it has all."""
@@ -30,7 +30,7 @@ def glasses_table(results: Results) -> pl.DataFrame:
     """
     schema = {"preparation": pl.String, "n_particles": pl.Int64, "realisation": pl.Int64, "folder": pl.String}
     folders = pl.DataFrame(
-        [(*r.key, os.path.relpath(r.path, results.folder)) for r in results.realisations], schema=schema, orient="row"
+        [(*r.key, os.path.relpath(r.directory, results.folder)) for r in results.realisations], schema=schema, orient="row"
     )
     return folders.join(results.analysis.samples, on=list(KEYS), how="left", maintain_order="left").select(
         *schema, "quantity", "strain", "detector", "value", "censored"
@@ -55,14 +55,14 @@ def lists_of_glasses(results: Results) -> Markup:
         names = [column for column in columns if any((preparation, size, *column, r.key[2]) in values for r in own)]
         head = Markup("").join(Markup('<th scope="col">{}</th>').format(_heading(results, column)) for column in names)
         rows = Markup("").join(
-            Markup('<tr><th scope="row">{}<td><code>{}</code>').format(r.key[2], r.path.name[:_DIGITS])
+            Markup('<tr><th scope="row">{}<td><code>{}</code>').format(r.key[2], r.id[:_DIGITS])
             + Markup("").join(
                 Markup("<td>{}").format(_value(values.get((preparation, size, *column, r.key[2])))) for column in names
             )
             for r in sorted(own, key=lambda r: r.key)[:most]
         )
         shown = f"The first {most} of {len(own)}" if len(own) > most else f"All {len(own)}"
-        place = os.path.relpath(own[0].path.parent, results.folder)
+        place = os.path.relpath(own[0].directory.parent, results.folder)
         caption = Markup("{} realisations of {}, {} = {}. Folders: <code>{}/</code> and what begins as given.").format(
             shown, preparation, N, size, place
         )

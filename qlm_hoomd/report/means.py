@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from qlm_hoomd.base.errors import InputError, PluginError
+from qlm_hoomd.base.registry import DETECTORS
 from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, STRAIN_TOLERANCE
 from qlm_hoomd.statistics import mean_and_standard_error, strain_to_next_event
 
@@ -32,11 +34,28 @@ def seen_by_the_papers_detector(events: pl.DataFrame, density: float) -> pl.Data
 
 
 def with_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFrame:
-    """``events`` and, under the name :data:`AS_THRESHOLD`, those of ``fold`` that the paper's detector would have seen."""
+    """``events`` and, under the name :data:`AS_THRESHOLD`, those of exact detectors that the paper's detector would have seen."""
     if "max_jump" not in events.columns:
         return events
-    exact = events.filter(pl.col("detector") == "fold")
+    exact = events.filter(pl.col("detector").is_in(exact_detectors(events)))
     return pl.concat([events, seen_by_the_papers_detector(exact, density).with_columns(detector=pl.lit(AS_THRESHOLD))])
+
+
+def exact_detectors(events: pl.DataFrame) -> list[str]:
+    """Those of the detectors in ``events`` that miss no instability.
+
+    A detector says so itself (``exact``). Of one that is not installed here the events tell: only where the fold itself was located
+    is there a ``kappa``.
+    """
+    kappa = pl.col("kappa").is_not_null().all() if "kappa" in events.columns else pl.lit(value=False)
+    located = dict(events.group_by("detector").agg(kappa.alias("located")).drop_nulls("detector").iter_rows())
+    found = {}
+    for name, looks_exact in located.items():
+        try:
+            found[name] = bool(getattr(DETECTORS.load(name), "exact", looks_exact))
+        except (InputError, PluginError):
+            found[name] = looks_exact
+    return sorted(name for name, exact in found.items() if exact)
 
 
 def first_rise(table: pl.DataFrame) -> pl.DataFrame:

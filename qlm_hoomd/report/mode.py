@@ -55,7 +55,7 @@ def _drawn(results: Results, preparation: str, size: int, index: int, strain: fl
     from qlm_hoomd.modes import LowestModes
     from qlm_hoomd.view import ModeView
 
-    path: Path = next(r.path for r in results.realisations if r.key == (preparation, size, index))
+    path: Path = next(r.directory for r in results.realisations if r.key == (preparation, size, index))
     modes = results.tables["modes"].filter(
         pl.col("preparation") == preparation,
         pl.col("n_particles") == size,

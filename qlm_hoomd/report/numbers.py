@@ -6,7 +6,7 @@ Array suffixes: none; sequences are of realisations, sizes or bins, as their nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from qlm_hoomd.base.display import Displayed, counted, in_words
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.model import PARAMETERS
+from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.statistics import (
     DensityOfStates,
     ExcessFit,
@@ -26,7 +27,6 @@ from qlm_hoomd.statistics import (
     ScalingAlternatives,
     SpectrumFit,
     WindowChoice,
-    default_participation_threshold,
 )
 
 if TYPE_CHECKING:
@@ -36,77 +36,12 @@ Floats = NDArray[np.float64]
 Fit = FiniteSizeScaling | SpectrumFit | ExcessFit | MinimaDistribution
 STRAIN_TOLERANCE = 1e-6
 """Two strains closer than this are the same state."""
-PAPER_STRAINS = (0.02, 0.09)
-"""Strains above 0 that the paper shows as representative."""
 PAPER_Q_C, PAPER_INCREMENT = (float(PARAMETERS[name].value) for name in ("q_c", "increment"))
 """Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
 Q_c L dgamma, so that instabilities with smaller jumps escape it."""
 AS_THRESHOLD = "threshold, estimated"
-"""Stands for a detector: the events of ``fold`` that the paper's detector would have seen. An estimate, for a missed event also shifts
+"""Stands for a detector: the events of an exact one that the paper's detector would have seen. An estimate, for a missed event also shifts
 what the detector sees next."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The ``analysis`` section of a protocol; its fields are documented there."""
-
-    participation_threshold: float | Mapping[int, float] | None = None
-    strains: tuple[float, ...] = (0.0,)
-    omega_max: float | None = None
-    select: Mapping[str, bool | float | None] = field(default_factory=dict)
-    exclude_crystals: bool = True
-    confidence: float = 0.95
-    insist: bool = False
-    shown_strains: tuple[float, ...] | None = None
-    steady_from: float | None = None
-
-    @classmethod
-    def from_protocol(cls, protocol: Mapping[str, Any]) -> Settings:
-        """The settings in ``protocol``, defaults where it has none."""
-        given = dict(protocol.get("analysis") or {})
-        threshold = given.get("participation_threshold")
-        if isinstance(threshold, Mapping):  # JSON turns the sizes into text
-            given["participation_threshold"] = {int(size): float(value) for size, value in threshold.items()}
-        if not given.get("strains"):
-            given.pop("strains", None)
-        else:
-            given["strains"] = tuple(sorted({float(strain) for strain in given["strains"]}))
-        given["shown_strains"] = tuple(given["shown_strains"]) if given.get("shown_strains") else None
-        return cls(**{name: value for name, value in given.items() if name in cls.__dataclass_fields__})
-
-    @property
-    def shown(self) -> tuple[float, ...]:
-        """The representative strains: those asked for, or the first and those closest to the paper's 0.02 and 0.09."""
-        if self.shown_strains is not None:
-            return tuple(sorted(strain for strain in self.strains if strain in self.shown_strains)) or self.strains[:1]
-        closest = {min(self.strains, key=lambda strain: abs(strain - wanted)) for wanted in PAPER_STRAINS}
-        return tuple(sorted({self.strains[0], *closest}))
-
-    @property
-    def steady(self) -> tuple[float, float] | None:
-        """Range of strains whose flow counts as steady, None where no strain of the analysis lies in it."""
-        last = max(self.strains)
-        first = last - (last - min(self.strains)) / 3 if self.steady_from is None else self.steady_from
-        return (first, last) if first < last else None
-
-    @property
-    def selection(self) -> str:
-        """The samples that count for the spectra, in words; empty for all."""
-        words = {
-            "shear_stable": "stable under every small shear"
-            if self.select.get("shear_stable")
-            else "unstable under some small shear",
-            "residual_shear_stress_max": f"residual shear stress up to {self.select.get('residual_shear_stress_max')}",
-            "strain_since_event_min": f"strain of at least {self.select.get('strain_since_event_min')} since the last instability",
-        }
-        return ", ".join(text for name, text in words.items() if self.select.get(name) is not None)
-
-    def threshold(self, n_particles: int) -> float:
-        """Participation ratio e_c at this size."""
-        chosen = self.participation_threshold
-        if isinstance(chosen, Mapping):
-            chosen = chosen.get(n_particles)
-        return default_participation_threshold(n_particles) if chosen is None else float(chosen)
 
 
 @dataclass(frozen=True, repr=False)
@@ -302,7 +237,7 @@ class Analysis(Displayed):
         excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
         stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
-            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of ``fold``'s events.
+            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact one's events.
         samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value, censored.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
             softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
@@ -362,7 +297,7 @@ class Analysis(Displayed):
                 "shown_strains": list(self.settings.shown),
                 "steady": list(self.settings.steady) if self.settings.steady is not None else None,
                 "omega_max": self.settings.omega_max,
-                "select": dict(self.settings.select),
+                "select": self.settings.select.model_dump(),
                 "exclude_crystals": self.settings.exclude_crystals,
                 "confidence": self.settings.confidence,
                 "insist": self.settings.insist,

@@ -13,16 +13,15 @@ import jinja2
 from markupsafe import Markup
 
 from qlm_hoomd.base.errors import PluginError
+from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.base.registry import REPORT_SECTIONS
 from qlm_hoomd.base.version import PACKAGE, __version__
 from qlm_hoomd.report import figures
-from qlm_hoomd.report.collect import write_table
 from qlm_hoomd.report.glasses import glasses_table
 from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, link, note, table
 from qlm_hoomd.report.numbers import Estimate
 from qlm_hoomd.report.results import Results, Section
 from qlm_hoomd.report.words import SYMBOLS, method, number_with_interval, quoted
-from qlm_hoomd.stages.base import replacing
 from qlm_hoomd.view import HELP
 
 _log = logging.getLogger(__name__)

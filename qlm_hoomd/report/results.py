@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,15 @@ import polars as pl
 
 from qlm_hoomd.base.display import Displayed, counted
 from qlm_hoomd.base.errors import InputError, PluginError
+from qlm_hoomd.base.registry import STAGES
+from qlm_hoomd.ensemble.realisation import CHECKSUMS, Failure, Realisation
 from qlm_hoomd.model import PARAMETERS
+from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.protocol import protocol_hash
 from qlm_hoomd.report.analysis import analyse
-from qlm_hoomd.report.collect import Failure, Realisation, collect, product_provenance, read_protocol, realisations
-from qlm_hoomd.report.numbers import Analysis, Settings
+from qlm_hoomd.report.collect import collect, product_provenance, read_protocol, realisations
+from qlm_hoomd.report.numbers import Analysis
+from qlm_hoomd.stages.base import RESERVED_TABLES, Stage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,6 +114,37 @@ class Run(Displayed):
         """Settings of the stage of that kind, None where the protocol has none."""
         return next((stage for stage in self.protocol.get("stages", ()) if stage.get("kind") == kind), None)
 
+    @cached_property
+    def stages(self) -> Mapping[str, Stage | None]:
+        """The stages of the protocol by kind, in order; None for one whose plugin is not installed or does not take its settings."""
+        stages = self.protocol.get("stages")
+        named = [stage for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
+        return {str(stage["kind"]): _built(stage) for stage in named if "kind" in stage}
+
+    def done(self, realisation: Realisation) -> frozenset[str]:
+        """Kinds of the stages that a realisation has been through.
+
+        By the products of the stages; for one whose plugin is not installed by what is recorded of its files.
+        """
+        known = {kind: stage for kind, stage in self.stages.items() if stage is not None}
+        states = dict(zip(known, realisation.stage_states(tuple(known.values())), strict=True))
+        files = {kind: realisation.files_of(kind) for kind in self.stages.keys() - known.keys()}
+        return frozenset(
+            {kind for kind, state in states.items() if state == "done"}
+            | {kind for kind, names in files.items() if names and all(map(realisation.has, names))}
+        )
+
+    def tables(self, found: Sequence[Realisation]) -> tuple[str, ...]:
+        """Names of the tables that the stages may have written, in the order of the stages."""
+        names: dict[str, None] = {}
+        for kind, stage in self.stages.items():
+            if stage is not None:
+                names |= dict.fromkeys(stage.tables())
+            else:
+                files = sorted({name for realisation in found for name in _files_of(realisation, kind)})
+                names |= {name.removesuffix(".parquet"): None for name in files if name.endswith(".parquet")}
+        return tuple(name for name in names if name not in RESERVED_TABLES)
+
     def owns(self, realisation: Realisation) -> bool:
         """Whether the protocol asks for this realisation; a workspace keeps what earlier versions of a protocol made."""
         preparation, n_particles, index = realisation.key
@@ -132,8 +167,9 @@ class Results(Displayed):
         settings: of the analysis, those of the first run.
         realisations: those in the workspaces that belong to the protocols, by preparation, size and index.
         strangers: number of realisations in the workspaces that other protocols made; they are left out of everything.
-        tables: ``steps``, ``events``, ``modes``, ``moduli``, ``structure``, ``structure_functions``, ``trials``, ``qlms``, as far
-            as they exist; the columns are those of the products of a realisation, after preparation, n_particles and realisation.
+        tables: every table that a stage of the protocols wrote, by its name without ``.parquet``: ``steps`` and ``events`` of the
+            stage shear, ``modes`` of modes, those of a plugin's stages likewise. The rows are those of all realisations together;
+            the columns those of the realisation's own table, after preparation, n_particles and realisation.
         unreadable: products that could not be read, by (preparation, N, realisation).
     """
 
@@ -162,7 +198,8 @@ class Results(Displayed):
         found = [(run, realisation) for run in runs for realisation in realisations(run.directory)]
         own = tuple(realisation for run, realisation in found if run.owns(realisation))
         folder = runs[0].directory / "results" if out is None else out
-        tables, unreadable = collect(own, folder, {"protocol_hash": _joint_hash(runs)})
+        names = tuple(dict.fromkeys(name for run in runs for name in run.tables(own)))
+        tables, unreadable = collect(own, names, folder, {"protocol_hash": _joint_hash(runs)})
         return cls(
             folder=folder,
             runs=runs,
@@ -244,12 +281,36 @@ class Results(Displayed):
         return next((stage for run in self.runs if (stage := run.stage(kind)) is not None), None)
 
     @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """Kinds of the stages of all protocols, in order."""
+        return tuple(dict.fromkeys(kind for run in self.runs for kind in run.stages))
+
+    @cached_property
+    def done(self) -> Mapping[tuple[str, int, int], frozenset[str]]:
+        """Kinds of the stages that each realisation has been through, by (preparation, N, realisation)."""
+        return {each.key: self.run_of(each.key[0]).done(each) for each in self.realisations}
+
+    def n_done(self, preparation: str, n_particles: int, kind: str | None = None) -> int | None:
+        """Number of realisations of this preparation and size that have been through a stage; None where their protocol has none such.
+
+        Args:
+            preparation: of the realisations.
+            n_particles: of the realisations.
+            kind: of the stage; by default all stages of the protocol.
+        """
+        wanted = set(self.run_of(preparation).stages)
+        if kind is not None and kind not in wanted:
+            return None
+        wanted = wanted if kind is None else {kind}
+        return sum(kinds >= wanted for key, kinds in self.done.items() if key[:2] == (preparation, n_particles))
+
+    @cached_property
     def failures(self) -> tuple[tuple[Realisation, Failure], ...]:
         """Everything that went wrong, with the realisation it went wrong in."""
         return tuple(
             (realisation, failure)
             for realisation in self.realisations
-            for failure in (*realisation.failures, *self.unreadable.get(realisation.key, ()))
+            for failure in (*realisation.failures(), *self.unreadable.get(realisation.key, ()))
         )
 
     @cached_property
@@ -257,7 +318,7 @@ class Results(Displayed):
         """The different sets of versions that the realisations were made with."""
         found = {}
         for realisation in self.realisations:
-            carried = product_provenance(realisation)
+            carried = product_provenance(realisation, tuple(self.tables))
             if carried is not None:
                 versions = {str(name): str(version) for name, version in dict(carried.get("versions", {})).items()}
                 found[json.dumps(versions, sort_keys=True)] = versions
@@ -269,10 +330,20 @@ class Results(Displayed):
         return analyse(self.tables, self.settings, preparations=self.preparations, density=self.density)
 
 
-def protocol_hash(protocol: Mapping[str, Any]) -> str:
-    """The hash of ``Protocol.hash`` from plain values, so that a report needs none of the plugins that its protocol names."""
-    settings = {name: protocol.get(name) for name in ("model", "engine", "stages")}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+def _files_of(realisation: Realisation, kind: str) -> tuple[str, ...]:
+    """The files of a stage that cannot be asked, by the record of them; without any record all tables that are there."""
+    if realisation.has(CHECKSUMS):
+        return realisation.files_of(kind)
+    return tuple(path.name for path in realisation.directory.glob("[!.]*.parquet"))
+
+
+def _built(settings: Mapping[str, Any]) -> Stage | None:
+    """A stage from its settings as plain values; None where it cannot be had: a report is made all the same."""
+    try:
+        stage = STAGES.load(str(settings["kind"])).model_validate(dict(settings))
+    except Exception:  # noqa: BLE001  (a stranger's: it may fail in any way, and so may a detector within it)
+        return None
+    return stage if isinstance(stage, Stage) else None
 
 
 def _joint_hash(runs: Sequence[Run]) -> str:
@@ -287,7 +358,15 @@ def _check_together(runs: Sequence[Run], out: Path | None) -> None:
         raise InputError(f"{len(runs)} runs and no folder for their common report; expected one. Give it with --out.")
     first = runs[0]
     owner: dict[str, Path] = {}
+    writers: dict[str, str] = {}
     for run in runs:
+        for kind, stage in run.stages.items():
+            for name in stage.tables() if stage is not None else ():
+                if writers.setdefault(name, kind) != kind:
+                    raise InputError(
+                        f"the stages '{writers[name]}' and '{kind}' of these runs both write {name}.parquet; expected one of them, for "
+                        "a report has one table of each name. Report these runs one by one."
+                    )
         if run.protocol.get("model") != first.protocol.get("model"):
             raise InputError(
                 f"the models of {first.directory} and {run.directory} differ ({_difference(first, run)}); expected one model, "

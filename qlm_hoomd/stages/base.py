@@ -6,7 +6,6 @@ again after a crash gives the same bytes. Plugins register stages under the entr
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +15,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from qlm_hoomd.base.checkpoint import Checkpoint
+from qlm_hoomd.base.errors import PluginError
 from qlm_hoomd.base.files import replacing as replacing  # noqa: PLC0414  (plugins find it here)
+from qlm_hoomd.base.files import write_table
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from qlm_hoomd.engines.base import Engine
     from qlm_hoomd.model import GlassModel
+
+
+RESERVED_FILES = frozenset(
+    {"checksums.json", "costs.json", "log.txt", "signac_statepoint.json", "signac_job_document.json", "failed"}
+)
+"""What else is in the folder of a realisation: no stage may write files of these names."""
+RESERVED_TABLES = frozenset({"stress_strain", "minima", "glasses"})
+"""The report's own tables in ``results/``: no stage may write tables of these names."""
+KEYS = ("preparation", "n_particles", "realisation")
+"""Columns that the tables in ``results/`` have first: whose row it is. No table of a stage may have columns of these names."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,17 @@ class StageContext:
             yield temporary
 
     def write_table(self, name: str, table: pl.DataFrame) -> None:
-        """Write ``table`` as the parquet product ``name``, with the provenance in the file's metadata."""
-        with self.product(name) as temporary:
-            table.write_parquet(temporary, metadata={"qlm_hoomd": json.dumps(self.provenance, sort_keys=True)})
+        """Write ``table`` as the parquet product ``name``, with the provenance in the file's metadata.
+
+        Raises:
+            PluginError: if it has a column of a name in :data:`KEYS`, which in ``results/`` says whose row it is.
+        """
+        taken = [column for column in table.columns if column in KEYS]
+        if taken:
+            raise PluginError(
+                f"{name} has the columns {', '.join(taken)}; expected other names, for results/ has these in front of all tables."
+            )
+        write_table(self.directory / name, table, self.provenance)
 
 
 class Stage(BaseModel):
@@ -111,7 +131,20 @@ class Stage(BaseModel):
 
     @abstractmethod
     def products(self) -> tuple[str, ...]:
-        """Files that the stage writes; it is done when all are there."""
+        """Files that the stage writes; it is done when all are there.
+
+        Plain names of letters, digits, ``_``, ``.`` and ``-``, that no other stage of a protocol writes. Those that end in
+        ``.parquet`` are tables (:meth:`tables`).
+        """
+
+    def optional_products(self) -> tuple[str, ...]:
+        """Further files that the stage may write before its products, in some realisations or all; it is done without them."""
+        return ()
+
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables among its files, without ``.parquet``: ``results/`` has each of them, those of all realisations together."""
+        files = (*self.products(), *self.optional_products())
+        return tuple(name.removesuffix(".parquet") for name in files if name.endswith(".parquet"))
 
     @abstractmethod
     def run(self, context: StageContext) -> None:

@@ -46,6 +46,8 @@ _MODE_COLUMNS = {
     "residual": pl.Float64,
     **{name: kind for name, kind in EXPANSION_COLUMNS.items() if name != "curvature"},
 }
+MODE_SCALARS = ("strain", "index", "eigenvalue", "frequency", "participation_ratio")
+"""Columns of modes.parquet that the frame of a mode in modes.gsd has as well."""
 _MODULI_COLUMNS = {
     "strain": pl.Float64,
     **dict.fromkeys(STATE_COLUMNS, pl.Float64),
@@ -154,7 +156,8 @@ class ModesStage(Stage):
             # Once is enough to know: the frames of a realisation differ little.
             check = self.check_completeness == "always" or (first and not moduli)
             modes = LowestModes(self.count, self.solver, check_completeness=check).compute(hessian)
-            rows += mode_rows(modes, hessian, glass.strain)
+            found = mode_rows(modes, hessian, glass.strain)
+            rows += found
             qlms += [self._nonlinear(kind, context, hessian, modes, glass) for kind in self.nonlinear]
             label = {"solver": modes.solver_used, "completeness": modes.completeness}
             moduli.append(
@@ -165,11 +168,13 @@ class ModesStage(Stage):
             )
             if self.keep_vectors:
                 pictures += [
-                    (glass, vector_nc, {"strain": glass.strain, "eigenvalue": float(eigenvalue)})
-                    for vector_nc, eigenvalue in zip(modes.vectors, modes.eigenvalues, strict=True)
+                    (glass, vector_nc, {name: row[name] for name in MODE_SCALARS})
+                    for vector_nc, row in zip(modes.vectors, found, strict=True)
                 ]
         if self.keep_vectors:
-            gsdio.write_modes(context.path("modes.gsd"), pictures, context.provenance)
+            with context.product("modes.gsd") as temporary, gsdio.ModeFile(temporary, context.provenance) as file:
+                for picture in pictures:
+                    file.append(*picture)
         if self.nonlinear:
             context.write_table("qlms.parquet", pl.concat([pl.DataFrame(schema=_QLM_COLUMNS), *qlms]))
         context.write_table("moduli.parquet", pl.DataFrame(moduli, schema=_MODULI_COLUMNS, orient="row"))

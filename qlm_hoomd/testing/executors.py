@@ -13,7 +13,7 @@ from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.testing.tiny import installed
 
 if TYPE_CHECKING:
-    from qlm_hoomd.ensemble.workspace import Outcome
+    from qlm_hoomd.ensemble.realisation import Outcome
 
 
 class ExecutorConformance:

@@ -13,6 +13,7 @@ from qlm_hoomd.base.registry import STAGES
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.protocol import build_protocol
+from qlm_hoomd.stages.base import RESERVED_FILES, RESERVED_TABLES
 from qlm_hoomd.testing.settings import SettingsConformance
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.protocol import Protocol
     from qlm_hoomd.stages.base import Stage
-
-_RESERVED = {"signac_statepoint.json", "signac_job_document.json", "failed"}
 
 
 class StageConformance(SettingsConformance):
@@ -53,12 +52,13 @@ class StageConformance(SettingsConformance):
 
     def test_files_have_plain_names(self) -> None:
         """Products and requirements are files in the realisation's folder."""
-        products, required = self.stage.products(), self.stage.requires()
-        assert products, "no products; expected at least one, which tells that the stage is done"
+        products, required = (*self.stage.products(), *self.stage.optional_products()), self.stage.requires()
+        assert self.stage.products(), "no products; expected at least one, which tells that the stage is done"
         for name in (*products, *required):
             assert len(PurePosixPath(name).parts) == 1, f"'{name}'; expected the name of a file in the realisation's folder"
             assert not name.startswith("."), f"'{name}'; expected a visible file"
-            assert name not in _RESERVED, f"'{name}' belongs to the workspace"
+            assert name not in RESERVED_FILES, f"'{name}' belongs to the workspace"
+            assert name.removesuffix(".parquet") not in RESERVED_TABLES, f"'{name}' is a table of the report's own"
         assert not set(products) & set(required), "the stage reads what it writes"
 
     def test_running_again_gives_the_same_bytes(self) -> None:

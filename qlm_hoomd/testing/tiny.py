@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Outcome
+    from qlm_hoomd.ensemble.realisation import Outcome
     from qlm_hoomd.model import GlassModel
 
 

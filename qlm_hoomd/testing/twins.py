@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -89,14 +90,13 @@ def check_potential(
         PluginError: with the quantity that is wrong, by how much, and where.
     """
     name = type(potential).__name__
-    suite = PotentialConformance()
-    suite.potential, suite.closest = potential, closest  # type: ignore[misc]  (set on a class by those who inherit the suite)
+    suite = type("Suite", (PotentialConformance,), {"potential": potential, "closest": closest})()
     for check in _CHECKS:
         _held(name, getattr(suite, check))
     errors: dict[str, float] = {}
     contact = MAX_ORDER
     for first, second, cutoff in _interacting(potential):
-        found = _held(name, lambda at=(first, second, cutoff): derivative_errors(potential, *at, closest))  # type: ignore[misc]
+        found = _held(name, partial(derivative_errors, potential, first, second, cutoff, closest))
         for order, error in enumerate(found, 1):
             key = f"derivative {order}"
             errors[key] = max(errors.get(key, 0.0), error)
@@ -150,7 +150,7 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
         typeid_n = rng.permutation(np.arange(len(sites_nc)) % len(cutoffs_tt))
         positions_nc = sites_nc + _DISORDER * spacing * rng.uniform(-1.0, 1.0, size=sites_nc.shape)
         frame = Glass(positions_nc, typeid_n, box).at_strain(_STRAIN)
-        bonds = bonds_of(frame, _Wider(potential), 0)
+        bonds = bonds_of(frame, cast("PairPotential", _Wider(potential)), 0)
         distance_p = np.sqrt((bonds.r_pc**2).sum(axis=1))
         cutoff_p = cutoffs_tt[typeid_n[bonds.i_p], typeid_n[bonds.j_p]]
         if bonds.n_pairs and not (np.abs(distance_p - cutoff_p) < 8.0 * _STEP * reach).any():

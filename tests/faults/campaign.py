@@ -44,7 +44,7 @@ from qlm_hoomd.stages import StageContext
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from qlm_hoomd.ensemble.workspace import Realisation
+    from qlm_hoomd.ensemble.realisation import Realisation
     from qlm_hoomd.stages import Stage
 
 REALISATIONS = 4

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from qlm_hoomd.ensemble.workspace import Realisation
+    from qlm_hoomd.ensemble.realisation import Realisation
 
 pytestmark = pytest.mark.physics
 

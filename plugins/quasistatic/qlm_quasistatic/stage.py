@@ -140,10 +140,13 @@ class ShearStage(Stage):
     def products(self) -> tuple[str, ...]:
         """Tables of steps and instabilities, and the frames if any are asked for.
 
-        ``trials.parquet``, which not every realisation has, is written before them, and so is ``shear.checkpoint``, where a run to a
-        larger ``strain_max`` goes on.
+        Written before them is ``shear.checkpoint``, where a run to a larger ``strain_max`` goes on.
         """
         return ("sheared.gsd", "steps.parquet", "events.parquet") if self.frames else ("steps.parquet", "events.parquet")
+
+    def optional_products(self) -> tuple[str, ...]:
+        """The steps that were tried."""
+        return () if self.trials == "never" else ("trials.parquet",)
 
     def run(self, context: StageContext) -> None:
         """Shear one glass.

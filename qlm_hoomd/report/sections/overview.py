@@ -20,32 +20,34 @@ from qlm_hoomd.report.markup import (
 )
 from qlm_hoomd.report.results import Results, Run, Section
 
-PRODUCTS = {"prepare": "quenched.gsd", "shear": "steps.parquet", "modes": "modes.parquet", "structure": "structure.parquet"}
-"""For each built-in stage the product that shows it done."""
-
 
 def overview(results: Results) -> Section:
     """What was run: sizes, realisations, settings, versions, failures."""
-    stages = list(dict.fromkeys(stage["kind"] for run in results.runs for stage in run.protocol.get("stages", ())))
-    known = [kind for kind in stages if kind in PRODUCTS]
-    rows = []
-    for preparation in results.preparations:
-        for size in results.sizes:
-            own = [r for r in results.realisations if r.key[:2] == (preparation, size)]
-            done = [sum(r.has(PRODUCTS[kind]) for r in own) for kind in known]
-            failed = sum(bool(r.failures or results.unreadable.get(r.key)) for r in own)
-            if results.planned(preparation, size):
-                rows.append((preparation, size, results.planned(preparation, size), *done, failed))
-    done_names = {"prepare": "quenched", "shear": "sheared", "modes": "diagonalised", "structure": "structure checked"}
+    failing = {realisation.key for realisation, _ in results.failures}
+    groups = [
+        (preparation, size, planned)
+        for preparation in results.preparations
+        for size in results.sizes
+        if (planned := results.planned(preparation, size))
+    ]
+    rows = [
+        (
+            *group,
+            *(results.n_done(*group[:2], kind) for kind in results.stages),
+            sum(key[:2] == group[:2] for key in failing),
+        )
+        for group in groups
+    ]
     parts = [
         paragraph(
-            "Stages: {}. Every realisation is an independent glass; each line counts them for one preparation and size.",
-            ", ".join(stages) or "none",
+            "Stages: {}. Every realisation is an independent sample; each line counts those of one preparation and size that have been "
+            "through each stage.",
+            ", ".join(results.stages) or "none",
         ),
-        table(["preparation", N, "planned", *(done_names[kind] for kind in known), "failed"], rows, "Realisations"),
+        table(["preparation", N, "planned", *results.stages, "failed"], rows, "Realisations"),
     ]
-    n_planned = sum(results.planned(preparation, size) for preparation in results.preparations for size in results.sizes)
-    n_done = sum(all(r.has(PRODUCTS[kind]) for kind in known) for r in results.realisations)
+    n_planned = sum(planned for *_, planned in groups)
+    n_done = sum(results.n_done(preparation, size) or 0 for preparation, size, _ in groups)
     if n_done < n_planned:
         parts.append(
             note(

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from qlm_hoomd.base.registry import DETECTORS
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.markup import (
     GAMMA_MIN,
@@ -20,7 +21,7 @@ from qlm_hoomd.report.markup import (
     paragraph,
     table,
 )
-from qlm_hoomd.report.means import first_rise
+from qlm_hoomd.report.means import exact_detectors, first_rise
 from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C
 from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
 from qlm_hoomd.report.sections.tables import minima_table, scaling_table
@@ -174,47 +175,55 @@ def _first_turn(run: Run) -> float:
 
 
 def _blind_spot(results: Results) -> Iterator[Markup]:
-    """What the threshold detector cannot see, in numbers of these runs, and its estimate where another detector was used."""
-    kinds: dict[str, list[Run]] = {}
+    """What the detectors cannot see, by their own words and in numbers of these runs, and what the paper's would not have seen."""
+    settings: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
     for run in results.runs:
         stage = run.stage("shear")
         if stage is not None:
-            kinds.setdefault(_detector(stage), []).append(run)
-    for kind, runs in kinds.items():
-        of = f" ({', '.join(name for run in runs for name in run.preparations)})" if len(kinds) > 1 else ""
-        if kind != "threshold":
-            yield paragraph("Instabilities were located by the detector <b>{}</b>{}.", kind, of)
-            continue
-        for run in runs:
-            stage = run.stage("shear") or {}
-            detector = stage.get("detector", {})
-            threshold = float(detector.get("q_c", PAPER_Q_C)) if isinstance(detector, Mapping) else PAPER_Q_C
-            yield note(
-                "{}{} It bends {} and with it {}.",
-                _misses(results, run, threshold * float(stage.get("increment", 1e-4))),
-                of,
-                GAMMA_MIN,
-                THETA,
-            )
+            detector = _detector(stage)
+            settings.setdefault(str(detector.get("kind", "none")), []).append((run, detector))
+    for kind, runs in settings.items():
+        of = f" ({', '.join(name for run, _ in runs for name in run.preparations)})" if len(settings) > 1 else ""
+        yield paragraph("Instabilities were located by the detector <b>{}</b>{}.", kind, of)
+        for run, detector in runs:
+            blind = _blind_below(detector)
+            if blind is None and "q_c" not in detector:
+                continue
+            said = f"{blind.rstrip('.')}. " if blind else ""
+            jumps = ""
+            if "q_c" in detector:
+                jumps = _misses(results, run, float(detector["q_c"]) * float((run.stage("shear") or {}).get("increment", 1e-4)))
+            yield note("{}{} It bends {} and with it {}.", said, jumps, GAMMA_MIN, THETA)
     if any(e.detector == AS_THRESHOLD for e in results.analysis.find(method="gamma_min")):
         seen = _misses(results, results.runs[0], PAPER_Q_C * PAPER_INCREMENT)
         yield note(
-            "“{}” is theta as the paper's threshold detector would have seen it: an estimate, from those events of <b>fold</b> "
+            "“{}” is theta as the paper's threshold detector would have seen it: an estimate, from those events of <b>{}</b> "
             "alone whose largest displacement exceeds the detector's limit. {}",
             AS_THRESHOLD,
+            ", ".join(exact_detectors(results.tables["events"])),
             seen,
         )
 
 
-def _detector(stage: Mapping[str, Any]) -> str:
-    detector = stage.get("detector", "threshold")
-    return str((detector.get("kind") if isinstance(detector, Mapping) else detector) or "none")
+def _detector(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the detector of a stage that shears; nothing where it has none."""
+    detector = stage.get("detector")
+    return detector if isinstance(detector, Mapping) else {} if detector is None else {"kind": str(detector)}
+
+
+def _blind_below(settings: Mapping[str, Any]) -> str | None:
+    """What a detector says that it cannot see; None where it sees everything, says nothing, or is not installed here."""
+    try:
+        blind = DETECTORS.load(str(settings.get("kind"))).model_validate(dict(settings)).blind_below
+    except Exception:  # noqa: BLE001  (a stranger's: it may fail in any way, or know of no such question)
+        return None
+    return None if blind is None else str(blind)
 
 
 def _misses(results: Results, run: Run, largest_strain: float) -> Markup:
     jumps = ", ".join(f"{largest_strain * results.box_length(size):.2f} (N = {size})" for size in run.sizes)
     return Markup(
-        "The threshold detector fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> "
+        "A detector with a threshold fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> "
         "d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, so that larger "
         "systems miss more. In slowly quenched glasses most first events are smaller than that."
     ).format(jumps)
