@@ -227,14 +227,17 @@ def _largest_of_lower(
 @compiled
 def gauss_seidel_gradient(
     first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, right_sc: Floats,
-    target: float, max_iterations: int,
+    target: float, max_iterations: int, mode_sc: Floats | None = None, lift: float = 0.0,
 ) -> tuple[Floats, int, bool]:  # fmt: skip
     """Solve H . x = right until no particle's residual is longer than ``target``.
 
+    With a unit vector ``mode`` the matrix is H + lift mode mode^T, which is positive definite also where the eigenvalue of the mode
+    vanishes or is negative, and the end is where the norm of the residual is about ``target``.
+
     Conjugate gradients preconditioned by symmetric block Gauss-Seidel, M = (D + L) D^-1 (D + L)^T for H = D + L + L^T, in the
     form of Eisenstat, SIAM J. Sci. Stat. Comput. 2, 1 (1981): iterating on (D + L)^-1 H (D + L)^-T costs the two sweeps and no
-    product. Returns x, the number of iterations, and whether a direction of negative curvature was met; x is then the
-    solution reached before, or zero.
+    product; the lift adds one with the vector (D + L)^-1 mode. Returns x, the number of iterations, and whether a direction of negative
+    curvature was met; x is then the solution reached before, or zero.
     """
     solution_sc = np.zeros_like(right_sc)
     direction_sc = np.zeros_like(right_sc)
@@ -244,20 +247,32 @@ def gauss_seidel_gradient(
     # Flat views: the loops below run over memory without a thought for particles.
     solution, direction, move = solution_sc.reshape(-1), direction_sc.reshape(-1), move_sc.reshape(-1)
     residual, product = residual_sc.reshape(-1), product_sc.reshape(-1)
-    rest_sc = right_sc.copy()
+    rest_sc = np.empty_like(right_sc)
+    # What depends on whether there is a mode is decided when this is compiled.
+    if mode_sc is not None:
+        lifted_sc = np.empty_like(right_sc)
+        mode, lifted = mode_sc.reshape(-1), lifted_sc.reshape(-1)
+        rest_sc[:] = mode_sc
+        _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, lifted_sc)
+    rest_sc[:] = right_sc
     _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, residual_sc)
     n_particles = len(right_sc)
-    largest = largest_norm(right_sc)
     rz = 0.0
     for s in range(n_particles):
         rz += _square_by(diagonal_sk, residual_sc, s)
-    # The iteration measures the residual in the norm of M^-1. Once that says that the end is near, what is left for one
-    # particle is looked up now and then, at a third of the price of an iteration.
-    scale = largest / np.sqrt(rz) if rz > 0.0 else 0.0
+    # The iteration measures the residual in the norm of M^-1. For the norm that is scaled to that of the right-hand side. For the
+    # longest residual it says when the end is near; what is left for one particle is then looked up now and then, at a third of the
+    # price of an iteration.
+    square = inner_product(right_sc, right_sc)
+    stop = rz * target * target / square if square > 0.0 else 0.0
+    scale = largest_norm(right_sc) / np.sqrt(rz) if rz > 0.0 else 0.0
     next_look = 0
     beta = 0.0
     for iteration in range(max_iterations):
-        if iteration >= next_look and not scale * np.sqrt(rz) > _NEAR * target:
+        if mode_sc is not None:
+            if not rz > stop:
+                return solution_sc, iteration, False
+        elif iteration >= next_look and not scale * np.sqrt(rz) > _NEAR * target:
             largest = _largest_of_lower(first_s, t_p, bond_pk, diagonal_sk, residual_sc, rest_sc)
             if not largest > target:
                 return solution_sc, iteration, False
@@ -267,6 +282,13 @@ def gauss_seidel_gradient(
             first_s, t_p, bond_pk, diagonal_sk, inverse_sk, residual_sc, beta, direction_sc, move_sc, rest_sc
         )  # fmt: skip
         _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, product_sc)
+        if mode_sc is not None:
+            along = 0.0
+            for d in range(len(move)):
+                along += mode[d] * move[d]
+            along *= lift
+            for d in range(len(product)):
+                product[d] += along * lifted[d]
         curvature = 0.0
         size = 0.0
         for d in range(len(direction)):
@@ -293,70 +315,6 @@ def _square_by(matrix_sk: Floats, vector_sc: Floats, s: int) -> float:
     v0, v1, v2 = vector_sc[s, 0], vector_sc[s, 1], vector_sc[s, 2]
     diagonal = matrix_sk[s, 0] * v0 * v0 + matrix_sk[s, 3] * v1 * v1 + matrix_sk[s, 5] * v2 * v2
     return diagonal + 2.0 * (v0 * (matrix_sk[s, 1] * v1 + matrix_sk[s, 2] * v2) + matrix_sk[s, 4] * v1 * v2)
-
-
-@compiled
-def lifted_gauss_seidel_gradient(
-    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, mode_sc: Floats,
-    lift: float, right_sc: Floats, target: float, max_iterations: int,
-) -> tuple[Floats, int, bool]:  # fmt: skip
-    """Solve (H + lift mode mode^T) . x = right, for a unit vector ``mode``, until the norm of the residual is about ``target``.
-
-    As :func:`gauss_seidel_gradient`; the lift adds a product with one vector, (D + L)^-1 mode. Where the eigenvalue of the mode
-    vanishes or is negative, the lifted matrix is still positive definite.
-    """
-    solution_sc = np.zeros_like(right_sc)
-    direction_sc = np.zeros_like(right_sc)
-    move_sc = np.empty_like(right_sc)
-    residual_sc = np.empty_like(right_sc)
-    product_sc = np.empty_like(right_sc)
-    lifted_sc = np.empty_like(right_sc)
-    solution, direction, move = solution_sc.reshape(-1), direction_sc.reshape(-1), move_sc.reshape(-1)
-    residual, product, lifted = residual_sc.reshape(-1), product_sc.reshape(-1), lifted_sc.reshape(-1)
-    rest_sc = mode_sc.copy()
-    _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, lifted_sc)
-    rest_sc[:] = right_sc
-    _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, residual_sc)
-    mode, right = mode_sc.reshape(-1), right_sc.reshape(-1)
-    n_particles = len(right_sc)
-    rz = 0.0
-    for s in range(n_particles):
-        rz += _square_by(diagonal_sk, residual_sc, s)
-    square = 0.0
-    for d in range(len(right)):
-        square += right[d] * right[d]
-    # The iteration measures the residual in the norm of M^-1, which is scaled to that of the right-hand side.
-    stop = rz * target * target / square if square > 0.0 else 0.0
-    beta = 0.0
-    for iteration in range(max_iterations):
-        if not rz > stop:
-            return solution_sc, iteration, False
-        _backward_sweep(
-            first_s, t_p, bond_pk, diagonal_sk, inverse_sk, residual_sc, beta, direction_sc, move_sc, rest_sc
-        )  # fmt: skip
-        _forward_sweep(first_s, t_p, bond_pk, inverse_sk, rest_sc, product_sc)
-        along = 0.0
-        for d in range(len(direction)):
-            along += mode[d] * move[d]
-        along *= lift
-        curvature = 0.0
-        size = 0.0
-        for d in range(len(direction)):
-            product[d] += move[d] + along * lifted[d]
-            curvature += direction[d] * product[d]
-            size += move[d] * move[d]
-        if not curvature > 1e-12 * size:
-            return solution_sc, iteration + 1, True
-        alpha = rz / curvature
-        for d in range(len(direction)):
-            solution[d] += alpha * move[d]
-            residual[d] -= alpha * product[d]
-        new = 0.0
-        for s in range(n_particles):
-            new += _square_by(diagonal_sk, residual_sc, s)
-        beta = new / rz
-        rz = new
-    return solution_sc, max_iterations, False
 
 
 @compiled

@@ -112,15 +112,15 @@ class _LiftedSystem(LinearSystem):
         if self._negative:
             return Solution(np.zeros_like(right_nc), 0, negative=True)
         order_s = self._order_s
-        x_sc, n_products, negative = solve.lifted_gauss_seidel_gradient(
+        x_sc, n_products, negative = solve.gauss_seidel_gradient(
             *self._triangle,
             self._diagonal_sk,
             self._inverse_sk,
-            mode_nc[order_s],
-            _LIFT,
             right_nc[order_s],
             target,
             max_products,
+            mode_nc[order_s],
+            _LIFT,
         )
         x_nc = np.empty_like(right_nc)
         x_nc[order_s] = x_sc
