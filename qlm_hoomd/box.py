@@ -117,6 +117,12 @@ class Box(Displayed):
         return cls(lx, xy)
 
 
+def as_written(tilt: float) -> float:
+    """A tilt that may have gone through single precision, as it was written: 0.01 for 0.009999999776."""
+    single = np.float32(tilt)
+    return float(str(single)) if float(single) == tilt else tilt
+
+
 def _nearest_integer(value: float) -> float:
     """Nearest integer; halves go towards zero, so that a box flips only beyond abs(xy) = 1/2."""
     return math.copysign(math.ceil(abs(value) - 0.5), value) if abs(value) > 0.5 else 0.0

@@ -16,7 +16,7 @@ import numpy as np
 from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.base.files import replacing
-from qlm_hoomd.box import Box
+from qlm_hoomd.box import Box, as_written
 from qlm_hoomd.glass import Glass
 
 if TYPE_CHECKING:
@@ -245,6 +245,8 @@ def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -
         raise InputError(f"{path}, frame {index}: no particles or no box; expected a three-dimensional glass.")
     try:
         cube = Box.from_gsd(box)
+        if not exact:
+            cube = Box(cube.length, as_written(cube.xy))
         strain = _scalar(log["qlm/strain"]) if exact and "qlm/strain" in log else cube.xy
         glass = Glass(positions_nc, frame.particles.typeid, cube, strain, _provenance(trajectory))
         x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))

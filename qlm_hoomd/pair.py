@@ -26,6 +26,7 @@ import importlib
 import math
 import string
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from itertools import combinations_with_replacement
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -286,6 +287,10 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
         backend: Backend | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
+        if not isinstance(nlist, hoomd.md.nlist.NeighborList):
+            raise InputError(
+                f"nlist = {nlist!r}; expected a neighbour list of HOOMD-blue, e.g. hoomd.md.nlist.Cell(buffer=0.12)."
+            )
         try:
             self._law = potentials.InversePowerLaw(n=n, q=smooth, x_c=default_x_cut, lengths=((1.0,),))
         except ValidationError as error:
@@ -419,11 +424,46 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
 
     def _attach_hook(self) -> None:
         self._require(self._simulation.state.particle_types)
+        check_room(self._simulation, [self])
         self._carrier.force._attach(self._simulation)
         self._cpp_obj = self._carrier.force._cpp_obj
 
     def _detach_hook(self) -> None:
         self._carrier.force._detach()
+
+
+def check_room(simulation: Any, forces: Sequence[Any]) -> None:
+    """Refuse a box that is too small for the cut-off of a pair force, before HOOMD-blue finds out inside a run.
+
+    Args:
+        simulation: a hoomd.Simulation with a state.
+        forces: HOOMD forces; those without a neighbour list have no say.
+
+    Raises:
+        InputError: if opposite faces are closer than twice the longest cut-off and the buffer of its list.
+    """
+    box = simulation.state.box
+    # Distances of opposite faces of a triclinic box; a plane has no third one.
+    faces = [box.Lx / math.hypot(1.0, box.xy, box.xy * box.yz - box.xz), box.Ly / math.hypot(1.0, box.yz)]
+    narrowest = min(faces if box.is2D else [*faces, box.Lz])
+    for force in forces:
+        nlist = getattr(force, "nlist", None)
+        r_cut = getattr(force, "r_cut", None)
+        if nlist is None or r_cut is None:
+            continue
+        try:
+            longest = max(
+                float(r_cut[pair]) for pair in combinations_with_replacement(sorted(simulation.state.particle_types), 2)
+            )
+        except (KeyError, TypeError, ValueError, hoomd.error.IncompleteSpecificationError):
+            # Parameters that are missing: HOOMD-blue says so itself.
+            continue
+        if narrowest < 2.0 * (longest + nlist.buffer):
+            raise InputError(
+                f"opposite faces of the box are {narrowest:.4g} apart and the longest cut-off is {longest:.4g}, the buffer of its "
+                f"neighbour list {nlist.buffer:g}; expected at least twice their sum, {2.0 * (longest + nlist.buffer):.4g}. Use more "
+                "particles, a shorter cut-off or a smaller buffer."
+            )
 
 
 def _choose(

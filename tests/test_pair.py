@@ -386,3 +386,9 @@ except InputError as error:
     run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert "conda install -c conda-forge hoomd" in run.stdout
     assert "engine: cpu" in run.stdout
+
+
+@pytest.mark.parametrize("nlist", [None, 0.2, "cell"])
+def test_says_what_is_no_neighbour_list(nlist: Any) -> None:
+    with pytest.raises(InputError, match=r"expected a neighbour list of HOOMD-blue, e\.g\. hoomd\.md\.nlist\.Cell"):
+        pair.InversePowerLaw(nlist)

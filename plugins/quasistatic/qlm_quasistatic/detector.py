@@ -28,6 +28,7 @@ from qlm_quasistatic.stepper import ShearState, ShearStep
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qlm_hoomd.potentials import PairPotential
     from qlm_quasistatic.stepper import Stepper
     from qlm_quasistatic.strains import StrainGrid
 
@@ -116,6 +117,16 @@ class Detector(BaseModel):
             f"The detector {self.name} cannot see instabilities in which no particle moves by more than {limit:.3g} diameters of a small "
             f"one (L = {length:.4g}, increment {increment:g})."
         )
+
+    def check(self, potential: PairPotential | None) -> None:
+        """Refuse what the detector cannot work with, before anything runs.
+
+        Args:
+            potential: of the glass; None where the forces are a user's own and only HOOMD-blue knows their law.
+
+        Raises:
+            ValueError: with the fact and the remedy.
+        """
 
     @abstractmethod
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:

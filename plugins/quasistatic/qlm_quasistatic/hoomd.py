@@ -24,14 +24,14 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
-from qlm_hoomd.box import Box
+from qlm_hoomd.box import Box, as_written
 from qlm_hoomd.display import Displayed, counted, in_words
 from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import PARAMETERS
-from qlm_hoomd.pair import InversePowerLaw
+from qlm_hoomd.pair import InversePowerLaw, check_room
 from qlm_quasistatic.detector import Detector, Instability, follow, missed, steps_without_event
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg
 from qlm_quasistatic.stepper import ShearState, Stepper
@@ -127,9 +127,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
     them as exact.
 
     Raises:
-        InputError: if the simulation runs on several MPI ranks, has no state, masses other than 1 or a box that is no cube under
-            xy shear, if there is no pair force, a force is in use elsewhere or descent is asked of other forces than it knows, or a
-            number is out of range.
+        InputError: if the simulation runs on several MPI ranks, has no state, masses other than 1, a box that is no cube under
+            xy shear or one too small for the cut-off, if there is no pair force, a force is in use elsewhere, descent or the detector
+            is asked of other forces than it knows, or a number is out of range.
     """
 
     def __init__(
@@ -159,11 +159,16 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self._detector = detector
         self._tolerance = tolerance
         self._after_event = _usable_fall(forces, after_event)
+        if detector is not None:
+            try:
+                detector.check(forces[0].potential if _is_known(forces) else None)
+            except ValueError as error:
+                raise InputError(f"forces = {list(forces)!r}: {error}.") from None
         self._settings = settings
         self._simulation = GlassSimulation(simulation, terms, settings)
         self._engine = _Engine(self._simulation, self._forces, settings)
         self._on_accept = OnAccept()
-        self._strain = box.xy if strain is None else strain
+        self._strain = as_written(box.xy) if strain is None else strain
         self._last: Checkpoint | None = None
         self._announced = False
         self._read(self._strain)
@@ -195,7 +200,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         return self._accepted("checkpoint")
 
     def relax(self) -> MinimizeReport:
-        """Relax the simulation as it stands, at its strain. If that fails, it stays as it was.
+        """Relax the simulation as it stands, at its strain; outside any basin it falls as behind an instability (``after_event``).
+
+        If that fails, it stays as it was.
 
         Raises:
             ConvergenceError: if FIRE does not reach the tolerance.
@@ -203,7 +210,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self._take_over()
         glass, image_nc = self._read(self._present_strain())
         try:
-            relaxed, report = self._engine.relax(glass, tolerance=self._tolerance)
+            relaxed, report = self._engine.relax(glass, tolerance=self._tolerance, after_event=self._after_event)
             observables = self._engine.measure(relaxed)
         except BaseException:
             self._simulation.place(glass.positions, glass, image_nc)
@@ -224,20 +231,30 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self._last, self._strain, self._announced = checkpoint, checkpoint.state.strain, True
         self._show(checkpoint)
 
-    def run(self, strain: float) -> None:
+    def run(self, *, strain: float, allow_large_strain: bool = False) -> None:
         """Shear to the accumulated ``strain``, up or down, from the last accepted state, or from what the user made of it since.
 
         However it ends, by an interrupt too, the simulation then holds the last accepted state, and another run goes on there.
         Where a run turns back, gamma_min of the next instability counts from the turning point.
 
+        Args:
+            strain: accumulated strain at the end; 0.1 is 10 %.
+            allow_large_strain: whether it may go more than 1 farther than the run starts.
+
         Raises:
-            InputError: if the state is not at a minimum, ``strain`` is not finite, or a box on the way is too small for the forces.
+            InputError: if the state is not at a minimum, ``strain`` is not finite or that far away, or a box on the way is too small for
+                the forces.
             ConvergenceError: if a relaxation fails.
         """
         if not math.isfinite(strain):
             raise InputError(f"strain = {strain}; expected a finite number, the accumulated strain at which the run ends.")
         self._take_over()
         start = self._start()
+        if abs(strain - start.state.strain) > 1.0 and not allow_large_strain:
+            raise InputError(
+                f"strain = {strain:g}, and the simulation is at {start.state.strain:g}; expected at most 1 farther. Strain is no percentage and "
+                "no number of steps: 0.1 is 10 %. Set allow_large_strain=True if you mean it."
+            )
         leg = Leg(start.state.strain, strain, start.travelled)
         length = start.state.glass.box.length
         if self._detector is not None and self._detector.blind_below(self._increment, length) != 0.0:
@@ -321,7 +338,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         """The accumulated strain of the box as it is: of those that belong to its tilt the one nearest to the last known."""
         tilt = _usable_box(self._user).xy
         turns = round(self._strain - tilt)
-        return self._strain if abs(tilt + turns - self._strain) < 1e-12 else tilt + turns
+        # A state from a GSD file has the tilt in single precision.
+        return self._strain if abs(tilt + turns - self._strain) < 5e-8 else tilt + turns
 
     def _take_over(self) -> None:
         """Hand the forces to an integrator of the driver's, unless the simulation has others."""
@@ -575,13 +593,18 @@ def _usable_box(simulation: hoomd.Simulation) -> Box:
 def _usable_fall(forces: Sequence[Any], after_event: AfterEvent | None) -> AfterEvent:
     """How the sample falls from an instability, given its forces."""
     check_after_event(after_event)
-    known = len(forces) == 1 and isinstance(forces[0], InversePowerLaw)
+    known = _is_known(forces)
     if after_event == "descent" and not known:
         raise InputError(
             f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, whose overdamped "
             "path is known. Use after_event='fire'."
         )
     return after_event or ("descent" if known else "fire")
+
+
+def _is_known(forces: Sequence[Any]) -> bool:
+    """Whether the law behind the forces is known, so that there are a Hessian and an overdamped path."""
+    return len(forces) == 1 and isinstance(forces[0], InversePowerLaw)
 
 
 def _usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[Any]:
@@ -597,6 +620,7 @@ def _usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[A
             f"forces = {list(forces)!r}; expected at least one pair force, e.g. [qlm_hoomd.pair.InversePowerLaw(...)]."
         )
     integrator = simulation.operations.integrator
+    check_room(simulation, forces)
     terms = [term for force in forces for term in (force.terms if isinstance(force, InversePowerLaw) else [force])]
     # HOOMD has no public word for it.
     if (integrator is not None and len(integrator.forces)) or any(force._attached for force in (*forces, *terms)):  # noqa: SLF001

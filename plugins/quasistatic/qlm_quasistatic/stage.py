@@ -55,6 +55,8 @@ _TRIAL_COLUMNS = {
 _LARGEST_OVERTIME = 0.5
 # Positions are at rest to 1e-10 or so: over a shorter step that is no small displacement per strain.
 _SHORTEST_STEP = 1e-9
+LARGEST_STRAIN = 10.0
+"""Where a run may end: a hundred times the strain at which a glass yields, and 10^5 steps of the paper's increment."""
 _Strain = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -108,6 +110,12 @@ class ShearStage(Stage):
             raise ValueError(
                 f"{found} of strain_max and path; expected one of them, e.g. strain_max: 0.1 or path: [0, 0.1, -0.1]"
             )
+        end = self.strain_max if self.path is None else max(map(abs, self.path))
+        if end is not None and end > LARGEST_STRAIN:
+            raise ValueError(
+                f"the shear goes to strain {end:g}; expected at most {LARGEST_STRAIN:g}. Strain is no percentage: 0.1 is 10 %, and a glass "
+                "flows from there on"
+            )
         if self.path is not None:
             legs_of(self.path)
             if self.path[0] != 0.0:
@@ -118,6 +126,8 @@ class ShearStage(Stage):
         """Refuse frames off the path, increments larger than a leg of it, and a wait for events that nobody detects."""
         if self.detector is None and (self.to_next_event or self.max_events is not None):
             raise ValueError("to_next_event and max_events need a detector; the detector is null")
+        if self.detector is not None:
+            self.detector.check(model.potential)
         legs = self._legs(0.0)
         way = f"path = {list(self.path)}" if self.path is not None else f"strain_max = {self.strain_max:g}"
         if self.increment > min(abs(leg.end - leg.begin) for leg in legs):

@@ -27,7 +27,7 @@ pytest.importorskip("qlm_rewind")
 
 # They need HOOMD-blue.
 from qlm_quasistatic.hoomd import AthermalQuasistatic, ShearRate  # noqa: E402
-from qlm_rewind import ThresholdDetector  # noqa: E402
+from qlm_rewind import FoldDetector, ThresholdDetector  # noqa: E402
 
 from qlm_hoomd.engines.hoomd import snapshot_of  # noqa: E402
 from qlm_hoomd.pair import InversePowerLaw  # noqa: E402
@@ -571,3 +571,65 @@ def test_readme_examples_run(model: GlassModel, small: Glass, tmp_path: Path, mo
     assert gsdio.read_glass(Path("aqs.gsd")).glass.strain == -0.001
     exec(compile(rate, "README.md", "exec"), names)
     assert names["rate"] in [updater.action for updater in simulation.operations.updaters]
+
+
+def test_refuses_at_construction_what_the_detector_cannot_work_with(small: Glass) -> None:
+    """Before anything runs, and with the remedy."""
+    simulation = _simulation(small)
+    other = _lennard_jones()
+    with pytest.raises(InputError, match=r"detector fold needs the Hessian.*detector threshold"):
+        AthermalQuasistatic(simulation, [other], detector=FoldDetector())
+    rough = InversePowerLaw(hoomd.md.nlist.Cell(buffer=0.12), smooth=1)
+    for types, sigma in {("A", "A"): 1.0, ("A", "B"): 1.18, ("B", "B"): 1.4}.items():
+        rough.params[types] = {"epsilon": 1.0, "sigma": sigma}
+    with pytest.raises(InputError, match=r"Hessian of InversePowerLaw jumps at the cut-off.*threshold"):
+        AthermalQuasistatic(simulation, [rough], detector=FoldDetector())
+    AthermalQuasistatic(simulation, [rough], detector=ThresholdDetector())
+
+
+def _lennard_jones(r_cut: float = 2.5) -> Any:
+    force = hoomd.md.pair.LJ(
+        nlist=hoomd.md.nlist.Cell(buffer=0.12), default_r_cut=r_cut, mode="xplor", default_r_on=0.8 * r_cut
+    )
+    for types, sigma in {("A", "A"): 1.0, ("A", "B"): 1.1, ("B", "B"): 1.2}.items():
+        force.params[types] = {"epsilon": 1.0, "sigma": sigma}
+    return force
+
+
+def test_says_first_that_the_box_is_too_small(small: Glass) -> None:
+    with pytest.raises(
+        InputError, match=r"faces of the box are 6\.\d+ apart and the longest cut-off is 4.*least twice their sum, 8\.24"
+    ):
+        AthermalQuasistatic(_simulation(small), [_lennard_jones(4.0)])
+
+
+def test_any_forces_are_relaxed_from_outside_any_basin(small: Glass) -> None:
+    """What HOOMD-blue alone knows falls as FIRE leads."""
+    shear = AthermalQuasistatic(_simulation(small), [_lennard_jones()], increment=1e-3, detector=ThresholdDetector())
+    report = shear.relax()
+    assert report.left_basin
+    assert shear.max_force < 1e-10
+    shear.run(strain=0.002)
+    assert shear.strain == 0.002
+
+
+def test_a_strain_beyond_one_is_asked_about(model: GlassModel, small: Glass) -> None:
+    _, shear = _driver(model, small)
+    with pytest.raises(InputError, match=r"strain = 10, .*0\.1 is 10 %.*allow_large_strain=True"):
+        shear.run(strain=10)
+    with pytest.raises(TypeError, match="positional"):
+        shear.run(0.1)  # type: ignore[misc]
+
+
+def test_the_strain_of_a_gsd_file_reads_as_it_was_written(model: GlassModel, small: Glass, tmp_path: Path) -> None:
+    """GSD keeps the tilt in single precision, as 0.009999999776."""
+    glass, _ = CPUEngine(model.potential).relax(small.at_strain(0.01))
+    hoomd.write.GSD.write(state=_simulation(glass).state, filename=str(tmp_path / "glass.gsd"), mode="wb")
+    assert gsdio.read_glass(tmp_path / "glass.gsd").glass.strain == 0.01
+    simulation = hoomd.Simulation(device=hoomd.device.CPU(), seed=1)
+    simulation.create_state_from_gsd(str(tmp_path / "glass.gsd"))
+    shear = AthermalQuasistatic(simulation, [_force(model)], increment=1e-3)
+    shear.relax()
+    assert shear.strain == 0.01
+    shear.run(strain=0.011)
+    assert shear.strain == 0.011

@@ -329,3 +329,9 @@ def test_readme_protocol_is_valid() -> None:
     shear = build_protocol(head | YAML(typ="safe").load(text)).stages[1]
     assert isinstance(shear, ShearStage)
     assert shear.frames == (0.02, 0.05)
+
+
+@pytest.mark.parametrize("settings", [{"strain_max": 1e300}, {"strain_max": 20}, {"path": [0, 0.1, -50]}])
+def test_strains_are_no_percentages(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"expected at most 10\. Strain is no percentage: 0\.1 is 10 %"):
+        ShearStage.model_validate(settings)

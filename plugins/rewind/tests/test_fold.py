@@ -13,6 +13,7 @@ import scipy.linalg
 from pydantic import ValidationError
 from qlm_quasistatic import Instability, ShearState, ShearStep, Stepper
 from qlm_quasistatic.detector import EVENT_COLUMNS, event_row
+from qlm_quasistatic.stage import ShearStage
 from qlm_quasistatic.strains import StrainGrid
 from qlm_rewind import FoldDetector, ThresholdDetector
 from qlm_rewind.saddle_node import SoftMode, locate
@@ -24,14 +25,16 @@ from qlm_hoomd.errors import BasinLost, ConvergenceError
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize.surface import max_norm, without_drift
+from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.potentials import Harmonic, Hertzian, InversePowerLaw, KobAndersen
 from qlm_hoomd.testing import DetectorConformance
 
 if TYPE_CHECKING:
     from qlm_quasistatic import Fold
 
     from qlm_hoomd.glass import Glass
-    from qlm_hoomd.model import GlassModel
+    from qlm_hoomd.potentials import PairPotential
 
 STOPS = (0.0123, 0.03)
 GRID = StrainGrid(1e-4, 0.09, STOPS)
@@ -367,3 +370,31 @@ def test_fold_beside_a_cusp_is_located(model: GlassModel) -> None:
     run = run_of(FoldDetector(overlaps=()), stepper, stepper.start(glass), StrainGrid(1e-4, glass.strain + 1e-4))
     assert run.events[0].strain_c == pytest.approx(fold.strain_c, abs=1e-11)
     assert run.steps[-1].after.strain == pytest.approx(glass.strain + 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("potential", "jumps"),
+    [
+        (
+            InversePowerLaw(n=10, q=0, x_c=1.48, lengths=((1.0, 1.2), (1.2, 1.4))),
+            "force and the Hessian of InversePowerLaw jump at",
+        ),
+        (InversePowerLaw(n=10, q=1, x_c=1.48, lengths=((1.0, 1.2), (1.2, 1.4))), "Hessian of InversePowerLaw jumps at"),
+        (InversePowerLaw(n=10, q=2, x_c=1.48, lengths=((1.0, 1.2), (1.2, 1.4))), ""),
+        (KobAndersen(q=0), "force and the Hessian of KobAndersen jump at"),
+        (KobAndersen(q=1), "Hessian of KobAndersen jumps at"),
+        (KobAndersen(q=2), ""),
+        (Harmonic(sigma=((1.0, 1.2), (1.2, 1.4))), "Hessian of Harmonic jumps at"),
+        (Hertzian(sigma=((1.0, 1.2), (1.2, 1.4))), ""),
+    ],
+)
+def test_laws_whose_force_or_hessian_jumps_are_refused(potential: PairPotential, jumps: str) -> None:
+    """An elastic branch can end there without a fold; a protocol says so when it is read."""
+    model = GlassModel(potential=potential)
+    stage = ShearStage.model_validate({"strain_max": 0.1, "detector": "fold"})
+    if not jumps:
+        stage.check(model, [500])
+        return
+    with pytest.raises(ValueError, match=jumps + r".*detector: threshold"):
+        stage.check(model, [500])
+    ShearStage.model_validate({"strain_max": 0.1, "detector": "threshold"}).check(model, [500])
