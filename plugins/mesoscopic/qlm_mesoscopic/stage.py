@@ -186,7 +186,7 @@ class MesoscopicStage(Stage):
 
     def _modes(self, system: MeanField, seed: int, ask: Callable[[], None]) -> tuple[dict[str, Floats], dict[str, Any]]:
         """A steady state of modes: the modes of its last moment by column, and the row of its spectrum."""
-        run = system.steady_state(self.mode_activity, skip=self.mode_activity, every=0.02)
+        run = system.steady_state(self.mode_activity, skip=self.mode_activity, every=min(0.02, self.mode_activity))
         lam_sn = []
         for snapshot in run.snapshots:
             ask()

@@ -16,7 +16,7 @@ import polars as pl
 from qlm_hoomd.interrupt import Interrupted
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
-from qlm_mesoscopic.stage import SPECTRA, STEADY, MesoscopicStage
+from qlm_mesoscopic.stage import MODES, SPECTRA, STEADY, MesoscopicStage
 
 from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.ensemble.runner import run_realisation
@@ -111,9 +111,10 @@ def test_where_there_are_no_witnesses_the_rest_is_as_before(tmp_path: Path, chan
     assert mesoscopic(Results.load(tmp_path)) is not None
 
 
-def test_a_system_as_small_as_that_of_a_dry_run_has_no_theta_and_does_not_fail(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode_activity", [0.01, 0.5])
+def test_a_system_as_small_as_that_of_a_dry_run_has_no_theta_and_does_not_fail(tmp_path: Path, mode_activity: float) -> None:
     """`qlm run --dry-run` of the shipped protocol begins with N = 100, of which 30 blocks are no tail of P(x)."""
-    small = protocol(amplitudes=[0.3], mode_amplitudes=[0.46], mode_activity=0.5, witnesses=0)
+    small = protocol(amplitudes=[0.3], mode_amplitudes=[0.46], mode_activity=mode_activity, witnesses=0)
     small["ensemble"] = {"n_particles": [100], "preparations": ["rapid"], "realisations": 1}
     workspace = Workspace.create(build_protocol(small), tmp_path)
     (realisation,) = workspace.realisations
@@ -121,6 +122,7 @@ def test_a_system_as_small_as_that_of_a_dry_run_has_no_theta_and_does_not_fail(t
     (row,) = read_table(realisation.directory / STEADY).iter_rows(named=True)
     assert (row["theta"], row["theta_error"]) == (None, None)
     assert row["failures"] >= 100
+    assert 50 < read_table(realisation.directory / MODES).height <= 100
 
 
 def test_long_avalanches_of_small_systems_are_no_runaways() -> None:
