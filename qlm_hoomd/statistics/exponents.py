@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.display import Result, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
@@ -45,7 +45,7 @@ data, so that their difference has an error of its own, much smaller than theirs
 
 
 @dataclass(frozen=True, repr=False)
-class Exponent(Displayed):
+class Exponent(Result):
     """An exponent with its confidence interval.
 
     Args:
@@ -77,24 +77,9 @@ class Exponent(Displayed):
         """Half the length of the confidence interval."""
         return (self.high - self.low) / 2
 
-    def to_dict(self) -> dict[str, Any]:
-        """The exponent as plain values for JSON; None where an end of the interval is infinite."""
-        counts = self.n_realisations
-        return {
-            "name": self.name,
-            "value": _finite(self.value),
-            "low": _finite(self.low),
-            "high": _finite(self.high),
-            "confidence": self.confidence,
-            "estimator": self.estimator,
-            "n_realisations": {str(size): n for size, n in counts.items()} if isinstance(counts, dict) else counts,
-            "window": list(self.window) if self.window is not None else None,
-            "warnings": list(self.warnings),
-        }
-
 
 @dataclass(frozen=True, repr=False)
-class FiniteSizeScaling(Displayed):
+class FiniteSizeScaling(Result):
     """The mean of a minimum against the system size, and the exponent from <min> ~ N^(-1 / (1 + exponent)).
 
     Args:
@@ -155,29 +140,6 @@ class FiniteSizeScaling(Displayed):
     def curve(self, n_particles: ArrayLike) -> Floats:
         """The fitted mean at ``n_particles`` (array of any shape)."""
         return self.prefactor * np.asarray(n_particles, dtype=np.float64) ** -self.slope
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "sizes": list(self.sizes),
-            "n_realisations": list(self.n_realisations),
-            "n_censored": list(self.n_censored),
-            "means": list(self.means),
-            "standard_errors": [_finite(error) for error in self.standard_errors],
-            "slope": self.slope,
-            "prefactor": self.prefactor,
-            "exponent": self.exponent.to_dict(),
-            "least_squares": self.least_squares.to_dict() if self.least_squares is not None else None,
-            "local_exponents": [_finite(value) for value in self.local_exponents],
-            "p_value": _finite(self.p_value),
-            "p_plateau": _finite(self.p_plateau),
-            "n_points": self.n_points,
-            "bca": self.bca.to_dict() if self.bca is not None else None,
-            "likelihood": self.likelihood.to_dict() if self.likelihood is not None else None,
-            "weibull_shape": _finite(self.weibull_shape),
-            "weibull_p": _finite(self.weibull_p),
-            "disagreement": self.disagreement,
-        }
 
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the means with their standard errors and the fitted power law.
@@ -421,10 +383,6 @@ def new_axes() -> Axes:
 
 def _exponent(slope: float) -> float:
     return 1.0 / slope - 1.0 if slope > 0 else np.inf
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def ordered_samples(

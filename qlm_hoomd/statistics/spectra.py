@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.display import Displayed, Result, counted, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, ordinary_least_squares, poisson_interval
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, Exponent, new_axes
@@ -102,7 +102,7 @@ class Phonons(Displayed):
 
 
 @dataclass(frozen=True, repr=False)
-class DensityOfStates(Displayed):
+class DensityOfStates(Result):
     """Density of modes per frequency, normalised to one over all 3 N modes of a glass.
 
     Args:
@@ -132,18 +132,6 @@ class DensityOfStates(Displayed):
         edges_b = np.asarray(self.edges)
         return np.asarray(np.sqrt(edges_b[1:] * edges_b[:-1]))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "edges": list(self.edges),
-            "counts": list(self.counts),
-            "density": list(self.density),
-            "low": list(self.low),
-            "high": list(self.high),
-            "n_particles": self.n_particles,
-            "n_realisations": self.n_realisations,
-        }
-
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the occupied bins with their counting errors on logarithmic axes.
 
@@ -165,7 +153,7 @@ class DensityOfStates(Displayed):
 
 
 @dataclass(frozen=True, repr=False)
-class SpectrumFit(Displayed):
+class SpectrumFit(Result):
     """The exponent of D_L(omega) ~ omega^alpha within a window of frequencies.
 
     Args:
@@ -179,6 +167,8 @@ class SpectrumFit(Displayed):
         edges: ((B + 1,) tuple) edges of the bins, from the lower end of the window (or below the softest mode) to its upper one.
         counts: ((B,) tuple) modes in each bin, over all realisations.
     """
+
+    _also: ClassVar[tuple[str, ...]] = ("disagreement",)
 
     exponent: Exponent
     likelihood: Exponent
@@ -230,18 +220,6 @@ class SpectrumFit(Displayed):
         holds = upper * power_integral(1.0 + alpha, lower / upper)
         return self.n_modes / (self._n_realisations * holds) * (np.asarray(omega, dtype=np.float64) / upper) ** alpha
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "exponent": self.exponent.to_dict(),
-            "likelihood": self.likelihood.to_dict(),
-            "least_squares": self.least_squares.to_dict() if self.least_squares is not None else None,
-            "disagreement": self.disagreement,
-            "n_modes": self.n_modes,
-            "edges": list(self.edges),
-            "counts": list(self.counts),
-        }
-
     def plot(self, ax: Axes | None = None, *, n_particles: int | None = None, **style: Any) -> Axes:
         """Draw the binned density with its counting errors and the fitted power law.
 
@@ -281,7 +259,7 @@ class SpectrumFit(Displayed):
 
 
 @dataclass(frozen=True, repr=False)
-class ExcessFit(Displayed):
+class ExcessFit(Result):
     """The exponent of D_G(omega) = D - D_Debye ~ omega^alpha, from bins above the first phonon band.
 
     Args:
@@ -311,18 +289,6 @@ class ExcessFit(Displayed):
     def estimators(self) -> tuple[Exponent, ...]:
         """Every estimate of the exponent, the one to quote first."""
         return (self.exponent, self.counted, self.likelihood)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "exponent": self.exponent.to_dict(),
-            "likelihood": self.likelihood.to_dict(),
-            "counted": self.counted.to_dict(),
-            "amplitude": self.amplitude,
-            "density": self.density.to_dict(),
-            "bands": list(self.bands),
-            "p_value": self.p_value,
-        }
 
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw D_G with its counting errors and the fitted power law.
