@@ -1,4 +1,4 @@
-"""The report as one HTML page that opens offline, with every figure also as PDF and PNG beside it."""
+"""The report as one HTML page that opens offline, with every figure also as PDF and PNG beside it. No arrays."""
 
 from __future__ import annotations
 
