@@ -220,7 +220,6 @@ def test_every_figure_is_there_with_its_data_and_labelled(told: Path) -> None:
         "density",
         "windows",
         "exponents",
-        "alternatives",
         "structure",
     }
     assert {path.name for path in folder.iterdir()} == {
@@ -285,7 +284,7 @@ def test_event_rate_counts_no_event_beyond_the_common_end(tmp_path: Path) -> Non
         events.with_columns(strain_c=pl.Series([0.05, 0.1, 0.2, 0.3])).write_parquet(path / "events.parquet")
         steps = pl.read_parquet(path / "steps.parquet")
         steps.with_columns(strain=pl.col("strain") * (0.3 / steps["strain"].max())).write_parquet(path / "steps.parquet")
-    html = REPORT_SECTIONS.load("instabilities")(Results.load(directory)).tables
+    html = REPORT_SECTIONS.load("shear")(Results.load(directory)).tables
     # Three events in each run up to the stage's strain_max = 0.2, though the runs went on to 0.3.
     assert re.search(r'<td class="short">6</td>\s*<td class="short">15</td>', html)
 
@@ -348,6 +347,7 @@ def test_a_path_that_turns_back_is_reported_up_to_the_turn(tmp_path: Path) -> No
     assert "first turns back" in shear(found).html
     # The table of instabilities too counts none of the way back.
     assert instabilities(found).tables == instabilities(expected).tables
+    assert shear(found).tables == shear(expected).tables
 
 
 # ---- refusals ----

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
@@ -21,16 +21,15 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.registry import REPORT_SECTIONS
-from qlm_hoomd.report import Results, figures, paper
-from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark
+from qlm_hoomd.report import Results, paper
+from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark, save
+from qlm_hoomd.report.figures import MissingDataError
 from qlm_hoomd.report.means import seen_by_the_papers_detector
 from qlm_hoomd.report.numbers import AS_THRESHOLD
-from qlm_hoomd.report.paper.curves import lower_ends, shear_and_spectra
-from qlm_hoomd.report.paper.flow import flow
-from qlm_hoomd.report.paper.frame import MissingDataError
 from qlm_hoomd.report.paper.rewinding import _accepted, _level, rewinding
 from qlm_hoomd.report.sections.exponents import exponents
 from qlm_hoomd.report.sections.overview import overview
+from qlm_hoomd.report.sections.shear import instabilities
 from qlm_hoomd.statistics import theta_from_gamma_min
 from qlm_hoomd.testing.sections import _Balance
 
@@ -64,11 +63,10 @@ def both(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     return Results.load(*folders, out=tmp_path_factory.mktemp("joint"))
 
 
-def drawn(make: Any, results: Results) -> tuple[Figure, pl.DataFrame, str]:
+def drawn(number: int, results: Results) -> tuple[Figure, pl.DataFrame, str]:
     """A figure of the paper, its data and its caption."""
-    with mpl.rc_context(figures.STYLE):
-        made = make(results)
-    return made.figure, drawn_data(made.figure), made.caption.striptags()
+    made = paper.figure(results, number)
+    return made.figure, drawn_data(made.figure), Markup(made.caption).striptags()
 
 
 # ---- the data beside a figure ----
@@ -111,8 +109,8 @@ def test_data_are_those_that_were_drawn() -> None:
 
 
 def test_saved_data_are_the_figures_with_provenance(both: Results, tmp_path: Path) -> None:
-    figure, data, _ = drawn(lower_ends, both)
-    figures.save(figure, "figure_7", tmp_path, "what it shows", both.provenance)
+    figure, data, _ = drawn(7, both)
+    save(figure, "figure_7", tmp_path, "what it shows", both.provenance)
     assert {path.name for path in tmp_path.iterdir()} == {"figure_7.pdf", "figure_7.png", "figure_7.parquet"}
     assert pl.read_parquet(tmp_path / "figure_7.parquet").equals(data)
     carried = json.loads(pl.read_parquet_metadata(tmp_path / "figure_7.parquet")["qlm_hoomd"])
@@ -147,7 +145,7 @@ def test_all_eight_figures_are_drawn_labelled_and_say_how_many(both: Results) ->
 
 def test_figure_1_keeps_to_the_theory(both: Results) -> None:
     """The points lie where the theory puts them, and the potentials have their minima there (the sign of the paper's C3 corrected)."""
-    _, data, caption = drawn(flow, both)
+    _, data, caption = drawn(1, both)
     points = data.filter(pl.col("series").str.starts_with("points")).select("x", "y").rows()
     (a, b, c, d, reinserted) = points
     phi = d[1] ** 2
@@ -180,7 +178,7 @@ def test_figure_1_keeps_to_the_theory(both: Results) -> None:
 
 
 def test_figure_2_shows_the_means(both: Results) -> None:
-    _, data, _ = drawn(shear_and_spectra, both)
+    _, data, _ = drawn(2, both)
     minima = both.analysis.minima.filter(
         pl.col("quantity") == "gamma_min", pl.col("detector") == "fold", pl.col("strain") == 0.02
     )
@@ -203,7 +201,7 @@ def test_figure_2_shows_the_means(both: Results) -> None:
 
 
 def test_figure_4_tells_what_stands_from_what_was_undone(both: Results) -> None:
-    _, data, caption = drawn(rewinding, both)
+    _, data, caption = drawn(4, both)
     labels = data.filter(pl.col("panel") == "a", pl.col("x").is_not_null())["series"].unique().to_list()
     assert any("stands" in label for label in labels)
     assert any("basin lost (1)" in label for label in labels)
@@ -253,7 +251,7 @@ def test_figures_without_data_are_left_out_with_the_reason(tmp_path: Path) -> No
 def test_one_column_per_preparation(tmp_path: Path, n_preparations: int) -> None:
     names = tuple((f"p{k}", 0.5, 4.0, 0.55) for k in range(n_preparations))
     results = Results.load(ensemble(preparations=names, sizes=(500,), realisations=2).write(tmp_path, without=WITHOUT))
-    figure, _, _ = drawn(shear_and_spectra, results)
+    figure, _, _ = drawn(2, results)
     assert len(figure.axes) == 4 * n_preparations
 
 
@@ -423,9 +421,12 @@ def test_estimators_stand_side_by_side(tmp_path: Path) -> None:
     (theta, _) = results.analysis.find(method="gamma_min")
     assert len(theta.estimators) == 3
     assert "The estimators side by side" in section.tables
-    assert "slope 1 (plateau)" in section.tables
+    tables = instabilities(results).tables
+    assert "slope 1 (plateau)" in tables
+    # The interval of theta stands where theta is quoted, and nowhere else.
+    assert f"{theta.alternatives.power_law.theta:.2f} [" not in tables
     assert theta.alternatives is not None
-    assert theta.alternatives.verdict in section.tables
+    assert theta.alternatives.verdict.partition("theta")[0] in tables
     assert "because the protocol insists" in section.html
 
 
@@ -481,13 +482,13 @@ def test_a_tiny_real_run_draws_its_own_search(tmp_path: Path) -> None:
     (realisation,) = Workspace.create(protocol, tmp_path).realisations
     assert run_realisation(tmp_path, realisation.id).failure is None
     results = Results.load(tmp_path)
-    _, data, caption = drawn(rewinding, results)
+    _, data, caption = drawn(4, results)
     bars = data.filter(pl.col("panel") == "a", pl.col("x").is_not_null())["series"].unique()
     assert sum("rewound" in series for series in bars) >= 2
     assert any("/100$, stands" in series for series in bars)
     (strain,) = results.tables["events"]["strain_c"]
     assert f"instability at strain {strain:.8f}" in caption
-    _, data, _ = drawn(flow, results)
+    _, data, _ = drawn(1, results)
     soft = results.tables["modes"].filter(
         pl.col("participation_ratio") < results.settings.threshold(150), pl.col("eigenvalue") < 1
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from html import escape
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -42,6 +42,35 @@ class Displayed:
         )
         headline = ": ".join(part for part in (f"<b>{escape(type(self).__name__)}</b>", escape(self._headline())) if part)
         return f"<table><caption>{headline}</caption><tbody>{rows}</tbody></table>"
+
+
+class Result(Displayed):
+    """A dataclass of results that can be written as JSON; ``_also`` names properties that go with its fields."""
+
+    __slots__ = ()
+    _also: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; None for what is not finite."""
+        return fields_as_plain(self) | {name: plain(getattr(self, name)) for name in self._also}
+
+
+def fields_as_plain(result: Any) -> dict[str, Any]:
+    """The fields of a dataclass as plain values, but for private ones."""
+    return {field.name: plain(getattr(result, field.name)) for field in fields(result) if not field.name.startswith("_")}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: sequences as lists, keys as text, None for what is not finite."""
+    if isinstance(value, Result):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return fields_as_plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(content) for key, content in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 class Computation(Displayed):

@@ -107,12 +107,7 @@ class _Ensemble:
         return Estimate(quantity, method, self.preparation, self.strain, insisted=self.settings.insist, **fields)
 
     def attempt(
-        self,
-        blank: Estimate,
-        fit: Callable[..., Fit],
-        *data: Any,
-        refusal: str | None = None,
-        **options: Any,
+        self, blank: Estimate, fit: Callable[..., Fit], *data: Any, refusal: str | None = None, **options: Any
     ) -> Estimate:
         """``blank`` with the result of ``fit``, or with its refusal; ``refusal`` is a further one, that the fit does not know of."""
         reasons = [refusal] if refusal is not None else []
@@ -123,10 +118,7 @@ class _Ensemble:
             reasons.append(weak.reason)
             result = weak.estimate
         return replace(
-            blank,
-            refusal="; ".join(reasons) or None,
-            fit=result,
-            exponent=result.exponent if result is not None else None,
+            blank, refusal="; ".join(reasons) or None, fit=result, exponent=result.exponent if result is not None else None
         )
 
     def compared(
@@ -256,11 +248,7 @@ def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
 
 
 def _alphas(
-    at: _Ensemble,
-    minima: list[pl.DataFrame],
-    spectra: list[Spectrum],
-    moduli: pl.DataFrame,
-    density: float,
+    at: _Ensemble, minima: list[pl.DataFrame], spectra: list[Spectrum], moduli: pl.DataFrame, density: float
 ) -> Iterator[Estimate]:
     """Alpha from the softest modes of all sizes, and from the spectrum of each; alpha' from the single softest modes."""
     modes = at.tables.get("modes")
@@ -386,8 +374,8 @@ def _spectrum(
     scanned = []
     for factor in (0.8, 1.2):
         kept = modes.filter(pl.col("participation_ratio") < factor * threshold)["frequency"].to_numpy()
-        alpha = window_scan(kept, [(window.lower, window.upper)]).alpha
-        scanned.append(alpha[0] if alpha else None)
+        scan = window_scan(kept, [(window.lower, window.upper)])
+        scanned.append((scan.alpha[0], scan.error[0]) if scan.alpha else (np.nan, np.inf))
     counted: dict[str, Any] = {"n_particles": n_particles, "n_realisations": len(local_rm), "omega_max": complete}
 
     def density(omega_m: Floats) -> DensityOfStates | None:
@@ -414,7 +402,7 @@ def _spectrum(
         density=density(local_m),
         softest=density(softest_r),
         excess=excess,
-        threshold_scan=(scanned[0], scanned[1]),
+        threshold_scans=(scanned[0], scanned[1]),
         refusal="; ".join(reason for reason in reasons if reason is not None) or None,
     )
 

@@ -1,20 +1,36 @@
-"""What a figure shows, read back from its artists: the file beside a picture cannot differ from the picture."""
+"""What a figure shows, read back from its artists, and its files: the one beside a picture cannot differ from the picture.
+
+Arrays are points of a series, without suffix.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
+from markupsafe import escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 from numpy.typing import ArrayLike, NDArray
+
+from qlm_hoomd.base.files import write_table
+from qlm_hoomd.report.axes import INK, STYLE
+from qlm_hoomd.stages.base import replacing
+
+PIXELS_PER_INCH = 128  # of a figure in the page; its text is then as large as the page's small print
 
 Floats = NDArray[np.float64]
 
@@ -269,3 +285,96 @@ def _rows(
         # A band with gaps is drawn in pieces, and which points a piece has is not known.
         columns["n_realisations"] = list(n_realisations) if len(n_realisations) == length else [None] * length
     return pl.DataFrame(columns, schema=COLUMNS).with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+# ---- files ----
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A figure as a page shows it.
+
+    Args:
+        svg: an SVG element: no background, text and axes in the page's text colour.
+        width: of the element [CSS pixel].
+        points: what it shows and where (:func:`hover_data`).
+    """
+
+    svg: str
+    width: int
+    points: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """What the figure shows, for those who do not see it: axes, ranges and series of each panel."""
+        said = []
+        for panel in self.points["panels"]:
+            places = [value for series in panel["series"] for value in series["x"]]
+            axes = f"{panel['y'] or 'y'} against {panel['x'] or 'x'} from {min(places):.3g} to {max(places):.3g}"
+            series = "; ".join(one["name"] for one in panel["series"])
+            said.append(f"Panel {panel['name']}: {axes}. Series: {series}.")
+        return " ".join(said)
+
+
+def save(figure: Figure, name: str, directory: Path, alternative: str, provenance: Mapping[str, Any]) -> Saved:
+    """Write ``figure`` as NAME.pdf and NAME.png to ``directory``, and what it shows as NAME.parquet.
+
+    Args:
+        figure: what to write.
+        name: of the files.
+        directory: where they go.
+        alternative: what a screen reader says instead of the figure; it goes to the data as their caption.
+        provenance: goes to the data too.
+
+    Returns:
+        The figure to put into a page.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    metadata = {**provenance, "figure": name, "caption": alternative}
+    write_table(directory / f"{name}.parquet", drawn_data(figure), metadata)
+    # It finds the dates in matplotlib's own fonts strange, and says so for every PDF.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
+    FigureCanvasAgg(figure)
+    # A salt of its own keeps the ids of several figures in one page apart, and every run writes the same bytes.
+    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
+        # Lay out once, not for each of the three formats, and at the resolution of two of them: texts are then measured once.
+        figure.set_dpi(72)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        points = hover_data(figure)
+        for suffix, stamp in ((".png", None), (".pdf", {"CreationDate": None})):
+            with replacing(directory / f"{name}{suffix}") as temporary:
+                figure.savefig(temporary, format=suffix[1:], dpi=300, metadata=stamp, facecolor="white")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", dpi=200, transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
+    svg = re.sub(r' width="[0-9.]+pt" height="[0-9.]+pt"', "", svg, count=1)
+    svg = re.sub(r"\s*\n\s*", "\n", re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL))
+    # Names that nothing refers to would be the same in every figure of the page.
+    referred = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in referred else "", svg)
+    label = f'<svg role="img" aria-label="{escape(alternative)}"' + (
+        f' aria-describedby="about-{name}" ' if points["panels"] else " "
+    )
+    return Saved(svg.replace("<svg ", label, 1), round(figure.get_figwidth() * PIXELS_PER_INCH), points)
+
+
+def share_glyphs(svgs: Sequence[str]) -> tuple[str, list[str]]:
+    """Take the letters out of figures of one page, where each figure would have its own copy.
+
+    Returns:
+        An invisible SVG element with every letter once, which goes before the figures; and the figures without them.
+    """
+    glyphs: dict[str, str] = {}
+
+    def take(found: re.Match[str]) -> str:
+        glyphs.setdefault(found[1], found[0].strip())
+        return ""
+
+    # Fonts name their letters FONT-HEX; the same name is the same outline.
+    pattern = re.compile(r'\s*<path id="((?:DejaVu|STIX|Cm)[A-Za-z0-9]*-[A-Za-z0-9-]+)"[^>]*?/>')
+    without = [pattern.sub(take, svg) for svg in svgs]
+    shared = "\n".join(glyphs.values())
+    return f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>{shared}</defs></svg>', without

@@ -1,4 +1,4 @@
-"""The realisations behind the exponents: a table of all of them beside the page, and lists in it that the exponents link to."""
+"""The realisations behind the exponents: a table of all of them beside the page, and lists in it that the exponents link to. No arrays."""
 
 from __future__ import annotations
 

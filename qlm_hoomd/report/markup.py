@@ -1,4 +1,4 @@
-"""HTML for sections. Everything that is put in is escaped, unless it is ``Markup`` already."""
+"""HTML for sections. Everything that is put in is escaped, unless it is ``Markup`` already. No arrays."""
 
 from __future__ import annotations
 

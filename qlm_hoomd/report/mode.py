@@ -1,8 +1,10 @@
-"""The softest quasi-localised mode of one glass of the ensemble, to be looked at in three dimensions."""
+"""A quasi-localised mode of one glass of the ensemble, to be looked at in three dimensions. Arrays are those of the view of a mode."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import polars as pl
@@ -11,8 +13,8 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from qlm_hoomd.base.errors import InputError, QlmError
+from qlm_hoomd.report.axes import STYLE
 from qlm_hoomd.report.drawn import mark
-from qlm_hoomd.report.figures import STYLE
 from qlm_hoomd.report.markup import note
 from qlm_hoomd.report.numbers import STRAIN_TOLERANCE
 from qlm_hoomd.report.results import Results, SectionFigure
@@ -22,12 +24,12 @@ MOST_PARTICLES = 8000
 _SAME = 1e-5  # relative difference of an eigenvalue from the one in the table, which is of the same glass
 
 
-def softest_mode(results: Results) -> SectionFigure | Markup | None:
+def localised_mode(results: Results) -> SectionFigure | Markup | None:
     """The figure, a note why there is none, or None where there are no modes to choose from.
 
-    Which glass: of the first preparation and strain that have one, the largest size up to :data:`MOST_PARTICLES`, and of its
-    realisations the one whose softest quasi-localised mode has the median frequency: a typical one, not the best. Vectors are not kept
-    by most runs, so that it is diagonalised again; the eigenvalue must be that of the table.
+    Of the first preparation and strain that have one, and the largest size up to :data:`MOST_PARTICLES`, the mode that moves the fewest
+    particles: the smallest N e among those that pass the filter and lie in the fit window, or below the softest phonons where the window
+    is empty. Vectors are not kept by most runs, so that it is diagonalised again; the eigenvalue must be that of the table.
     """
     found = results.analysis.samples.filter(
         pl.col("quantity") == "omega_min", ~pl.col("censored"), pl.col("n_particles") <= MOST_PARTICLES
@@ -35,19 +37,31 @@ def softest_mode(results: Results) -> SectionFigure | Markup | None:
     if found.is_empty():
         return None
     preparation, strain = found.row(0, named=True)["preparation"], found.row(0, named=True)["strain"]
-    own = found.filter(pl.col("preparation") == preparation, pl.col("strain") == strain)
-    size = max(own["n_particles"])
-    own = own.filter(pl.col("n_particles") == size).sort("value", "realisation")
-    index = int(own["realisation"][(own.height - 1) // 2])
+    size = max(found.filter(preparation=preparation, strain=strain)["n_particles"])
+    own = results.tables["modes"].filter(
+        (pl.col("strain") - strain).abs() < STRAIN_TOLERANCE,
+        pl.col("participation_ratio") < results.settings.threshold(size),
+        pl.col("frequency") > 0,
+        preparation=preparation,
+        n_particles=size,
+    )
+    spectrum = next(
+        s for s in results.analysis.spectra if (s.preparation, s.strain, s.n_particles) == (preparation, strain, size)
+    )
+    low = own.filter(pl.col("frequency") <= spectrum.window.upper)
+    row = (low if not low.is_empty() else own).sort("participation_ratio", "realisation", "index").row(0, named=True)
+    index = int(row["realisation"])
     try:
-        return _drawn(results, preparation, size, index, strain)
+        return _drawn(results, row, strain)
     except (QlmError, ValidationError, OSError) as error:
         # Where the run lies on this machine is nobody's business who gets the page.
         reason = str(error).splitlines()[0].replace(f"{results.run_of(preparation).directory}/", "")
-        return note("The softest mode of {}, N = {}, realisation {} is not shown: {}", preparation, size, index, reason)
+        return note(
+            "The most localised mode, of {}, N = {}, realisation {}, is not shown: {}", preparation, size, index, reason
+        )
 
 
-def _drawn(results: Results, preparation: str, size: int, index: int, strain: float) -> SectionFigure:
+def _drawn(results: Results, row: Mapping[str, Any], strain: float) -> SectionFigure:
     # Numba comes with these, which no other part of a report needs.
     from qlm_hoomd.gsdio import read_glasses
     from qlm_hoomd.hessian import Hessian
@@ -55,15 +69,8 @@ def _drawn(results: Results, preparation: str, size: int, index: int, strain: fl
     from qlm_hoomd.modes import LowestModes
     from qlm_hoomd.view import ModeView
 
-    path: Path = next(r.directory for r in results.realisations if r.key == (preparation, size, index))
-    modes = results.tables["modes"].filter(
-        pl.col("preparation") == preparation,
-        pl.col("n_particles") == size,
-        pl.col("realisation") == index,
-        (pl.col("strain") - strain).abs() < STRAIN_TOLERANCE,
-    )
-    local = modes.filter(pl.col("participation_ratio") < results.settings.threshold(size), pl.col("frequency") > 0)
-    row = local.sort("eigenvalue").row(0, named=True)
+    preparation, size, index = key = (str(row["preparation"]), int(row["n_particles"]), int(row["realisation"]))
+    path: Path = next(r.directory for r in results.realisations if r.key == key)
     at_rest = strain == 0.0
     frames = [frame.glass for frame in read_glasses(path / ("quenched.gsd" if at_rest else "sheared.gsd"))]
     glass = next((glass for glass in frames if abs(glass.strain - strain) < STRAIN_TOLERANCE), None)
@@ -104,11 +111,18 @@ def _drawn(results: Results, preparation: str, size: int, index: int, strain: fl
         else "no core: it is extended"
     )
     caption = Markup(
-        "The softest quasi-localised mode of one glass: {}, <i>N</i> = {}, strain {}, realisation {}, the one whose softest mode has the "
-        "median frequency. <i>ω</i> = {:.4g}, participation ratio <i>e</i> = {:.3g}, {}. Arrows: displacements."
+        "The most localised of the low modes: of all glasses of {}, <i>N</i> = {}, strain {}, the quasi-localised mode of the fit window with "
+        "the smallest participation ratio. Realisation {}, <i>ω</i> = {:.4g}, <i>e</i> = {:.3g}, <i>N e</i> = {:.0f}, {}. Arrows: displacements."
     ).format(
-        preparation, size, f"{strain:g}", index, float(view.frequencies[number]), float(view.participation_ratios[number]), what
+        preparation,
+        size,
+        f"{strain:g}",
+        index,
+        float(view.frequencies[number]),
+        float(view.participation_ratios[number]),
+        size * float(view.participation_ratios[number]),
+        what,
     )
     return SectionFigure(
-        "softest_mode", figure, caption, results.glasses_anchor(preparation, size), view.data(number, [number])
+        "localised_mode", figure, caption, results.glasses_anchor(preparation, size), view.data(number, [number])
     )

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.display import Displayed, Result, counted, in_words, plain
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.protocol import Analysis as Settings
@@ -118,23 +118,17 @@ class Estimate(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON; ``value`` is null where it is withheld, ``weak_estimate`` then has it."""
-        plain = self.exponent.to_dict() if self.exponent is not None else None
-        quoted = plain if self.status != "withheld" else None
-        weak = plain if self.status == "withheld" else None
-        return {
-            "quantity": self.quantity,
-            "method": self.method,
-            "preparation": self.preparation,
-            "strain": self.strain,
-            "pooled": list(self.pooled) if self.pooled is not None else None,
-            "detector": self.detector,
-            "n_particles": self.n_particles,
+        number = self.exponent.to_dict() if self.exponent is not None else None
+        quoted = number if self.status != "withheld" else None
+        weak = number if self.status == "withheld" else None
+        names = ("quantity", "method", "preparation", "strain", "pooled", "detector", "n_particles")
+        return {name: plain(getattr(self, name)) for name in names} | {
             "status": self.status,
             "value": quoted["value"] if quoted else None,
             "interval": [quoted["low"], quoted["high"]] if quoted else None,
             "refusal": self.refusal,
             "weak_estimate": {"value": weak["value"], "interval": [weak["low"], weak["high"]]} if weak else None,
-            "exponent": plain,
+            "exponent": number,
             "disagreement": self.disagreement,
             "fit": self.fit.to_dict() if self.fit else None,
             "alternatives": self.alternatives.to_dict() if self.alternatives else None,
@@ -142,7 +136,7 @@ class Estimate(Displayed):
 
 
 @dataclass(frozen=True, repr=False)
-class Spectrum(Displayed):
+class Spectrum(Result):
     """The low-frequency modes of one ensemble (preparation, strain, size).
 
     Args:
@@ -157,7 +151,7 @@ class Spectrum(Displayed):
         density: D_L of the filtered modes; None where there are none.
         softest: density of the softest filtered mode of each realisation, of the same normalisation; None where there are none.
         excess: D_G, all modes less the Debye level, without a filter, from the first phonon on; None without modes there or moduli.
-        threshold_scan: alpha with e_c lowered and raised by 20 %, None where too few modes are left.
+        threshold_scans: alpha and its standard error with e_c lowered and raised by 20 %, NaN and infinite where too few modes are left.
         refusal: why no exponent is read off this spectrum or its softest modes (phonons reach in, the window decides), or None.
     """
 
@@ -174,7 +168,7 @@ class Spectrum(Displayed):
     density: DensityOfStates | None
     softest: DensityOfStates | None
     excess: DensityOfStates | None
-    threshold_scan: tuple[float | None, float | None]
+    threshold_scans: tuple[tuple[float, float], tuple[float, float]]
     refusal: str | None
 
     def _headline(self) -> str:
@@ -208,23 +202,12 @@ class Spectrum(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
+        content = super().to_dict()
+        del content["plane_waves"], content["threshold_scans"]
         waves = self.plane_waves
-        return {
-            "preparation": self.preparation,
-            "strain": self.strain,
-            "n_particles": self.n_particles,
-            "n_realisations": self.n_realisations,
-            "n_unstable": self.n_unstable,
-            "threshold": self.threshold,
-            "omega_complete": self.omega_complete,
-            "window": self.window.to_dict(),
-            "limited_by": self.limited_by,
+        return content | {
             "first_phonon": waves.first_frequency if waves is not None else None,
-            "density": self.density.to_dict() if self.density is not None else None,
-            "softest": self.softest.to_dict() if self.softest is not None else None,
-            "excess": self.excess.to_dict() if self.excess is not None else None,
-            "threshold_scan": list(self.threshold_scan),
-            "refusal": self.refusal,
+            "threshold_scan": [plain(alpha) for alpha, _ in self.threshold_scans],
         }
 
 
@@ -291,17 +274,8 @@ class Analysis(Displayed):
     def to_dict(self) -> dict[str, Any]:
         """What goes to ``exponents.json``."""
         return {
-            "settings": {
-                "participation_threshold": _plain(self.settings.participation_threshold),
-                "strains": list(self.settings.strains),
-                "shown_strains": list(self.settings.shown),
-                "steady": list(self.settings.steady) if self.settings.steady is not None else None,
-                "omega_max": self.settings.omega_max,
-                "select": self.settings.select.model_dump(),
-                "exclude_crystals": self.settings.exclude_crystals,
-                "confidence": self.settings.confidence,
-                "insist": self.settings.insist,
-            },
+            "settings": {name: plain(getattr(self.settings, name)) for name in _SETTINGS}
+            | {"shown_strains": list(self.settings.shown), "select": self.settings.select.model_dump()},
             "excluded": [
                 {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
             ],
@@ -310,5 +284,7 @@ class Analysis(Displayed):
         }
 
 
-def _plain(threshold: float | Mapping[int, float] | None) -> Any:
-    return {str(size): value for size, value in threshold.items()} if isinstance(threshold, Mapping) else threshold
+_SETTINGS = (
+    "participation_threshold", "strains", "steady", "omega_max", "select", "exclude_crystals", "confidence", "insist",
+)  # fmt: skip
+"""Settings that go to ``exponents.json``."""

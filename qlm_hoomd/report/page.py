@@ -1,4 +1,4 @@
-"""The report as one HTML page that opens offline, with every figure also as PDF and PNG beside it."""
+"""The report as one HTML page that opens offline, with every figure also as PDF and PNG beside it. No arrays."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from qlm_hoomd.base.errors import PluginError
 from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.base.registry import REPORT_SECTIONS
 from qlm_hoomd.base.version import PACKAGE, __version__
-from qlm_hoomd.report import figures
+from qlm_hoomd.report.drawn import save, share_glyphs
 from qlm_hoomd.report.glasses import glasses_table
 from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, link, note, table
 from qlm_hoomd.report.numbers import Estimate
 from qlm_hoomd.report.results import Results, Section
-from qlm_hoomd.report.words import SYMBOLS, method, number_with_interval, quoted
+from qlm_hoomd.report.words import card, number_with_interval, quoted
 from qlm_hoomd.view import HELP
 
 _log = logging.getLogger(__name__)
 
-ORDER = ("overview", "paper", "shear", "instabilities", "spectrum", "exponents", "structure")
-"""Our own sections; those of plugins follow in alphabetical order."""
+ORDER = ("overview", "structure", "shear", "instabilities", "spectrum", "exponents", "paper")
+"""Our own sections, as a reader asks; those of plugins follow in alphabetical order."""
+NARROW_PIXELS, ALONE_PIXELS = 480, 640
+"""Widths up to which two figures share a line of the page, and up to which one alone has room for its caption beside it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class _Chapter:
     title: str
     html: Markup
     figures: tuple[dict[str, Any], ...] = ()
+    files: tuple[dict[str, Any], ...] = ()
     tables: str = ""
 
 
@@ -74,7 +77,7 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
             stale.unlink()
     chapters = tuple(_chapters(results, folder / "figures"))
     drawn = [item for chapter in chapters for item in chapter.figures]
-    glyphs, without = figures.share_glyphs([item["svg"] for item in drawn])
+    glyphs, without = share_glyphs([item["svg"] for item in drawn])
     for item, svg in zip(drawn, without, strict=True):
         item["svg"] = _html(svg)
     page = (
@@ -139,23 +142,29 @@ def _chapter(anchor: str, section: Section | None, folder: Path, provenance: dic
         return None
     if not isinstance(section, Section):
         raise PluginError(f"it returned {type(section).__name__}; expected qlm_hoomd.report.Section or None.")
-    drawn = []
+    shown: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
     for item in section.figures:
-        caption = _html(item.caption)
-        saved = figures.save(item.figure, item.name, folder, caption.striptags(), provenance)
-        drawn.append(
-            {
-                "name": item.name,
-                "svg": saved.svg,
-                "width": saved.width,
-                "points": saved.points,
-                "summary": saved.summary,
-                "caption": caption,
-                "numbers": item.numbers,
-                "view": item.view,
-            }
-        )
-    return _Chapter(anchor, section.title, _html(section.html), tuple(drawn), _html(section.tables))
+        text = _html(item.caption)
+        saved = save(item.figure, item.name, folder, text.striptags(), provenance)
+        kept: dict[str, Any] = {"name": item.name, "caption": text, "numbers": item.numbers, "view": item.view}
+        kept |= {"svg": saved.svg, "width": saved.width, "points": saved.points, "summary": saved.summary}
+        (shown if item.inline else files).append(kept)
+    _arrange(shown)
+    return _Chapter(anchor, section.title, _html(section.html), tuple(shown), tuple(files), _html(section.tables))
+
+
+def _arrange(shown: list[dict[str, Any]]) -> None:
+    """Say of each figure how it stands: narrow neighbours share a line, one that is left has its caption beside it."""
+    waiting: dict[str, Any] | None = None
+    for item in shown:
+        narrow = item["width"] <= NARROW_PIXELS and not item["view"]
+        item["place"] = "wide" if item["view"] else "beside" if item["width"] <= ALONE_PIXELS else "row"
+        if narrow and waiting is not None:
+            waiting["place"] = item["place"] = "half"
+            waiting = None
+        else:
+            waiting = item if narrow else None
 
 
 def _html(text: str) -> Markup:
@@ -170,7 +179,7 @@ def _headline(results: Results) -> Iterator[dict[str, Any]]:
         yield {
             "preparation": preparation,
             "strain": strain,
-            "cards": [_card(e) for e in quoted(results, preparation, strain)],
+            "cards": [card(e) for e in quoted(results, preparation, strain)],
             "anchor": results.exponents_anchor(preparation, strain),
         }
 
@@ -194,24 +203,3 @@ def _all_strains(results: Results) -> Markup | None:
 
 def _faint_if_withheld(estimate: Estimate) -> Markup:
     return Markup('<span class="{}">{}</span>').format(estimate.status, number_with_interval(estimate))
-
-
-def _card(estimate: Estimate) -> dict[str, Any]:
-    text = number_with_interval(estimate)
-    value, _, interval = text.partition(" ")
-    counts = estimate.exponent.n_realisations if estimate.exponent else None
-    if isinstance(counts, dict):
-        least, most = min(counts.values()), max(counts.values())
-        sample = f"{least if least == most else f'{least}–{most}'} realisations at each N = {', '.join(map(str, counts))}"
-    else:
-        sample = f"{counts} realisations" if counts else ""
-    return {
-        "symbol": SYMBOLS[estimate.quantity],
-        "kind": "predicted" if estimate.method == "prediction" else "measured",
-        "status": estimate.status,
-        "value": value,
-        "interval": interval,
-        "method": method(estimate),
-        "sample": sample,
-        "refusal": estimate.refusal,
-    }

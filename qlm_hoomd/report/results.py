@@ -38,6 +38,7 @@ class SectionFigure:
         caption: HTML below it. Escape what is not yours (``markupsafe.escape``).
         numbers: anchor of the table in the page that has its numbers, if there is one.
         view: modes that the page shows in three dimensions in place of the picture, where it can (``ModeView.data``).
+        inline: whether the page shows it; else it names its files.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SectionFigure:
     caption: str = ""
     numbers: str = ""
     view: Mapping[str, Any] | None = None
+    inline: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from markupsafe import Markup
 
-from qlm_hoomd.report.markup import (
-    ALPHA,
-    GAMMA_MIN,
-    OMEGA_MIN,
-    THETA,
-    N,
-    link,
-)
+from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, link
 from qlm_hoomd.report.numbers import Estimate
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.statistics import Exponent, SpectrumFit
@@ -115,16 +110,62 @@ def remarks(estimate: Estimate) -> str:
         )
     elif isinstance(estimate.fit, SpectrumFit) and estimate.fit.exponent.window is not None:
         lower, upper = estimate.fit.exponent.window
-        said.append(f"{estimate.fit.n_modes} modes with {lower:.3g} < omega <= {upper:.3g}")
+        said.append(f"{estimate.fit.n_modes} modes with {lower:.3g} < ω ≤ {upper:.3g}")
     if estimate.exponent is not None and estimate.method != "prediction":
         said.extend(estimate.exponent.warnings)
-    return "; ".join(said)
+    return in_symbols("; ".join(said))
 
 
-def shown_only(results: Results) -> str:
-    """That a figure shows some of the strains, where it does."""
-    shown, strains = results.settings.shown, results.settings.strains
-    return f"Shown: {len(shown)} of {len(strains)} strains; the tables have all." if len(shown) < len(strains) else ""
+def in_symbols(text: str) -> str:
+    """``text`` with Greek letters for their names, as a page can show them; names of settings (omega_max) stay."""
+    greek = {"omega": "ω", "theta": "θ", "alpha": "α"}
+    return re.sub(r"\b(omega|theta|alpha)\b", lambda found: greek[found[1]], text)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the first screen says of an exponent.
+
+    Args:
+        symbol: of the exponent, HTML.
+        kind: ``measured`` or ``predicted``.
+        status: ``measured``, ``insisted`` or ``withheld``.
+        value, interval: in words; without an exponent a dash and nothing.
+        method: how it was obtained, HTML.
+        sample: how many realisations are behind it.
+        refusal: why it is withheld, or weak.
+    """
+
+    symbol: Markup
+    kind: str
+    status: str
+    value: str
+    interval: str
+    method: Markup
+    sample: str
+    refusal: str
+
+
+def card(estimate: Estimate) -> Card:
+    """The one place that turns an exponent into what the first screen says: what may be quoted, and how, is decided here."""
+    value, _, interval = number_with_interval(estimate).partition(" ")
+    numbers = estimate.exponent.n_realisations if estimate.exponent else None
+    if isinstance(numbers, dict):
+        least, most = min(numbers.values()), max(numbers.values())
+        each = f"{least if least == most else f'{least}–{most}'} realisations at "
+        sample = each + (f"each N = {', '.join(map(str, numbers))}" if len(numbers) > 1 else f"N = {next(iter(numbers))}")
+    else:
+        sample = f"{numbers} realisations" if numbers else ""
+    return Card(
+        symbol=SYMBOLS[estimate.quantity],
+        kind="predicted" if estimate.method == "prediction" else "measured",
+        status=estimate.status,
+        value=value,
+        interval=interval,
+        method=method(estimate),
+        sample=sample,
+        refusal=in_symbols(estimate.refusal or ""),
+    )
 
 
 def percent(results: Results) -> str:
@@ -137,3 +178,26 @@ def probability(p: float) -> str | None:
     if not isfinite(p):  # unknown
         return None
     return f"{p:.2g}" if p >= 0.001 else "< 0.001"
+
+
+def threshold_rule(results: Results) -> Markup:
+    """Where the threshold of the participation ratio comes from."""
+    if results.settings.participation_threshold is not None:
+        return Markup("The protocol sets the threshold.")
+    return Markup(
+        "The threshold is the paper's, <i>N</i> <i>e</i><sub>c</sub> = 2000, but at most 1/3, half of what a standing plane "
+        "wave has."
+    )
+
+
+def window_rule(results: Results) -> Markup:
+    """Where the fit window of the spectra ends."""
+    complete = Markup("the frequency up to which the modes of <em>every</em> realisation are known")
+    if results.settings.omega_max is not None:
+        return Markup("The fit window ends at the protocol's omega_max, {:g}, or, if that is lower, at {}.").format(
+            results.settings.omega_max, complete
+        )
+    return Markup(
+        "The fit window ends at the lowest of 0.9 of the first phonon frequency, <i>ω</i> = 1 (beyond, the density of this "
+        "glass leaves its low-frequency power law), and {}."
+    ).format(complete)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.display import Result
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats
@@ -52,7 +52,7 @@ _REACH = 100.0  # crossovers are looked for up to this factor beyond the sizes
 
 
 @dataclass(frozen=True)
-class Scaling(Displayed):
+class Scaling(Result):
     """One law for the scale of the minima against N.
 
     Args:
@@ -73,13 +73,9 @@ class Scaling(Displayed):
     aicc: float
     p_value: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """The scaling as plain values for JSON."""
-        return {name: _plain(value) for name, value in vars(self).items()}
-
 
 @dataclass(frozen=True, repr=False)
-class ScalingAlternatives(Displayed):
+class ScalingAlternatives(Result):
     """Power law, plateau and crossover, fitted to the same minima.
 
     Args:
@@ -127,11 +123,6 @@ class ScalingAlternatives(Displayed):
         """The three, the simplest first."""
         return self.plateau, self.power_law, self.crossover
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON; None where a limit is infinite."""
-        plain = {name: _plain(value) for name, value in vars(self).items() if name not in _FITS}
-        return plain | {name: getattr(self, name).to_dict() for name in _FITS}
-
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the free scales with their standard errors and the three laws through them.
 
@@ -162,15 +153,6 @@ class ScalingAlternatives(Displayed):
             )
         ax.set(xscale="log", yscale="log", xlabel="number of particles $N$", ylabel="scale of the minimum")
         return ax
-
-
-_FITS = ("power_law", "plateau", "crossover")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def compare_scalings(

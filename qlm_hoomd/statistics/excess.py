@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.display import Result, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics.errors import Floats, poisson_interval
 from qlm_hoomd.statistics.exponent import Exponent
@@ -31,7 +31,7 @@ MIN_BINS, MAX_BINS = 3, 8
 
 
 @dataclass(frozen=True, repr=False)
-class ExcessFit(Displayed):
+class ExcessFit(Result):
     """The exponent of D_G(omega) = D - D_Debye ~ omega^alpha, from bins above the first phonon band.
 
     Args:
@@ -61,18 +61,6 @@ class ExcessFit(Displayed):
     def estimators(self) -> tuple[Exponent, ...]:
         """Every estimate of the exponent, the one to quote first."""
         return (self.exponent, self.counted, self.likelihood)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "exponent": self.exponent.to_dict(),
-            "likelihood": self.likelihood.to_dict(),
-            "counted": self.counted.to_dict(),
-            "amplitude": self.amplitude,
-            "density": self.density.to_dict(),
-            "bands": list(self.bands),
-            "p_value": self.p_value,
-        }
 
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw D_G with its counting errors and the fitted power law.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from qlm_hoomd.base.display import Displayed
+from qlm_hoomd.base.display import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, repr=False)
-class Exponent(Displayed):
+class Exponent(Result):
     """An exponent with its confidence interval.
 
     Args:
@@ -53,29 +51,9 @@ class Exponent(Displayed):
         """Half the length of the confidence interval."""
         return (self.high - self.low) / 2
 
-    def to_dict(self) -> dict[str, Any]:
-        """The exponent as plain values for JSON; None where an end of the interval is infinite."""
-        counts = self.n_realisations
-        return {
-            "name": self.name,
-            "value": finite(self.value),
-            "low": finite(self.low),
-            "high": finite(self.high),
-            "confidence": self.confidence,
-            "estimator": self.estimator,
-            "n_realisations": {str(size): n for size, n in counts.items()} if isinstance(counts, dict) else counts,
-            "window": list(self.window) if self.window is not None else None,
-            "warnings": list(self.warnings),
-        }
-
 
 def new_axes() -> Axes:
     """Axes of a new pyplot figure; matplotlib is imported here and not with the package, for it is slow to import."""
     import matplotlib.pyplot as plt
 
     return plt.subplots()[1]
-
-
-def finite(value: float) -> float | None:
-    """The value as JSON takes it: None for infinity and for what is not a number."""
-    return float(value) if np.isfinite(value) else None

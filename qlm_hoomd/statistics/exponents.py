@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.display import Result, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
-from qlm_hoomd.statistics.exponent import Exponent, finite, new_axes
+from qlm_hoomd.statistics.exponent import Exponent, new_axes
 from qlm_hoomd.statistics.samples import THEORY, leverage, ordered_samples, weibull_scatter
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ data, so that their difference has an error of its own, much smaller than theirs
 
 
 @dataclass(frozen=True, repr=False)
-class FiniteSizeScaling(Displayed):
+class FiniteSizeScaling(Result):
     """The mean of a minimum against the system size, and the exponent from <min> ~ N^(-1 / (1 + exponent)).
 
     Args:
@@ -120,32 +120,6 @@ class FiniteSizeScaling(Displayed):
     def curve(self, n_particles: ArrayLike) -> Floats:
         """The fitted mean at ``n_particles`` (array of any shape)."""
         return self.prefactor * np.asarray(n_particles, dtype=np.float64) ** -self.slope
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "sizes": list(self.sizes),
-            "n_realisations": list(self.n_realisations),
-            "n_censored": list(self.n_censored),
-            "means": list(self.means),
-            "standard_errors": [finite(error) for error in self.standard_errors],
-            "slope": self.slope,
-            "slope_interval": [finite(self.slope_low), finite(self.slope_high)],
-            "slope_error": finite(self.slope_error),
-            "promised_error": finite(self.promised_error),
-            "prefactor": self.prefactor,
-            "exponent": self.exponent.to_dict(),
-            "least_squares": self.least_squares.to_dict() if self.least_squares is not None else None,
-            "local_exponents": [finite(value) for value in self.local_exponents],
-            "p_value": finite(self.p_value),
-            "p_plateau": finite(self.p_plateau),
-            "n_points": self.n_points,
-            "bca": self.bca.to_dict() if self.bca is not None else None,
-            "likelihood": self.likelihood.to_dict() if self.likelihood is not None else None,
-            "weibull_shape": finite(self.weibull_shape),
-            "weibull_p": finite(self.weibull_p),
-            "disagreement": self.disagreement,
-        }
 
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the means with their standard errors and the fitted power law.

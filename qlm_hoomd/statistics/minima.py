@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from qlm_hoomd.base.display import Displayed, in_words
+from qlm_hoomd.base.display import Displayed, Result, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, poisson_interval
@@ -61,7 +61,7 @@ class MinimaHistogram(Displayed):
 
 
 @dataclass(frozen=True, repr=False)
-class MinimaDistribution(Displayed):
+class MinimaDistribution(Result):
     """How the density of a minimum vanishes at zero, P(x_min) ~ x_min^exponent.
 
     Args:
@@ -103,22 +103,6 @@ class MinimaDistribution(Displayed):
         shape = 1.0 + self.exponent.value
         end = self.window[1]
         return self.n_window / total * shape / end * (np.asarray(x, dtype=np.float64) / end) ** (shape - 1.0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "exponent": self.exponent.to_dict(),
-            "weibull": self.weibull.to_dict(),
-            "weibull_p": self.weibull_p if np.isfinite(self.weibull_p) else None,
-            "histogram": {name: list(values) for name, values in vars(self.histogram).items()},
-            "window": list(self.window),
-            "n_window": self.n_window,
-            "drift_p": self.drift_p if np.isfinite(self.drift_p) else None,
-            "sizes": list(self.sizes),
-            "n_realisations": list(self.n_realisations),
-            "n_points": self.n_points,
-            "scales": list(self.scales),
-        }
 
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the histogram with its errors of counting, and the power law over its window.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from qlm_hoomd.base.display import Displayed, counted, in_words
+from qlm_hoomd.base.display import Result, counted, in_words
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics.errors import RESAMPLES, SEED, Floats, ordinary_least_squares, poisson_interval
 from qlm_hoomd.statistics.exponent import Exponent, new_axes
@@ -42,7 +42,7 @@ _BATCH_DRAWS = 4_000_000  # realisations drawn at once by the bootstrap: 32 MB
 
 
 @dataclass(frozen=True, repr=False)
-class DensityOfStates(Displayed):
+class DensityOfStates(Result):
     """Density of modes per frequency, normalised to one over all 3 N modes of a glass.
 
     Args:
@@ -72,18 +72,6 @@ class DensityOfStates(Displayed):
         edges_b = np.asarray(self.edges)
         return np.asarray(np.sqrt(edges_b[1:] * edges_b[:-1]))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "edges": list(self.edges),
-            "counts": list(self.counts),
-            "density": list(self.density),
-            "low": list(self.low),
-            "high": list(self.high),
-            "n_particles": self.n_particles,
-            "n_realisations": self.n_realisations,
-        }
-
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw the occupied bins with their counting errors on logarithmic axes.
 
@@ -105,7 +93,7 @@ class DensityOfStates(Displayed):
 
 
 @dataclass(frozen=True, repr=False)
-class SpectrumFit(Displayed):
+class SpectrumFit(Result):
     """The exponent of D_L(omega) ~ omega^alpha within a window of frequencies.
 
     Args:
@@ -119,6 +107,8 @@ class SpectrumFit(Displayed):
         edges: ((B + 1,) tuple) edges of the bins, from the lower end of the window (or below the softest mode) to its upper one.
         counts: ((B,) tuple) modes in each bin, over all realisations.
     """
+
+    _also: ClassVar[tuple[str, ...]] = ("disagreement",)
 
     exponent: Exponent
     likelihood: Exponent
@@ -169,18 +159,6 @@ class SpectrumFit(Displayed):
         # The integral of (omega / upper)^alpha over the window, by the same logarithmic variable as the fit.
         holds = upper * power_integral(1.0 + alpha, lower / upper)
         return self.n_modes / (self._n_realisations * holds) * (np.asarray(omega, dtype=np.float64) / upper) ** alpha
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "exponent": self.exponent.to_dict(),
-            "likelihood": self.likelihood.to_dict(),
-            "least_squares": self.least_squares.to_dict() if self.least_squares is not None else None,
-            "disagreement": self.disagreement,
-            "n_modes": self.n_modes,
-            "edges": list(self.edges),
-            "counts": list(self.counts),
-        }
 
     def plot(self, ax: Axes | None = None, *, n_particles: int | None = None, **style: Any) -> Axes:
         """Draw the binned density with its counting errors and the fitted power law.

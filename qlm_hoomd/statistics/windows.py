@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qlm_hoomd.base.display import Displayed, span
+from qlm_hoomd.base.display import Result, span
 from qlm_hoomd.statistics.errors import SEED, Floats
 from qlm_hoomd.statistics.exponent import new_axes
 from qlm_hoomd.statistics.plane_waves import PHONON_MARGIN, Phonons
@@ -41,7 +41,7 @@ _GOODNESS_MODES = 400  # the distribution of the statistic no longer depends on 
 
 
 @dataclass(frozen=True, repr=False)
-class CutoffScan(Displayed):
+class CutoffScan(Result):
     """alpha for a range of windows: the robustness check of App. H.
 
     Args:
@@ -60,10 +60,6 @@ class CutoffScan(Displayed):
     def _headline(self) -> str:
         return f"alpha = {span(self.alpha)} in {len(self.alpha)} windows"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {name: list(getattr(self, name)) for name in ("lower", "upper", "alpha", "error", "n_modes")}
-
 
 class UpperEnd(NamedTuple):
     """Upper end of a window of frequencies, and what set it, in words."""
@@ -73,7 +69,7 @@ class UpperEnd(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class WindowChoice(Displayed):
+class WindowChoice(Result):
     """The window in which alpha is read off, and what other windows say.
 
     Args:
@@ -89,6 +85,8 @@ class WindowChoice(Displayed):
         decided_by: a sentence that says which other window contradicts the chosen one; None where none does.
         refusal: why no window is good enough; None where the chosen one is.
     """
+
+    _also: ClassVar[tuple[str, ...]] = ("decides",)
 
     lower: float
     upper: float
@@ -109,23 +107,6 @@ class WindowChoice(Displayed):
     def decides(self) -> bool:
         """Whether alpha depends on the window by more than its error allows, so that the window decides the answer."""
         return self.decided_by is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON."""
-        return {
-            "lower": self.lower,
-            "upper": self.upper,
-            "rule": self.rule,
-            "p_value": self.p_value if np.isfinite(self.p_value) else None,
-            "n_modes": self.n_modes,
-            "lower_scan": self.lower_scan.to_dict(),
-            "upper_scan": self.upper_scan.to_dict(),
-            "p_values": list(self.p_values),
-            "other": list(self.other) if self.other is not None else None,
-            "decides": self.decides,
-            "decided_by": self.decided_by,
-            "refusal": self.refusal,
-        }
 
     def plot(self, ax: Axes | None = None, **style: Any) -> Axes:
         """Draw alpha against the end that moves, with standard errors; the chosen window is the horizontal line.

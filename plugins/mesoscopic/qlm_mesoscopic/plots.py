@@ -254,7 +254,7 @@ def crossover(panels: Mapping[str, Crossover]) -> Figure:
             low, high = np.asarray(pairs).T
             ax.bar(panel.strain, high - low, 0.7 * step, low, color=BLUE, alpha=strength, linewidth=0, label=label)
         for index, (series, colour, marker) in enumerate(zip(panel.series, (INK, RED, GREEN), "os^", strict=False)):
-            x, y = np.asarray(series.x) + (index - 1) * 0.18 * step, np.asarray(series.y)
+            x, y = np.asarray(series.x), np.asarray(series.y)
             reach = np.clip([y - np.asarray(series.low), np.asarray(series.high) - y], 0.0, 10.0)
             weak = np.asarray(series.open, dtype=bool)
             for chosen, fill in ((~weak, "full"), (weak, "none")):
@@ -262,9 +262,11 @@ def crossover(panels: Mapping[str, Crossover]) -> Figure:
                 if chosen.any():
                     ax.errorbar(
                         x[chosen], y[chosen], reach[:, chosen], fmt=marker, color=colour, fillstyle=fill, label=label,
+                        elinewidth=3.5 - 1.2 * index, zorder=2 + index,  # bars at one strain show behind each other
                         alpha=1.0 if fill == "full" else 0.45,
                     )  # fmt: skip
-        ax.set(xlabel=r"strain $\gamma$", ylabel=r"$\alpha$", ylim=(2.0, 6.0), title=title)
+        span = (strains[0] - max(step, 0.005), strains[-1] + max(step, 0.005))
+        ax.set(xlabel=r"strain $\gamma$", ylabel=r"$\alpha$", xlim=span, ylim=(2.0, 6.0), title=title)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=7.5)
     return figure
 

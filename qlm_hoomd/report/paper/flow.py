@@ -11,16 +11,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qlm_hoomd.report.axes import BLUE, GREEN, GUIDE, INK, RED, SMALL
 from qlm_hoomd.report.drawn import mark
-from qlm_hoomd.report.figures import PANEL
+from qlm_hoomd.report.figures import MAX_COLUMNS, WIDE, letter
 from qlm_hoomd.report.numbers import STRAIN_TOLERANCE
-from qlm_hoomd.report.panels import BLUE, GREEN, GUIDE, INK, RED, SMALL
-from qlm_hoomd.report.paper.frame import (
-    Drawn,
-    columns,
-    letter,
-)
-from qlm_hoomd.report.results import Results
+from qlm_hoomd.report.results import Results, SectionFigure
 
 # Figure 1 lives in units in which chi = 1. Its examples have |Phi| = 0.4, which spreads them over lambda < 1: that is omega < 1,
 # where modes in glasses follow the power law.
@@ -29,13 +24,13 @@ _LAMBDA_MAX, _KAPPA_MAX = 1.0, 1.75
 _MAX_MODES = 4000  # of the measured ones that figure 1 shows
 
 
-def flow(results: Results) -> Drawn:
+def flow(results: Results) -> SectionFigure:
     """The flow of (lambda, kappa) under rising stress, with the potentials along it and our own modes behind it.
 
     Along +stress kappa grows (eq. 3), so that a mode fails on its branch of negative kappa, at D = (0, -sqrt(Phi)), and is
     reinserted at B' = (3 Phi / 2, +2 sqrt(Phi)) with the same Phi. The modes are drawn in the orientation that forward shear drives.
     """
-    figure = Figure(figsize=(2 * PANEL, 3.5), layout="constrained")
+    figure = Figure(figsize=(WIDE, 3.6), layout="constrained")
     grid = figure.add_gridspec(3, 4, width_ratios=(1.15, 1.15, 1, 1))
     ax = figure.add_subplot(grid[:, :2], label="a")
     counted = _measured_modes(ax, results)
@@ -95,8 +90,10 @@ def flow(results: Results) -> Drawn:
         "Blue: a passive mode; red: a shear transformation. A: one minimum; B: the second one appears; C: both are equally deep; "
         "D: failure, then B′. Right: the potentials there, tilted by the stress, with the state as a dot; D and B′ share one. {}"
     )
-    return Drawn(
-        figure, caption.format(counted or "These are curves of the theory; no mode has been measured with its κ and χ.")
+    return SectionFigure(
+        "figure_1",
+        figure,
+        caption.format(counted or "These are curves of the theory; no mode has been measured with its κ and χ."),
     )
 
 
@@ -110,7 +107,7 @@ def _measured_modes(ax: Axes, results: Results) -> str:
         (pl.col("strain") - strain).abs() < STRAIN_TOLERANCE,
         pl.col("kappa_theory").is_not_null(),
         pl.col("eigenvalue") > 0,
-        pl.col("preparation").is_in(list(columns(results))),
+        pl.col("preparation").is_in(list(results.preparations[:MAX_COLUMNS])),
     )
     limit = {size: results.settings.threshold(size) for size in own["n_particles"].unique().to_list()}
     own = own.filter(pl.col("participation_ratio") < pl.col("n_particles").replace_strict(limit, return_dtype=pl.Float64))

@@ -10,25 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from markupsafe import Markup
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from qlm_hoomd.report import panels
+from qlm_hoomd.report.axes import BLUE, CYAN, GUIDE, INK, RED, legend, small_axes
 from qlm_hoomd.report.drawn import mark
-from qlm_hoomd.report.figures import PANEL
+from qlm_hoomd.report.figures import LETTERS, MAX_COLUMNS, WIDE, MissingDataError, Sentence, caption, letter
 from qlm_hoomd.report.means import first_rise
-from qlm_hoomd.report.panels import BLUE, CYAN, GUIDE, INK, RED
-from qlm_hoomd.report.paper.frame import (
-    LETTERS,
-    Drawn,
-    MissingDataError,
-    as_inset,
-    columns,
-    letter,
-)
-from qlm_hoomd.report.results import Results
+from qlm_hoomd.report.results import Results, SectionFigure
 
 Floats = NDArray[np.float64]
 
@@ -55,36 +46,47 @@ class _Event:
     coarse: float
 
 
-def rewinding(results: Results) -> Drawn:
+def rewinding(results: Results) -> SectionFigure:
     """Q of the steps that were tried about one real event."""
     if "trials" not in results.tables:
         raise MissingDataError("no run wrote its trial steps; the setting 'trials' of the stage 'shear' does")
-    found = [event for preparation in columns(results) if (event := _most_refined(results, preparation)) is not None]
+    found = [
+        event
+        for preparation in results.preparations[:MAX_COLUMNS]
+        if (event := _most_refined(results, preparation)) is not None
+    ]
     if not found:
         raise MissingDataError("no instability with refined steps is among the trial steps")
     # One sketch of each detector tells it all.
     events = list({event.detector: event for event in reversed(found)}.values())[::-1]
-    figure = Figure(figsize=(PANEL * (1.4 if len(events) == 1 else 2), 3.1), layout="constrained")
+    figure = Figure(figsize=(4.6 if len(events) == 1 else WIDE, 3.2), layout="constrained")
     axes = figure.subplots(1, len(events), squeeze=False)[0]
     for index, (ax, event) in enumerate(zip(axes, events, strict=True)):
         ax.set_label(LETTERS[index])
         ax.set_title(f"{event.preparation}, {event.detector}: $N={event.n_particles}$, 1 realisation", fontsize=8.5)
         _draw_trials(ax, event)
-        letter(ax, LETTERS[index])
-    caption = Markup(
-        "The search for one instability: <i>Q</i> of every step that was tried, against strain; each bar spans its step. Cyan: steps of "
-        "the coarse increment and longer ones; blue: about a tenth of it; red: a hundredth and less. Dashed: steps that were rewound; "
-        "solid: those that stand. Above the upper line: steps that lost the basin and were undone before anything fell, which have no "
-        "<i>Q</i>. {} Of all instabilities whose trial steps were written, with no other one nearby, this is the one with the most "
-        "refinement levels, then with the most undone steps."
-    ).format(
-        " ".join(
-            f"{event.detector}: {event.preparation}, N = {event.n_particles}, realisation {event.realisation}, instability at strain "
-            f"{event.strain:.8f} (vertical line)."
-            for event in events
-        )
+        if len(events) > 1:
+            letter(ax, LETTERS[index])
+    found_at = " ".join(
+        f"{event.detector}: {event.preparation}, N = {event.n_particles}, realisation {event.realisation}, instability at strain "
+        f"{event.strain:.8f} (vertical line)."
+        for event in events
     )
-    return Drawn(figure, caption)
+    says: tuple[Sentence, ...] = (
+        "The search for one instability: <i>Q</i> of every step that was tried, against strain; each bar spans its step.",
+        (r"gamma\$,", "Cyan: steps of the coarse increment and longer ones."),
+        (r"gamma/10\$,", "Blue: about a tenth of it."),
+        (r"gamma/100\$,", "Red: a hundredth and less."),
+        ("stands", "Solid: steps that stand."),
+        ("rewound", "Dashed: steps that were rewound."),
+        (
+            "basin lost",
+            "Above the upper line: steps that lost the basin and were undone before anything fell, which have no <i>Q</i>.",
+        ),
+        escape(found_at),
+        "Of all instabilities whose trial steps were written, with no other one nearby, this one has the most levels of refinement.",
+    )
+    return SectionFigure("figure_4", figure, caption(results, figure, [("", says)]))
 
 
 def _most_refined(results: Results, preparation: str) -> _Event | None:
@@ -184,7 +186,7 @@ def _draw_trials(ax: Axes, event: _Event) -> None:
     scale = rf"10^{{{exponent}}}" if abs(event.coarse - 10.0**exponent) < 1e-12 else f"{event.coarse:g}"
     ax.set_xlabel(rf"$(\gamma-\gamma_c)/{scale}$")
     # Left of the event and above its small Q there is nothing to hide.
-    panels.legend(
+    legend(
         ax,
         fontsize=6.5,
         loc="upper left",
@@ -196,13 +198,12 @@ def _draw_trials(ax: Axes, event: _Event) -> None:
         # Wide enough for the last refinement, not for the steps that led to it.
         reach = 1.6 * max(float((small_steps["strain_after"] - small_steps["strain_before"]).max()), 1e-8) / event.coarse  # type: ignore[arg-type]
         spread = 1.15 * float(np.quantile(np.abs(small_steps["strain_before"].to_numpy() - event.strain), 0.75)) / event.coarse
-        small = ax.inset_axes((0.12, 0.36, 0.30, 0.25))
+        small = small_axes(ax, (0.12, 0.36, 0.30, 0.25))
         _bars(small, event, known, places)
         reach = max(reach, spread)
         small.set(
             yscale="log", xlim=(-reach, reach), ylim=(low / 4, 3 * high), xlabel=rf"$(\gamma-\gamma_c)/{scale}$", ylabel="$Q$"
         )
-        as_inset(small)
         small.set_title("closer", fontsize=6.5, pad=2)
 
 

@@ -7,21 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from qlm_hoomd.base.display import counted
 from qlm_hoomd.report import figures
 from qlm_hoomd.report.glasses import lists_of_glasses
-from qlm_hoomd.report.markup import (
-    ALPHA,
-    THETA,
-    details,
-    foldable,
-    join,
-    link,
-    note,
-    paragraph,
-    table,
-)
+from qlm_hoomd.report.markup import ALPHA, OMEGA_MIN, THETA, details, foldable, join, link, note, paragraph, table
 from qlm_hoomd.report.numbers import Estimate
 from qlm_hoomd.report.results import Results, Section, SectionFigure
+from qlm_hoomd.report.sections.tables import minima_table, scaling_table, windows_table
 from qlm_hoomd.report.words import (
     SYMBOLS,
     counts,
@@ -29,16 +21,18 @@ from qlm_hoomd.report.words import (
     method,
     number_with_interval,
     percent,
-    probability,
     quoted,
     remarks,
     source,
     where,
+    window_rule,
     with_interval,
 )
 from qlm_hoomd.statistics import FiniteSizeScaling, MinimaDistribution, SpectrumFit
 from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
 from qlm_hoomd.statistics.spectra import MIN_MODES
+
+_FIGURES = {"omega_min": ("omega_min",), "density": ("density",), "windows": ("lower_ends", "upper_ends")}
 
 
 def exponents(results: Results) -> Section | None:
@@ -67,24 +61,31 @@ def exponents(results: Results) -> Section | None:
             THETA,
         ),
     ]
-    caption = Markup(
-        "Exponents with their {} % intervals. Dashed: <i>θ</i> = 1/4; dotted: <i>α</i> = 3 and 4. Open, faint: withheld."
-    ).format(percent(results))
-    drawn = [
-        SectionFigure(name, figure, words, numbers)
-        for name, figure, words, numbers in (
-            ("exponents", figures.exponents(results), caption, "table-exponents"),
-            ("alternatives", figures.alternatives(results), _ALTERNATIVES, "table-alternatives"),
+    if results.analysis.spectra:
+        text.append(
+            paragraph(
+                "The power law of <i>D</i><sub>L</sub>(<i>ω</i>) is fitted to the frequencies themselves, without bins. {} Small samples of a "
+                "glass that was quenched from a high temperature are known to show {} below 4, and lose that as they grow (Lerner, 2020): "
+                "compare the sizes.",
+                window_rule(results),
+                ALPHA,
+            )
         )
-        if figure is not None
+    whole = figures.exponents(results)
+    numbers = {"omega_min": "table-omega_min", "density": "table-windows", "windows": "table-windows"}
+    drawn = [
+        *([SectionFigure("exponents", whole.figure, whole.caption, "table-exponents")] if whole is not None else []),
+        *figures.some(results, _FIGURES, numbers),
     ]
     tables = [
         *_exponents_by_strain(results, {item.name for item in drawn}),
+        minima_table(results, "omega_min", OMEGA_MIN, "no localised mode found"),
+        scaling_table(results, "omega_min", ALPHA),
+        windows_table(results),
         _estimators_table(results),
-        _alternatives_table(results),
         lists_of_glasses(results),
     ]
-    return Section("Exponents", join(text), tuple(drawn), join(tables))
+    return Section("θ, α, and the theory", join(text), tuple(drawn), join(tables))
 
 
 def _exponents_by_strain(results: Results, figures_there: set[str]) -> Iterator[Markup]:
@@ -100,10 +101,10 @@ def _exponents_by_strain(results: Results, figures_there: set[str]) -> Iterator[
     if said:
         disagree = sum("disagrees" in sentence for sentence in said.values())
         yield paragraph(
-            "Of {} comparisons of a measured with a predicted {}, {} disagree. Each is written out at its strain.",
-            len(said),
+            "{} of a measured with a predicted {}: {}. Each is written out at its strain.",
+            counted(len(said), "comparison"),
             ALPHA,
-            disagree or "none",
+            f"{disagree} with a disagreement" if disagree else "no disagreement",
         )
     for preparation in results.preparations:
         # Three strains at most are open: more would bury the numbers.
@@ -150,12 +151,6 @@ def _exponents_table(results: Results, estimates: Sequence[Estimate], caption: s
     pooled = any(e.pooled is not None for e in estimates)
     rows = [((e.preparation,) if pooled else ()) + _exponent_row(results, e)[0 if pooled else 1 :] for e in estimates]
     return table([*(["preparation"] if pooled else []), *headers[0 if pooled else 1 :]], rows, caption)
-
-
-_ALTERNATIVES = Markup(
-    "The scale of <i>γ</i><sub>min</sub> against size with three laws for it: a power law (pseudo-gap), slope 1 (a plateau of "
-    "<i>P</i>(<i>x</i>) at small <i>x</i>), and a power law that crosses over to a plateau."
-)
 
 
 def _exponent_row(results: Results, estimate: Estimate) -> tuple[Any, ...]:
@@ -218,40 +213,6 @@ def _estimators_table(results: Results) -> Markup:
     n = sum(bool(row[-1]) for row in rows)
     said = f": {n} of {len(rows)} exponents have estimators that disagree" if n else ": they agree"
     return foldable(f"The estimators side by side{said}", headers, rows)
-
-
-def _alternatives_table(results: Results) -> Markup:
-    """Power law, plateau and crossover for the means, with the verdict."""
-    rows = [
-        (
-            e.preparation,
-            f"{e.strain:g}",
-            method(e),
-            *(
-                Markup("{}, <i>p</i> = {}").format(f"{scaling.aicc:.1f}", probability(scaling.p_value) or "–")
-                for scaling in e.alternatives.scalings
-            ),
-            e.alternatives.verdict,
-        )
-        for e in results.analysis.estimates
-        if e.alternatives is not None
-    ]
-    if not rows:
-        return Markup("")
-    caveat = next(e.alternatives.caveat for e in results.analysis.estimates if e.alternatives is not None)
-    headers = ["preparation", "strain", "from", "slope 1 (plateau)", "power law", "crossover", "verdict"]
-    return join(
-        [
-            foldable(
-                "Other laws for the minima: Akaike's criterion relative to the best, and p of the fit",
-                headers,
-                rows,
-                figure="alternatives",
-                anchor="table-alternatives",
-            ),
-            paragraph("{}", caveat),
-        ]
-    )
 
 
 def _verdicts(results: Results) -> Iterator[tuple[Estimate, Markup]]:

@@ -9,15 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from qlm_hoomd.report.markup import (
-    MAX_ROWS,
-    N,
-    details,
-    join,
-    note,
-    paragraph,
-    table,
-)
+from qlm_hoomd.base.display import counted
+from qlm_hoomd.report.markup import MAX_ROWS, N, details, join, note, paragraph, table
 from qlm_hoomd.report.results import Results, Run, Section
 
 
@@ -76,7 +69,9 @@ def overview(results: Results) -> Section:
     if not results.realisations:
         parts.append(note("There is no realisation yet. Run the protocol (again) to make them."))
     parts.extend(_failures(results))
-    parts.extend(table(["setting", "value"], _settings(results, run), f"Settings of {run.name}") for run in results.runs)
+    for run in results.runs:
+        caption = f"Settings of {run.name}"
+        parts.append(details(caption, table(["part", "setting", "value"], _settings(results, run), caption)))
     if len(results.versions) > 1:
         parts.append(
             note("The realisations were made with {} different sets of versions, listed below.", len(results.versions))
@@ -99,8 +94,8 @@ def _failures(results: Results) -> Iterator[Markup]:
         return
     kinds = Counter((failure.stage, failure.error) for _, failure in results.failures)
     yield note(
-        "{} failures: {}. The other realisations are unharmed.",
-        len(results.failures),
+        "{}: {}. The other realisations are unharmed.",
+        counted(len(results.failures), "failure"),
         ", ".join(f"{n} × {error} in {stage}" for (stage, error), n in sorted(kinds.items())),
     )
     rows = [
@@ -111,24 +106,35 @@ def _failures(results: Results) -> Iterator[Markup]:
     yield details(listed, table(["preparation", N, "realisation", "stage", "error", "message"], rows, listed))
 
 
-def _settings(results: Results, run: Run) -> Iterator[tuple[str, Any]]:
+def _settings(results: Results, run: Run) -> Iterator[tuple[str, str, Any]]:
+    """(part of the protocol, setting, value); what is not set is left out."""
     protocol = run.protocol
-    yield "protocol hash", Markup("<code>{}</code>").format(run.hash)
-    yield "root seed", str(protocol.get("seed", "–"))
-    engine = protocol.get("engine", "–")
-    yield "engine", engine.get("kind", "–") if isinstance(engine, Mapping) else str(engine)
-    yield "number density", f"{results.density:g}"
+    yield "protocol", "hash", Markup("<code>{}</code>").format(run.hash)
+    yield "protocol", "root seed", str(protocol.get("seed", "–"))
+    yield from _rows("engine", protocol.get("engine"))
+    yield "model", "number density", f"{results.density:g}"
     for stage in protocol.get("stages", ()):
-        yield f"stage {stage['kind']}", _inline({key: value for key, value in stage.items() if key != "kind"}) or "defaults"
+        name = f"stage {stage['kind']}"
+        yield from list(_rows(name, {key: value for key, value in stage.items() if key != "kind"})) or [(name, "–", "defaults")]
     for name, preparation in run.preparations.items():
-        yield f"preparation {name}", _inline(preparation)
+        yield from _rows(f"preparation {name}", preparation)
     if run is results.runs[0]:
-        yield "analysis", _inline(protocol.get("analysis", {})) or "defaults"
+        yield from list(_rows("analysis", protocol.get("analysis"))) or [("analysis", "–", "defaults")]
 
 
-def _inline(settings: Any) -> str:
-    if not isinstance(settings, Mapping):
-        return json.dumps(settings)
-    return ", ".join(
-        f"{name} = {json.dumps(value) if not isinstance(value, str) else value}" for name, value in settings.items()
-    )
+def _rows(part: str, settings: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """A row for each setting that has a value, those within settings after the name of these."""
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield from _rows(part, value, f"{prefix}{'.' * bool(prefix)}{name}")
+    elif isinstance(settings, list | tuple):
+        if settings:
+            yield part, prefix or "–", ", ".join(_plain(value) for value in settings)
+    elif settings is not None:
+        yield part, prefix or "–", _plain(settings)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, Mapping | list) else str(value)

@@ -10,34 +10,22 @@ from markupsafe import Markup
 
 from qlm_hoomd.base.registry import DETECTORS
 from qlm_hoomd.report import figures
-from qlm_hoomd.report.markup import (
-    GAMMA_MIN,
-    THETA,
-    N,
-    join,
-    note,
-    number,
-    of_figure,
-    paragraph,
-    table,
-)
+from qlm_hoomd.report.markup import GAMMA_MIN, THETA, N, join, note, number, of_figure, paragraph, table
 from qlm_hoomd.report.means import exact_detectors, first_rise
 from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C
-from qlm_hoomd.report.results import Results, Run, Section, SectionFigure
-from qlm_hoomd.report.sections.tables import minima_table, scaling_table
-from qlm_hoomd.report.words import (
-    percent,
-    shown_only,
-)
+from qlm_hoomd.report.results import Results, Run, Section
+from qlm_hoomd.report.sections.tables import alternatives_table, minima_table, scaling_table
+
+_SHEAR, _NEXT = "What happened under shear?", "How far is the next instability?"
 
 
 def shear(results: Results) -> Section | None:
     """Stress-strain curves."""
     if results.stage("shear") is None and "steps" not in results.tables:
         return None
-    figure = figures.stress_strain(results)
-    if figure is None:
-        return Section("Stress and strain", note("No realisation has been sheared yet."))
+    drawn = figures.some(results, {"stress_strain": ("stress_strain",)}, {"stress_strain": "table-stress"})
+    if not drawn:
+        return Section(_SHEAR, note("No realisation has been sheared yet."))
     curves = results.analysis.stress_strain
     rows = []
     for (preparation, size), curve in curves.group_by("preparation", "n_particles", maintain_order=True):
@@ -67,20 +55,18 @@ def shear(results: Results) -> Section | None:
         text = join(
             [text, note("The plane {} was sheared: flow along the first axis, gradient along the second.", stage["plane"])]
         )
-    caption = "Mean stress against strain; number of realisations in brackets."
-    drawn = SectionFigure("stress_strain", figure, caption, "table-stress")
     headers = ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"]
     numbers = table(headers, rows, of_figure("stress_strain", "Largest and last mean stress"), anchor="table-stress")
-    return Section("Stress and strain", text, (drawn,), numbers)
+    return Section(_SHEAR, text, tuple(drawn), join([numbers, _events_table(results)]))
 
 
 def instabilities(results: Results) -> Section | None:
     """The strain to the next instability, and theta."""
     if results.stage("shear") is None and "events" not in results.tables:
         return None
-    figure = figures.minima(results, "gamma_min")
-    if figure is None:
-        return Section("Plastic instabilities", note("No realisation has been sheared beyond the strains of the analysis yet."))
+    drawn = figures.some(results, {"gamma_min": ("gamma_min",)}, {"gamma_min": "table-gamma_min"})
+    if not drawn:
+        return Section(_NEXT, note("No realisation has been sheared beyond the strains of the analysis yet."))
     text = [
         paragraph(
             "{} is the mean strain from the state at strain <i>γ</i> to the next plastic instability. With a pseudo-gap "
@@ -98,17 +84,12 @@ def instabilities(results: Results) -> Section | None:
                 THETA,
             )
         )
-    caption = Markup(
-        "Mean strain to the next instability against system size. Bars are standard errors of the mean, lines the fitted power "
-        "laws (dotted where the exponent is withheld), brackets the {} % intervals of <i>θ</i>. {}"
-    ).format(percent(results), shown_only(results))
     tables = (
         minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
         scaling_table(results, "gamma_min", THETA),
-        _events_table(results),
+        alternatives_table(results),
     )
-    drawn = (SectionFigure("gamma_min", figure, caption, "table-gamma_min"),)
-    return Section("Plastic instabilities", join(text), drawn, join(tables))
+    return Section(_NEXT, join(text), tuple(drawn), join(tables))
 
 
 def _events_table(results: Results) -> Markup:
@@ -197,7 +178,7 @@ def _blind_spot(results: Results) -> Iterator[Markup]:
     if any(e.detector == AS_THRESHOLD for e in results.analysis.find(method="gamma_min")):
         seen = _misses(results, results.runs[0], PAPER_Q_C * PAPER_INCREMENT)
         yield note(
-            "“{}” is theta as the paper's threshold detector would have seen it: an estimate, from those events of <b>{}</b> "
+            "“{}” is <i>θ</i> as the paper's threshold detector would have seen it: an estimate, from those events of <b>{}</b> "
             "alone whose largest displacement exceeds the detector's limit. {}",
             AS_THRESHOLD,
             ", ".join(exact_detectors(results.tables["events"])),

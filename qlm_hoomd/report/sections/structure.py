@@ -5,22 +5,17 @@ from __future__ import annotations
 import polars as pl
 
 from qlm_hoomd.report import figures
-from qlm_hoomd.report.markup import (
-    MAX_ROWS,
-    N,
-    join,
-    note,
-    paragraph,
-    table,
-)
-from qlm_hoomd.report.results import Results, Section, SectionFigure
+from qlm_hoomd.report.markup import MAX_ROWS, N, join, note, paragraph, table
+from qlm_hoomd.report.results import Results, Section
+
+_TITLE = "Is the sample a glass?"
 
 
 def structure(results: Results) -> Section | None:
     """Whether the samples are glasses."""
     verdicts = results.tables.get("structure")
     if verdicts is None:
-        return None if results.stage("structure") is None else Section("Structure", note("No sample has been checked yet."))
+        return None if results.stage("structure") is None else Section(_TITLE, note("No sample has been checked yet."))
     shares = [name for name in ("crystal_fraction", "largest_cluster", "demixing", "q6_mean") if name in verdicts.columns]
     rows = []
     for (preparation, size), group in verdicts.group_by("preparation", "n_particles", maintain_order=True):
@@ -42,6 +37,4 @@ def structure(results: Results) -> Section | None:
         listed = bad.head(MAX_ROWS).select("preparation", "n_particles", "realisation", "reason").iter_rows()
         tables.append(table(["preparation", N, "realisation", "reason"], listed, "Samples that are no glasses"))
     figure = figures.structure(results)
-    caption = "Mean pair correlation and structure factor of the quenched samples; number of realisations in brackets."
-    drawn = (SectionFigure("structure", figure, caption),) if figure is not None else ()
-    return Section("Structure", text, drawn, join(tables))
+    return Section(_TITLE, text, (figure,) if figure is not None else (), join(tables))

@@ -1,20 +1,15 @@
-"""Tables that two sections share: the means of the minima, and whether they follow a power law. No arrays."""
+"""Tables of the minima and the windows: means, and whether they follow a power law. No arrays."""
 
 from __future__ import annotations
+
+import re
 
 import polars as pl
 from markupsafe import Markup
 
-from qlm_hoomd.report.markup import (
-    N,
-    foldable,
-    number,
-)
+from qlm_hoomd.report.markup import ALPHA, N, foldable, join, number, paragraph
 from qlm_hoomd.report.results import Results
-from qlm_hoomd.report.words import (
-    probability,
-    two_decimals,
-)
+from qlm_hoomd.report.words import in_symbols, method, probability, two_decimals
 from qlm_hoomd.statistics import FiniteSizeScaling
 
 
@@ -64,3 +59,68 @@ def scaling_table(results: Results, quantity: str, symbol: Markup) -> Markup:
         Markup("<i>p</i> of {} = 0").format(symbol),
     ]
     return foldable("Is it a power law? A small p speaks against it.", headers, rows)
+
+
+def alternatives_table(results: Results) -> Markup:
+    """Power law, plateau and crossover for the means, with the verdict."""
+    rows = [
+        (
+            e.preparation,
+            f"{e.strain:g}",
+            method(e),
+            *(
+                Markup("{}, <i>p</i> = {}").format(f"{scaling.aicc:.1f}", probability(scaling.p_value) or "–")
+                for scaling in e.alternatives.scalings
+            ),
+            # The number has its interval where it is quoted; another one here would contradict it.
+            in_symbols(re.sub(r"theta = \S+ \[.*?\]", "its theta", e.alternatives.verdict)),
+        )
+        for e in results.analysis.estimates
+        if e.alternatives is not None
+    ]
+    if not rows:
+        return Markup("")
+    caveat = next(e.alternatives.caveat for e in results.analysis.estimates if e.alternatives is not None)
+    headers = ["preparation", "strain", "from", "slope 1 (plateau)", "power law", "crossover", "verdict"]
+    return join(
+        [
+            foldable(
+                "Other laws for the minima: Akaike's criterion relative to the best, and p of the fit",
+                headers,
+                rows,
+                figure="gamma_min",
+                anchor="table-alternatives",
+            ),
+            paragraph("{}", in_symbols(caveat)),
+        ]
+    )
+
+
+_LARGEST_ERROR = 1.0
+"""Of an alpha that is shown: one that is less certain says nothing."""
+
+
+def windows_table(results: Results) -> Markup:
+    """The fit windows of the spectra."""
+    rows = [
+        (
+            s.preparation,
+            f"{s.strain:g}",
+            s.n_particles,
+            s.n_realisations,
+            f"{s.threshold:.3g}",
+            f"{s.plane_waves.first_frequency:.3g}" if s.plane_waves else None,
+            f"{s.omega_complete:.3g}",
+            f"{s.window.lower:.3g}–{s.window.upper:.3g}",
+            in_symbols(s.limited_by).replace(" ", "\u00a0"),
+            *(number(alpha, error) if error < _LARGEST_ERROR else None for alpha, error in s.threshold_scans),
+            in_symbols(s.refusal or ""),
+        )
+        for s in results.analysis.spectra
+    ]
+    e_c = Markup("<i>e</i><sub>c</sub>")
+    headers = ["preparation", "strain", N, "realisations", e_c, "first phonon", "complete up to", "window", "end set by"]
+    headers += [Markup("{} at {} {}").format(ALPHA, factor, e_c) for factor in (0.8, 1.2)]
+    headers.append("why not")
+    caption = "The fit windows of the spectra, and α with its standard error where the threshold is changed by 20 %"
+    return foldable(caption, headers, rows, figure="density", anchor="table-windows") if rows else Markup("")
