@@ -21,6 +21,7 @@ from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.realisation import Realisation
+from qlm_hoomd.ensemble.runner import check_folder
 from qlm_hoomd.ensemble.workspace import Workspace, former_protocol
 from qlm_hoomd.planning.benchmark import benchmark
 from qlm_hoomd.protocol import Protocol
@@ -182,6 +183,7 @@ def make_forecast(
     """
     if executor.runs_here:
         protocol.engine.build(protocol.model)
+    check_folder(protocol, directory)
     workspace = Workspace(directory, protocol)
     former = former_protocol(directory)
     kept: Sequence[Stage] = ()
