@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError
+from qlm_mesoscopic.errors import ModelError, one_of, positive
 
 Floats: TypeAlias = NDArray[np.float64]
 Overshoot: TypeAlias = Literal["drop", "carry"]
@@ -116,8 +116,7 @@ def distance(sigma: ArrayLike, phi: ArrayLike, branch: ArrayLike, direction: int
     """
     sigma, phi = _floats(sigma, phi)
     side = _side(branch)
-    if direction not in {-1, 1}:
-        raise ModelError(f"direction = {direction!r}; expected +1 (rising stress) or -1 (falling stress).")
+    one_of((1, -1), direction=direction)
     fails = (phi >= 0.0) & (side == -direction)
     return np.where(fails, limit(phi) - direction * sigma, np.inf)
 
@@ -250,12 +249,10 @@ class Replacement:
     overshoot: Overshoot = "drop"
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.lambda_min) and self.lambda_min > 0.0):
-            raise ModelError(f"lambda_min = {self.lambda_min}; expected a positive number.")
+        positive(lambda_min=self.lambda_min)
         if not 0.0 < self.inset < 1.0:
             raise ModelError(f"inset = {self.inset}; expected a fraction of lambda_min between 0 and 1.")
-        if self.overshoot not in {"drop", "carry"}:
-            raise ModelError(f"overshoot = {self.overshoot!r}; expected 'drop' or 'carry'.")
+        one_of(get_args(Overshoot), overshoot=self.overshoot)
         low, high = self.p0.support
         if low < -2.0 * self.lambda_min:
             raise ModelError(

@@ -21,15 +21,13 @@ from functools import cached_property
 from math import isfinite, log, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qlm_mesoscopic import block, theory
-from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.block import Floats, Replacement, UniformInvariants
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError
 from qlm_mesoscopic.master import Flight, drift_rates, root
-
-Floats = NDArray[np.float64]
 
 _SHEAR_NODES, _PASSIVE_NODES = 12, 8
 _CELLS_OF_PASSIVE = 100

@@ -23,16 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, enough
 from qlm_mesoscopic.meanfield import ModeSnapshot
-
-Floats: TypeAlias = NDArray[np.float64]
 
 _FEWEST_IN_WINDOW = 500
 _FEWEST_SNAPSHOTS = 5

@@ -13,11 +13,10 @@ from functools import lru_cache
 from math import gamma, inf, pi, sin
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.errors import ModelError
-
-Floats = NDArray[np.float64]
 
 CROSSOVER = 0.25
 """theta below which shear transformations alone make the low-frequency spectrum (eq. 8)."""

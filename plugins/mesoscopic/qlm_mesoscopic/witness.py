@@ -17,19 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import hypot, isfinite, sqrt
+from math import hypot, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic import block
-from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.block import Floats, Replacement, UniformInvariants
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError, enough
+from qlm_mesoscopic.errors import ModelError, enough, positive
 from qlm_mesoscopic.observables import Exponent, student_95
-
-Floats = NDArray[np.float64]
 
 _GROUPS = 16
 _TOGETHER = 100_000  # witnesses that are moved at once: what the cache holds
@@ -133,8 +131,7 @@ def watch(
         ModelError: for values outside these ranges.
     """
     rules = Replacement() if replacement is None else replacement
-    if not (isfinite(amplitude) and amplitude > 0.0 and isfinite(drift) and drift > 0.0):
-        raise ModelError(f"amplitude A = {amplitude}, drift v = {drift}; expected positive numbers.")
+    positive(amplitude=amplitude, drift=drift)
     if not isinstance(rules.p0, UniformInvariants) or rules.overshoot != "drop" or not rules.p0.low < 0.0 < rules.p0.high:
         raise ModelError(
             f"{rules}; expected a uniform P_0 on both sides of 0 and overshoot = 'drop'. Sample others with MeanField."
