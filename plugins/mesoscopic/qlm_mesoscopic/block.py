@@ -12,19 +12,19 @@ and everything follows from two numbers per block and the side it sits on:
 Every function takes scalars or arrays of any shapes that broadcast, and computes in float64.
 """
 
-# Array names carry their axes: n blocks. Everything else is elementwise.
+# Array names carry their axes: n blocks, d the two ways in. Everything else is elementwise.
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError
+from qlm_mesoscopic.errors import ModelError, one_of, positive
 
 Floats: TypeAlias = NDArray[np.float64]
 Overshoot: TypeAlias = Literal["drop", "carry"]
@@ -116,8 +116,7 @@ def distance(sigma: ArrayLike, phi: ArrayLike, branch: ArrayLike, direction: int
     """
     sigma, phi = _floats(sigma, phi)
     side = _side(branch)
-    if direction not in {-1, 1}:
-        raise ModelError(f"direction = {direction!r}; expected +1 (rising stress) or -1 (falling stress).")
+    one_of((1, -1), direction=direction)
     fails = (phi >= 0.0) & (side == -direction)
     return np.where(fails, limit(phi) - direction * sigma, np.inf)
 
@@ -135,6 +134,18 @@ def curvature_at(x: ArrayLike, phi: ArrayLike) -> Floats:
     x, phi = _floats(x, phi)
     y = _excess(3.0 * x / phi**1.5)
     return 0.5 * phi * y * (y + 2.0)
+
+
+def excess_at(lam: ArrayLike, phi: ArrayLike) -> Floats:
+    """r >= 0 with |kappa| = (1 + r) sqrt(phi) at curvature lam > 0, the root of r (2 + r) = 2 lambda / phi, without loss of digits.
+
+    Args:
+        lam: quadratic coefficient.
+        phi: the conserved quantity, positive.
+    """
+    lam, phi = _floats(lam, phi)
+    ratio = 2.0 * lam / phi
+    return ratio / (1.0 + np.sqrt(1.0 + ratio))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -250,12 +261,10 @@ class Replacement:
     overshoot: Overshoot = "drop"
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.lambda_min) and self.lambda_min > 0.0):
-            raise ModelError(f"lambda_min = {self.lambda_min}; expected a positive number.")
+        positive(lambda_min=self.lambda_min)
         if not 0.0 < self.inset < 1.0:
             raise ModelError(f"inset = {self.inset}; expected a fraction of lambda_min between 0 and 1.")
-        if self.overshoot not in {"drop", "carry"}:
-            raise ModelError(f"overshoot = {self.overshoot!r}; expected 'drop' or 'carry'.")
+        one_of(get_args(Overshoot), overshoot=self.overshoot)
         low, high = self.p0.support
         if low < -2.0 * self.lambda_min:
             raise ModelError(
@@ -289,8 +298,28 @@ class Replacement:
 
     def swap_stress(self, phi: ArrayLike) -> Floats:
         """Stress at which lambda reaches lambda_min with kappa > 0 (with kappa < 0: minus this)."""
+        return self._stress_at(self.lambda_min, phi)
+
+    def entry_stress(self, phi: ArrayLike) -> Floats:
+        """Stress at which a new mode comes in that falling stress drives in (rising stress: minus this)."""
+        return self._stress_at((1.0 - self.inset) * self.lambda_min, phi)
+
+    def _stress_at(self, lam: float, phi: ArrayLike) -> Floats:
         (phi,) = _floats(phi)
-        return stress(np.sqrt(np.maximum(phi + 2.0 * self.lambda_min, 0.0)), phi)
+        return stress(np.sqrt(np.maximum(phi + 2.0 * lam, 0.0)), phi)
+
+    def uniform_support(self) -> tuple[float, float]:
+        """Smallest and largest phi of a uniform P_0: :meth:`enter` in closed form, for what follows single modes.
+
+        Raises:
+            ModelError: unless P_0 is uniform on both sides of 0, and stress beyond a swap is dropped.
+        """
+        low, high = self.p0.support
+        if not isinstance(self.p0, UniformInvariants) or self.overshoot != "drop" or not low < 0.0 < high:
+            raise ModelError(
+                f"{self}; expected a uniform P_0 on both sides of 0 and overshoot = 'drop'. Sample others with MeanField."
+            )
+        return low, high
 
     def enter(self, rng: np.random.Generator, direction_n: ArrayLike, beyond_n: ArrayLike) -> tuple[Floats, Floats, Floats]:
         """New softest modes.
@@ -305,11 +334,21 @@ class Replacement:
         """
         direction_n, beyond_n = _floats(direction_n, beyond_n)
         phi_n = self.p0.sample(rng, direction_n.size)
-        entry_n = np.sqrt(np.maximum(phi_n + 2.0 * (1.0 - self.inset) * self.lambda_min, 0.0))
-        sigma_n = -stress(entry_n, phi_n)
+        sigma_n = -self.entry_stress(phi_n)
         if self.overshoot == "carry":
             sigma_n = sigma_n + beyond_n
         return phi_n, direction_n * sigma_n, -direction_n
+
+
+def shares_of_ways(up_d: Floats) -> Floats:
+    """Share of the modes that come in either way, driven in by rising stress first.
+
+    A mode that leaves upwards is followed by one that rising stress drives in, as :meth:`Replacement.enter` has it.
+
+    Args:
+        up_d: chance to leave upwards of a mode that came in either way, shape (2,).
+    """
+    return np.array([up_d[1], 1.0 - up_d[0]]) / (up_d[1] + 1.0 - up_d[0])
 
 
 def _excess(three_xi: Floats) -> Floats:

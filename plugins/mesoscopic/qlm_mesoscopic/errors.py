@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import nan
+from collections.abc import Sequence
+from math import inf, nan
 from typing import Any
 
 
@@ -50,3 +51,25 @@ def enough(what: str, found: int, needed: int, advice: str = "Record more, or ta
     """
     if found < needed:
         raise NotEnoughDataError(f"{found} {what}; expected at least {needed}. {advice}", found, needed)
+
+
+def positive(**values: float) -> None:
+    """Refuse numbers that are not positive and finite, by their names.
+
+    Raises:
+        ModelError: for the first of them.
+    """
+    for name, value in values.items():
+        if not 0.0 < value < inf:
+            raise ModelError(f"{name} = {value}; expected a positive number.")
+
+
+def one_of(options: Sequence[Any], **values: Any) -> None:
+    """Refuse values that are none of the options, by their names.
+
+    Raises:
+        ModelError: for the first of them.
+    """
+    for name, value in values.items():
+        if value not in options:
+            raise ModelError(f"{name} = {value!r}; expected {' or '.join(map(repr, options))}.")

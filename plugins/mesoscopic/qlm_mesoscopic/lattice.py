@@ -21,18 +21,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qlm_mesoscopic import block
+from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
-from qlm_mesoscopic.meanfield import ModeSnapshot
+from qlm_mesoscopic.errors import ModelError, RunawayAvalanche, one_of
+from qlm_mesoscopic.meanfield import Control, ModeSnapshot
 
-Floats = NDArray[np.float64]
-Control = Literal["stress", "strain"]
 Update = Literal["sequential", "synchronous"]
 
 MIN_LENGTH = 8
@@ -55,8 +54,7 @@ def propagator(shape: Sequence[int], control: Control = "stress") -> Floats:
     lengths = tuple(int(length) for length in shape)
     if len(lengths) not in {2, 3} or min(lengths) < MIN_LENGTH:
         raise ModelError(f"lattice of shape {lengths}; expected two or three edges of at least {MIN_LENGTH} sites.")
-    if control not in {"stress", "strain"}:
-        raise ModelError(f"control = {control!r}; expected 'stress' or 'strain'.")
+    one_of(get_args(Control), control=control)
     squares = [2.0 - 2.0 * np.cos(2.0 * np.pi * np.fft.fftfreq(length)) for length in lengths]
     grids = np.meshgrid(*squares, indexing="ij", sparse=True)
     total_q: Floats = np.add(grids[0], grids[1]) if len(grids) == 2 else grids[0] + grids[1] + grids[2]
@@ -169,8 +167,7 @@ class BlockSites:
     ) -> None:
         if not (isfinite(coupling) and coupling >= 0.0 and isfinite(spread) and spread >= 0.0):
             raise ModelError(f"coupling = {coupling}, spread = {spread}; expected numbers of at least 0.")
-        if amplitude not in {"jump", "constant"}:
-            raise ModelError(f"amplitude = {amplitude!r}; expected 'jump' or 'constant'.")
+        one_of(("jump", "constant"), amplitude=amplitude)
         self.coupling = coupling
         self.replacement = block.Replacement() if replacement is None else replacement
         self.amplitude = amplitude
@@ -259,8 +256,7 @@ class Lattice:
         longest: float = 20.0,
     ) -> None:
         kernel_r = propagator(shape, control)
-        if update not in {"sequential", "synchronous"}:
-            raise ModelError(f"update = {update!r}; expected 'sequential' or 'synchronous'.")
+        one_of(get_args(Update), update=update)
         self.shape = kernel_r.shape
         self.size = kernel_r.size
         self.sites = sites

@@ -20,13 +20,11 @@ from functools import cached_property
 from math import erf, inf, isfinite, log, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qlm_mesoscopic import theory
+from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError, enough
-
-Floats = NDArray[np.float64]
+from qlm_mesoscopic.errors import ModelError, enough, positive
 
 _WIDTH = 2.0
 _RETURN = 1.0
@@ -330,8 +328,7 @@ class MasterEquation:
         Raises:
             ModelError: if the spread is not positive, or the avalanche does not end.
         """
-        if not (isfinite(spread) and spread > 0.0):
-            raise ModelError(f"spread = {spread}; expected a positive standard deviation of the stress.")
+        positive(spread=spread)
         cumulated_f = np.asarray([0.5 * (1.0 + erf((x - _RETURN) / (spread * sqrt(2.0)))) for x in self.x_f])
         mass_c = np.diff(cumulated_f)
         waiting, strain, step = 1.0 - float(mass_c.sum()), 0.0, 1e-6

@@ -24,18 +24,17 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qlm_mesoscopic import block
-from qlm_mesoscopic.block import Replacement
+from qlm_mesoscopic.block import Floats, Replacement
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
+from qlm_mesoscopic.errors import ModelError, RunawayAvalanche, one_of, positive
 from qlm_mesoscopic.noise import LevyKicks
 
-Floats: TypeAlias = NDArray[np.float64]
 Control: TypeAlias = Literal["strain", "stress"]
 
 _MOST_SWAPS_IN_A_ROW = 1000
@@ -63,8 +62,7 @@ class ModeBlocks:
     kick: Literal["constant", "jump"] = "constant"
 
     def __post_init__(self) -> None:
-        if self.kick not in {"constant", "jump"}:
-            raise ModelError(f"kick = {self.kick!r}; expected 'constant' or 'jump'.")
+        one_of(("constant", "jump"), kick=self.kick)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -196,11 +194,8 @@ class MeanField:
         rules = ThresholdBlocks() if blocks is None else blocks
         if control is None:
             control = "strain" if isinstance(rules, ThresholdBlocks) else "stress"
-        if control not in {"strain", "stress"}:
-            raise ModelError(f"control = {control!r}; expected 'strain' or 'stress'.")
-        for name, value in (("modulus", modulus), ("largest_avalanche", largest_avalanche)):
-            if not (math.isfinite(value) and value > 0.0):
-                raise ModelError(f"{name} = {value}; expected a positive number.")
+        one_of(get_args(Control), control=control)
+        positive(modulus=modulus, largest_avalanche=largest_avalanche)
         if not (isinstance(seed, (int, np.integer)) and seed >= 0):
             raise ModelError(f"seed = {seed!r}; expected an integer, at least 0.")
         self.n_blocks = n_blocks
@@ -249,8 +244,7 @@ class MeanField:
         """
         if isinstance(self._state, _Modes):
             return self.snapshot().distance_n(direction)
-        if direction not in {-1, 1}:
-            raise ModelError(f"direction = {direction!r}; expected +1 (rising stress) or -1 (falling stress).")
+        one_of((1, -1), direction=direction)
         return 1.0 - direction * self.stresses()
 
     def snapshot(self) -> ModeSnapshot:
@@ -276,8 +270,7 @@ class MeanField:
             ModelError: if the spread is not positive.
             RunawayAvalanche: if it does not come to rest.
         """
-        if not (math.isfinite(spread) and spread > 0.0):
-            raise ModelError(f"spread = {spread}; expected a positive number.")
+        positive(spread=spread)
         self._offset = 0.0
         self._state.spread_randomly(self._rng, spread)
         self._forget()
@@ -304,8 +297,7 @@ class MeanField:
             ModelError: if the strain is not positive.
             RunawayAvalanche: if an avalanche does not stop: under stress control this is yielding.
         """
-        if not (math.isfinite(strain) and strain > 0.0):
-            raise ModelError(f"strain = {strain}; expected a positive number.")
+        positive(strain=strain)
         target = self.strain + strain
         log = self._begin()
         while self.strain < target:
@@ -337,10 +329,9 @@ class MeanField:
             ModelError: for values outside these ranges.
             RunawayAvalanche: if an avalanche does not stop.
         """
-        if not (math.isfinite(activity) and activity > 0.0 and math.isfinite(skip) and skip >= 0.0):
-            raise ModelError(f"activity = {activity}, skip = {skip}; expected a positive and a non-negative number.")
-        if not (math.isfinite(every) and every > 0.0):
-            raise ModelError(f"every = {every}; expected a positive activity between snapshots.")
+        positive(activity=activity, every=every)
+        if not 0.0 <= skip < math.inf:
+            raise ModelError(f"skip = {skip}; expected a number of at least 0.")
         self._begin()
         end = math.ceil(skip * self.n_blocks)
         while self._log.failures < end:

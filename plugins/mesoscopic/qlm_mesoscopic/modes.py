@@ -21,15 +21,13 @@ from functools import cached_property
 from math import isfinite, log, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qlm_mesoscopic import block, theory
-from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.block import Floats, Replacement
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError
 from qlm_mesoscopic.master import Flight, drift_rates, root
-
-Floats = NDArray[np.float64]
 
 _SHEAR_NODES, _PASSIVE_NODES = 12, 8
 _CELLS_OF_PASSIVE = 100
@@ -90,8 +88,8 @@ class ModeDensity(Brief):
 
     def _shear_at(self, lam: float) -> float:
         # With kappa = (1 + r) sqrt(phi) all of them lie between the r of the largest phi and infinity, where phi vanishes.
-        first = 2.0 * lam / self.replacement.p0.support[1]
-        log_q = np.linspace(log(first / (1.0 + sqrt(1.0 + first))), log(_SMALLEST_PHI), _QUADRATURE)
+        first = float(block.excess_at(lam, self.replacement.p0.support[1]))
+        log_q = np.linspace(log(first), log(_SMALLEST_PHI), _QUADRATURE)
         r_q = np.exp(log_q)
         log_ratio_q = np.log(0.25 * r_q * r_q * (3.0 + r_q))
         # P is a function of x / x* that changes slowly with phi, and below the smallest phi no more.
@@ -142,14 +140,9 @@ class ModeEquation:
         theory.check_mu(self.mu)
         if not (isfinite(self.amplitude) and self.amplitude >= 0.0 and self.mu < 2.0):
             raise ModelError(f"amplitude A = {self.amplitude}, mu = {self.mu}; expected A of at least 0 and mu below 2.")
-        rules = self.replacement
-        if not isinstance(rules.p0, UniformInvariants) or rules.overshoot != "drop":
-            raise ModelError(f"{rules}; expected a uniform P_0 and overshoot = 'drop'. Sample others with MeanField.")
-        low, high = rules.p0.support
-        if not low < 0.0 < high < 2.0 / 3.0 * rules.lambda_min:
-            raise ModelError(
-                f"P_0 between {low:g} and {high:g} with lambda_min = {rules.lambda_min:g}; expected low < 0 < high < 2/3 lambda_min."
-            )
+        (_, high), lambda_min = self.replacement.uniform_support(), self.replacement.lambda_min
+        if not high < 2.0 / 3.0 * lambda_min:
+            raise ModelError(f"P_0 up to {high:g} with lambda_min = {lambda_min:g}; expected it to end below 2/3 lambda_min.")
         if not (1e-18 <= self.finest <= 1e-2 and 4 <= self.cells_per_decade <= 40):
             raise ModelError(
                 f"finest = {self.finest:g}, cells_per_decade = {self.cells_per_decade}; expected 1e-18 to 1e-2 and 4 to 40."
@@ -198,9 +191,7 @@ class ModeEquation:
         time_kd, failures_kd, up_kd = (
             np.array([getattr(s, name) for s in solved]) for name in ("time_d", "failures_d", "up_d")
         )
-        # A mode that leaves upwards is followed by one that comes in from below, as Replacement.enter has it.
-        up_d = weight_k @ up_kd
-        share_d = np.array([up_d[1], 1.0 - up_d[0]]) / (up_d[1] + 1.0 - up_d[0])
+        share_d = block.shares_of_ways(weight_k @ up_kd)
         masses = [np.tensordot(share_d, s.mass_dbc, 1) for s in solved]
         return masses, float(weight_k @ time_kd @ share_d), float(weight_k @ failures_kd @ share_d)
 
@@ -216,7 +207,7 @@ class ModeEquation:
             order = np.argsort(end * u_k**power)
             for phi, share in zip((end * u_k**power)[order], share_k[order], strict=True):
                 swap = float(rules.swap_stress(phi))
-                entry = float(block.stress(np.sqrt(phi + 2.0 * (1.0 - rules.inset) * rules.lambda_min), phi))
+                entry = float(rules.entry_stress(phi))
                 if phi > 0.0:
                     lines.append(self._shear_line(flight, float(phi), float(share), swap, entry))
                 else:

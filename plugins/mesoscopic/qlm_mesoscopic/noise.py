@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qlm_mesoscopic.errors import ModelError
+from qlm_mesoscopic.theory import check_mu
 
 _FEWEST_BLOCKS = 4
 _STEPS = 2.0**31
@@ -42,8 +43,7 @@ class LevyKicks:
             )
         if not (np.isfinite(amplitude) and amplitude >= 0.0):
             raise ModelError(f"amplitude A = {amplitude}; expected a finite number, at least 0.")
-        if not 1.0 <= mu <= 2.0:
-            raise ModelError(f"mu = {mu}; expected 1 <= mu <= 2: the noise is that of a kernel with dimension / decay = mu.")
+        check_mu(mu)
         self.amplitude, self.mu, self.upper_cutoff = float(amplitude), float(mu), float(upper_cutoff)
         self.lower_cutoff = (2.0 * amplitude / (mu * n_blocks)) ** (1.0 / mu)
         if not (np.isfinite(upper_cutoff) and upper_cutoff > self.lower_cutoff):

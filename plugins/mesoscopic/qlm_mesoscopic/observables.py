@@ -23,16 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, enough
 from qlm_mesoscopic.meanfield import ModeSnapshot
-
-Floats: TypeAlias = NDArray[np.float64]
 
 _FEWEST_IN_WINDOW = 500
 _FEWEST_SNAPSHOTS = 5
@@ -260,8 +258,7 @@ def _power_law(series: Sequence[Floats], lower: float, upper: float, order: int)
             for group in range(n_groups)
         ]
     )
-    deviation = math.sqrt((n_groups - 1) / n_groups * np.sum((left_g - left_g.mean()) ** 2))
-    return float(best_k[0]), student_95(n_groups - 1) * deviation, count
+    return float(best_k[0]), jackknife_95(left_g), count
 
 
 def _family(lower: float, order: int) -> tuple[Floats, Floats]:
@@ -298,6 +295,12 @@ def _maximum(mean_k: Floats, basis_kq: Floats, measure_q: Floats, start_k: Float
         if np.max(np.abs(step_k)) < 1e-9:
             break
     return current_k
+
+
+def jackknife_95(left_g: Floats) -> float:
+    """Half of the 95 % interval of an estimate, from its values with one group of the data left out each."""
+    n_groups = left_g.size
+    return student_95(n_groups - 1) * math.sqrt((n_groups - 1) / n_groups * np.sum((left_g - left_g.mean()) ** 2))
 
 
 def student_95(freedom: int) -> float:

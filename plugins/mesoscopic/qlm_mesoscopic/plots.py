@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic import block, theory
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError
+from qlm_mesoscopic.errors import ModelError, positive
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,8 +137,7 @@ def flow(*, lambda_min: float = 1.0) -> Figure:
     Raises:
         ModelError: unless lambda_min is positive.
     """
-    if not lambda_min > 0.0:
-        raise ModelError(f"lambda_min = {lambda_min}; expected a positive number.")
+    positive(lambda_min=lambda_min)
     figure, (plane, wells) = _panels(2, ratios=(1.5, 1.0), height=3.9)
     top, shown = np.sqrt(2.0 * lambda_min), 1.16 * lambda_min
     high = 1.32 * top

@@ -13,11 +13,10 @@ from functools import lru_cache
 from math import gamma, inf, pi, sin
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from qlm_mesoscopic.block import Floats, excess_at
 from qlm_mesoscopic.errors import ModelError
-
-Floats = NDArray[np.float64]
 
 CROSSOVER = 0.25
 """theta below which shear transformations alone make the low-frequency spectrum (eq. 8)."""
@@ -251,8 +250,7 @@ def _r_min(lam: Floats, high: float) -> Floats:
         raise ModelError(
             f"lambda outside (0, {1.5 * high:g}]; expected values there, the pseudo-gap of the largest phi = {high:g}."
         )
-    ratio = 2.0 * lam / high
-    return ratio / (1.0 + np.sqrt(1.0 + ratio))  # r with 2 r + r^2 = ratio
+    return excess_at(lam, high)
 
 
 @lru_cache(maxsize=1)

@@ -17,10 +17,9 @@ from math import isfinite
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError
-
-Floats = NDArray[np.float64]
+from qlm_mesoscopic.errors import ModelError, positive
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,8 +78,7 @@ def rate(lam: ArrayLike, kappa: ArrayLike, temperature: float) -> Floats:
     Raises:
         ModelError: unless the temperature is positive, or if a lambda is negative.
     """
-    if not (isfinite(temperature) and temperature > 0.0):
-        raise ModelError(f"temperature = {temperature}; expected a positive number (units of chi = 1).")
+    positive(temperature=temperature)
     return np.exp(-wells(lam, kappa).barrier / temperature)
 
 

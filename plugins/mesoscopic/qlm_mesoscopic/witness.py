@@ -17,19 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import hypot, isfinite, sqrt
+from math import hypot
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qlm_mesoscopic import block
-from qlm_mesoscopic.block import Replacement, UniformInvariants
+from qlm_mesoscopic.block import Floats, Replacement
 from qlm_mesoscopic.brief import Brief
-from qlm_mesoscopic.errors import ModelError, enough
-from qlm_mesoscopic.observables import Exponent, student_95
-
-Floats = NDArray[np.float64]
+from qlm_mesoscopic.errors import ModelError, enough, positive
+from qlm_mesoscopic.observables import Exponent, jackknife_95
 
 _GROUPS = 16
 _TOGETHER = 100_000  # witnesses that are moved at once: what the cache holds
@@ -70,7 +68,7 @@ class Sightings(Brief):
     def failure_rate(self) -> tuple[float, float]:
         """Failures per unit of activity, and half of their 95 % interval: 1 if the drift is that of the steady state."""
         rate_g = np.array([_others(self.failures_g, g) / _others(self.life_g, g) for g in range(_GROUPS)])
-        return float(self.failures_g.mean() / self.life_g.mean()), _jackknife(rate_g)
+        return float(self.failures_g.mean() / self.life_g.mean()), jackknife_95(rate_g)
 
     def curvature(self) -> tuple[Floats, Floats]:
         """P(lambda) per block in each bin, the part of shear transformations and that of passive modes; two arrays of shape (b,)."""
@@ -91,7 +89,7 @@ class Sightings(Brief):
         seen = int(np.count_nonzero(time_gb, axis=0).min())
         enough("groups saw a witness in the emptiest bin of lambda", seen, _GROUPS, "Take more witnesses.")
         value = self.alpha_of(time_gb.mean(axis=0))
-        scatter = _jackknife(np.array([self.alpha_of(_others(time_gb, g)) for g in range(_GROUPS)]))
+        scatter = jackknife_95(np.array([self.alpha_of(_others(time_gb, g)) for g in range(_GROUPS)]))
         upper_b = self.centres > 2.0 * self.edges[0]
         shift = 2.0 * _slope(self.centres[upper_b], time_gb.mean(axis=0)[upper_b]) + 1.0 - value
         return Exponent(value, hypot(scatter, shift), scatter, shift, (float(self.edges[0]), float(self.edges[-1])), self.steps)
@@ -133,12 +131,8 @@ def watch(
         ModelError: for values outside these ranges.
     """
     rules = Replacement() if replacement is None else replacement
-    if not (isfinite(amplitude) and amplitude > 0.0 and isfinite(drift) and drift > 0.0):
-        raise ModelError(f"amplitude A = {amplitude}, drift v = {drift}; expected positive numbers.")
-    if not isinstance(rules.p0, UniformInvariants) or rules.overshoot != "drop" or not rules.p0.low < 0.0 < rules.p0.high:
-        raise ModelError(
-            f"{rules}; expected a uniform P_0 on both sides of 0 and overshoot = 'drop'. Sample others with MeanField."
-        )
+    positive(amplitude=amplitude, drift=drift)
+    rules.uniform_support()
     if n_witnesses < FEWEST:
         raise ModelError(f"{n_witnesses} witnesses; expected at least {FEWEST}.")
     if not (_SMALLEST * rules.lambda_min <= window[0] < window[1] <= 0.1 * rules.lambda_min and 0.0 < step <= 0.3):
@@ -154,10 +148,7 @@ def watch(
     norm_gd, life_gd, failures_gd, up_gd, time_gdkb = (
         np.sum([getattr(flock, name) for flock in flocks], axis=0) for name in _Flock.SUMS
     )
-    # A mode that leaves upwards is followed by one that rising stress drives in, as Replacement.enter has it.
-    up_d = up_gd.sum(axis=0) / norm_gd.sum(axis=0)
-    share_d = np.array([up_d[1], 1.0 - up_d[0]]) / (up_d[1] + 1.0 - up_d[0])
-    share_gd = share_d / norm_gd
+    share_gd = block.shares_of_ways(up_gd.sum(axis=0) / norm_gd.sum(axis=0)) / norm_gd
     return Sightings(
         float(amplitude),
         float(drift),
@@ -183,23 +174,20 @@ class _Flock:
 
     def __init__(self, rng: np.random.Generator, n: int, rules: Replacement, edges: Floats, step: float) -> None:
         self._edges, self._step = edges, step
-        low, high = rules.p0.support
         smallest = float(edges[0])
-        self.phi_w, self.weight_w = _invariants(rng, n, (low, high), 0.3 * smallest)
+        self.phi_w, self.weight_w = _invariants(rng, n, rules.uniform_support(), 0.3 * smallest)
         # phi comes in order: dealt out in turn, each group and way in gets all of it.
         self.cell_w = np.arange(n) % (2 * _GROUPS)
         way_w = self.cell_w % 2
         direction_w = 1.0 - 2.0 * way_w
-        entry_w = block.stress(np.sqrt(self.phi_w + 2.0 * (1.0 - rules.inset) * rules.lambda_min), self.phi_w)
-        self.sigma_w, self.branch_w = -direction_w * entry_w, -direction_w
+        self.sigma_w, self.branch_w = -direction_w * rules.entry_stress(self.phi_w), -direction_w
         self.swap_w = rules.swap_stress(self.phi_w)
         # Of passive modes the stress says what the distance does of others: how far it is to where they are softest.
         self.shear_w = self.phi_w > 0.0
         self.limit_w = np.where(self.shear_w, np.abs(self.phi_w) ** 1.5 / 3.0, 0.0)
         # The distance of the smallest lambda, limit r^2 (3 + r) / 2 with 2 lambda = phi r (2 + r); of passive modes about as much as
         # changes their lambda.
-        ratio_w = 2.0 * smallest / np.where(self.shear_w, self.phi_w, 1.0)
-        r_w = ratio_w / (1.0 + np.sqrt(1.0 + ratio_w))
+        r_w = block.excess_at(smallest, np.where(self.shear_w, self.phi_w, 1.0))
         self.near_w = _FLOOR * np.where(
             self.shear_w, 0.5 * self.limit_w * r_w**2 * (3.0 + r_w), 5.0 * np.maximum(smallest - self.phi_w, 0.0) ** 1.5
         )
@@ -295,8 +283,3 @@ def _slope(lam_b: Floats, density_b: Floats) -> float:
 def _others(values_g: Floats, group: int) -> Floats:
     """Mean over all groups but one."""
     return np.asarray(np.delete(values_g, group, axis=0).mean(axis=0), dtype=np.float64)
-
-
-def _jackknife(left_g: Floats) -> float:
-    """Half of the 95 % interval, from the values with one group left out each."""
-    return student_95(_GROUPS - 1) * sqrt((_GROUPS - 1) / _GROUPS * float(np.sum((left_g - left_g.mean()) ** 2)))

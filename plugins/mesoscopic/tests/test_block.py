@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import warnings
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -210,6 +211,15 @@ def test_curvature_near_instability_keeps_its_digits() -> None:
     series_n = np.sqrt(2 * x_n / phi**1.5)
     np.testing.assert_allclose(y_n[1:], series_n[1:] * (1 + series_n[1:] / 3), rtol=1e-9)
     assert y_n[0] == pytest.approx(series_n[0] * (1 + series_n[0] / 3), rel=1e-3)
+
+
+@given(exponent=st.floats(-15, 0), phi=st.floats(1e-3, 1.0))
+def test_excess_of_kappa_at_a_curvature_keeps_its_digits(exponent: float, phi: float) -> None:
+    """Against the root of r (2 + r) = 2 lambda / phi to 40 digits."""
+    lam = 10.0**exponent * phi
+    with localcontext(prec=40):
+        exact = (1 + 2 * Decimal(lam) / Decimal(phi)).sqrt() - 1
+    assert float(block.excess_at(lam, phi)) == pytest.approx(float(exact), rel=1e-15)
 
 
 def test_a_million_blocks_at_once() -> None:

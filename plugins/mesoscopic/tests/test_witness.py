@@ -75,8 +75,8 @@ def test_the_callback_is_called_before_every_step_and_may_end_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"amplitude": 0.0}, "amplitude A = 0.0, drift v = 1.0; expected positive"),
-        ({"drift": float("nan")}, "drift v = nan; expected positive"),
+        ({"amplitude": 0.0}, "amplitude = 0.0; expected a positive number"),
+        ({"drift": float("nan")}, "drift = nan; expected a positive number"),
         ({"n_witnesses": 100}, "100 witnesses; expected at least 3200"),
         ({"window": (1e-3, 0.5)}, "from 1e-7 to 0.1 of lambda_min"),
         ({"window": (1e-3, 1e-4)}, "expected rising ends"),
