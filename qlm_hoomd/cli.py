@@ -244,7 +244,7 @@ def status(
         return
     typer.echo(f"{state['name']} in {directory} (protocol {state['protocol_hash']})")
     if state["imported"]:
-        typer.echo("imported: the tables of what was done elsewhere; what has no table counts as pending")
+        typer.echo("imported: the tables of what was done elsewhere; configurations stayed there")
 
     def cell(stage: dict[str, Any]) -> str:
         each = "" if stage["core_seconds_each"] is None else f" ({duration(stage['core_seconds_each'])} each)"
@@ -339,6 +339,8 @@ def verify(
         proof = prove(workspace)
         findings, edited = proof.findings, proof.edited
         typer.echo(f"{proof.n_files} files ({proof.n_bytes / 1e6:.3g} MB) are as they were written")
+        if proof.n_untold:
+            typer.echo(f"note: of {proof.n_untold} files an earlier version did not record what they were made from")
     for version, codes in edited.items():
         numbers = ", ".join(f"{number} files by {code}" for code, number in codes.items())
         typer.echo(f"note: the code of version {version} was edited in between: {numbers}")

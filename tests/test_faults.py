@@ -19,7 +19,8 @@ from signac.job import calc_id
 
 from qlm_hoomd.ensemble.archive import _realisations
 from qlm_hoomd.ensemble.claims import Claims, place
-from qlm_hoomd.ensemble.integrity import checksums, unreadable
+from qlm_hoomd.ensemble.integrity import unreadable
+from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.files import is_plain_name, read_json, read_table, read_table_metadata
@@ -91,7 +92,7 @@ def test_checksums_of_files_outside_the_folder_are_refused(tmp_path: Path, name:
     assert not is_plain_name(name)
     (tmp_path / "checksums.json").write_text(json.dumps({name: {"sha256": "0", "bytes": 1}}))
     with pytest.raises(ValueError, match="not a record of checksums"):
-        checksums(tmp_path)
+        Realisation(tmp_path, {}).checksums()
 
 
 def test_json_that_is_nested_too_deeply_is_unreadable_json(tmp_path: Path, workspace: Workspace) -> None:
@@ -221,12 +222,14 @@ def test_nobody_reads_tables_past_the_guard() -> None:
     "changed",
     [{"failed": "x"}, {"failed": []}, {"files": "ab"}, {"files": {"a": 1}}, {"provenance": ["a"]}, {"provenance": None}],
 )
-def test_archive_whose_entries_have_other_shapes_is_refused(changed: dict[str, Any]) -> None:
+def test_archive_whose_entries_have_other_shapes_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     statepoint = {"protocol_hash": "h", "preparation": "rapid", "n_particles": 100, "realisation": 0}
     entry = {"id": calc_id(statepoint), "statepoint": statepoint, "files": [], "failed": {}, "provenance": {}}
 
-    def files(entries: list[dict[str, Any]]) -> dict[str, bytes]:
-        return {"realisations.json": json.dumps(entries).encode(), "provenance.json": b'{"tables": []}'}
+    def files(entries: list[dict[str, Any]]) -> Path:
+        (tmp_path / "realisations.json").write_text(json.dumps(entries))
+        (tmp_path / "provenance.json").write_text('{"tables": []}')
+        return tmp_path
 
     assert _realisations(files([entry]), "h") == {entry["id"]: entry}
     with pytest.raises(InputError, match="is not that of the protocol beside it"):

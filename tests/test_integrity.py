@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qlm_hoomd.base import provenance as provenance_module
 from qlm_hoomd.base.files import storage_problem
-from qlm_hoomd.base.provenance import code_fingerprint
+from qlm_hoomd.base.provenance import code_fingerprint, machine
 from qlm_hoomd.ensemble import archive, integrity, runner
 from qlm_hoomd.ensemble.integrity import set_aside, verify
 from qlm_hoomd.ensemble.realisation import CHECKSUMS
@@ -28,6 +30,7 @@ from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, StorageFull
 from qlm_hoomd.protocol import Protocol, build_protocol
+from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing.tiny import HereExecutor, installed
 
 QLM = Path(sys.executable).with_name("qlm")
@@ -181,6 +184,171 @@ def test_fingerprint_changes_with_code_that_makes_numbers(tmp_path: Path, monkey
         found.append(code_fingerprint(("qlm_some_plugin",)))
     assert found[0] == found[2] != found[1]
     assert code_fingerprint(("no_such_package",)) == code_fingerprint()
+
+
+# ---- what a product was made from ----
+
+
+def other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for other versions of libraries, or another processor: from here on the walk is another one."""
+    rng = StageContext.rng
+    monkeypatch.setattr(StageContext, "rng", lambda self, stage: rng(self, f"{stage}, otherwise"))
+
+
+def total_of_walk(folder: Path) -> float:
+    return float(pl.read_parquet(folder / "walk.parquet")["position"].sum())
+
+
+def total(folder: Path) -> float:
+    return float(json.loads((folder / "tally.json").read_text())["total"])
+
+
+def without_inputs(folder: Path) -> None:
+    """The record as versions before 0.2 wrote it."""
+    record = json.loads((folder / CHECKSUMS).read_text())
+    for entry in record.values():
+        entry.pop("inputs", None)
+    (folder / CHECKSUMS).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("old_record", [False, True])
+def test_product_made_anew_makes_what_was_made_from_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old_record: bool
+) -> None:
+    workspace = make_run(tmp_path / "run", realisations=1)
+    folder = workspace.realisations[0].directory
+    before = total(folder)
+    if old_record:
+        without_inputs(folder)
+    (folder / "walk.parquet").unlink()
+    other_numbers(monkeypatch)
+    make_run(tmp_path / "run", realisations=1)
+    assert total(folder) == pytest.approx(total_of_walk(folder), abs=1e-12)
+    assert total(folder) != before
+    assert "stage tally is run again: walk.parquet is not the file that it was made from" in (folder / "log.txt").read_text()
+    assert not verify(workspace).findings
+
+
+def test_product_made_anew_with_the_same_bytes_costs_nothing_more(tmp_path: Path) -> None:
+    workspace = make_run(tmp_path / "run", realisations=1)
+    folder = workspace.realisations[0].directory
+    inode = (folder / "tally.json").stat().st_ino
+    (folder / "walk.parquet").unlink()
+    make_run(tmp_path / "run", realisations=1)
+    assert (folder / "tally.json").stat().st_ino == inode
+    assert not verify(workspace).findings
+
+
+def test_what_is_made_from_something_else_is_pending_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was killed when it had made the walk anew and not yet come to the tally."""
+    workspace = make_run(tmp_path / "run", realisations=1)
+    (realisation,) = workspace.realisations
+    walk, tally = workspace.protocol.stages
+    (realisation.directory / "walk.parquet").unlink()
+    other_numbers(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "clear", lambda _, stage, __: stage.kind == "walk" or killed())
+        with pytest.raises(KeyboardInterrupt):
+            make_run(tmp_path / "run", realisations=1)
+    assert realisation.stage_states((walk, tally)) == ["done", "pending"]
+    assert realisation.has_products(tally)
+    (finding,) = verify(workspace).findings
+    assert (finding.kind, finding.path.name) == ("outdated", "tally.json")
+    assert finding.text.startswith("it was made from another walk.parquet than what is there now")
+
+
+def killed() -> None:
+    raise KeyboardInterrupt
+
+
+def test_stage_killed_before_its_record_is_not_taken_for_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_run(tmp_path / "run", realisations=1)
+    folder = workspace.realisations[0].directory
+    (folder / "walk.parquet").unlink()
+    other_numbers(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "record", lambda *_: killed())
+        with pytest.raises(KeyboardInterrupt):
+            make_run(tmp_path / "run", realisations=1)
+    assert (folder / "walk.parquet").is_file()
+    make_run(tmp_path / "run", realisations=1)
+    assert total(folder) == pytest.approx(total_of_walk(folder), abs=1e-12)
+    assert not verify(workspace).findings
+
+
+def test_file_that_somebody_exchanged_is_read_once_and_named(tmp_path: Path) -> None:
+    """verify names it; a run that is made from it is not made again and again."""
+    workspace = make_run(tmp_path / "run", realisations=1)
+    folder = workspace.realisations[0].directory
+    (folder / "tally.json").unlink()
+    pl.DataFrame({"position": [1.0, 2.0]}).write_parquet(folder / "walk.parquet")
+    for _ in range(2):
+        make_run(tmp_path / "run", realisations=1)
+        assert total(folder) == 3.0
+        assert states(workspace) == ["done"]
+    assert [finding.kind for finding in verify(workspace).findings] in (["changed"], ["truncated"])
+    set_aside(verify(workspace))
+    make_run(tmp_path / "run", realisations=1)
+    assert total(folder) == pytest.approx(total_of_walk(folder), abs=1e-12)
+    assert not verify(workspace).findings
+
+
+def test_records_that_do_not_tell_are_accepted_and_said_once(tmp_path: Path) -> None:
+    workspace = make_run(tmp_path / "run")
+    for realisation in workspace.realisations:
+        without_inputs(realisation.directory)
+    inodes = {path: path.stat().st_ino for path in (tmp_path / "run").glob("workspace/*/[wt]a*")}
+    make_run(tmp_path / "run")
+    assert {path: path.stat().st_ino for path in inodes} == inodes
+    proof = verify(workspace)
+    assert (proof.findings, proof.n_untold) == ([], 2)  # the walk needs nothing
+
+
+def test_products_carry_processor_and_linear_algebra(tmp_path: Path) -> None:
+    workspace = make_run(tmp_path / "run", realisations=1)
+    carried = json.loads(pl.read_parquet_metadata(workspace.realisations[0].directory / "walk.parquet")["qlm_hoomd"])
+    assert carried["versions"].items() >= machine().items()
+    assert "openblas" in carried["versions"]["blas"] or "mkl" in carried["versions"]["blas"]
+    code = "from qlm_hoomd.base.provenance import machine; print(machine()['cpu'])"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | extra, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for extra in ({}, {"NUMBA_CPU_NAME": "generic"})
+    ]
+    assert said == [carried["versions"]["cpu"], "generic"]
+
+
+def test_state_of_a_stage_is_good_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes of a cluster are not all alike, and a job that goes on lands on any of them."""
+    protocol = make_protocol(realisations=1)
+    (realisation,) = Workspace.create(protocol, tmp_path / "run").realisations
+    keys = []
+    for cpu in ("zen4", "skylake-avx512"):
+        monkeypatch.setattr(provenance_module, "machine", lambda cpu=cpu: {"cpu": cpu, "blas": ""})
+        context = runner._context(protocol, realisation, runner._LatestLine(Workspace(tmp_path / "run", protocol), realisation))
+        assert context.provenance["versions"]["cpu"] == cpu
+        keys.append(runner._key(protocol, protocol.stages[0], context, "code", {}))
+    assert keys[0] == keys[1]
+
+
+def test_report_leaves_out_what_is_not_as_it_was_written_and_names_it(reported: Any, tmp_path: Path) -> None:
+    from qlm_hoomd.report import Results, make_report
+
+    shutil.copytree(reported[0], tmp_path / "run")
+    victim = min((tmp_path / "run").glob("workspace/*/modes.parquet"))
+    pl.read_parquet(victim).with_columns(pl.col("frequency") * 2.0).write_parquet(victim)
+    results = Results.load(tmp_path / "run")
+    (((_, _, index), (failure,)),) = results.unreadable.items()
+    assert (failure.stage, failure.error) == ("modes.parquet", "NotAsWritten")
+    assert index not in results.tables["modes"]["realisation"]
+    assert index in results.tables["moduli"]["realisation"]
+    page = make_report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "its bytes are not those that its stage wrote: it is left out of everything" in page
 
 
 # ---- nothing more can be written ----
@@ -469,6 +637,67 @@ def test_names_that_lead_out_of_the_folder_are_refused(reported: Any, tmp_path: 
     with pytest.raises(InputError, match="packs nowhere; nothing was written"):
         archive.import_run(evil, tmp_path / "in" / "back")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.zip", "site"]
+
+
+@pytest.mark.parametrize("name", ["results/report.html", "results/figures.svg", "results/index.htm"])
+def test_pages_of_others_are_refused(reported: Any, tmp_path: Path, name: str) -> None:
+    evil = repacked(reported[1], tmp_path / "evil.zip", lambda files: files.update({name: b"<script>alert(1)</script>"}))
+    with pytest.raises(InputError, match="packs nowhere; nothing was written"):
+        archive.import_run(evil, tmp_path / "back")
+
+
+def test_files_that_no_stage_writes_are_refused(reported: Any, tmp_path: Path) -> None:
+    def foreign_table(files: dict[str, bytes]) -> None:
+        files["results/steps.parquet"] = files["results/modes.parquet"]
+
+    def foreign_product(files: dict[str, bytes]) -> None:
+        entries = json.loads(files["realisations.json"])
+        entries[0]["files"].append("page.html")
+        files["realisations.json"] = json.dumps(entries).encode()
+        files[f"workspace/{entries[0]['id']}/page.html"] = b"<script>"
+
+    def unlisted_product(files: dict[str, bytes]) -> None:
+        files[f"workspace/{'0' * 32}/prepare.json"] = b"{}"
+
+    for change in (foreign_table, foreign_product, unlisted_product):
+        with pytest.raises(InputError, match="which no stage of its protocol writes"):
+            archive.import_run(repacked(reported[1], tmp_path / "evil.zip", change), tmp_path / "back")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.zip", "site"]
+
+
+def test_archives_that_grow_beyond_reason_are_refused(reported: Any, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(reported[1]) as content, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in content.namelist():
+            padding = b" " * 200_000_000 if name == "protocol.json" else b""
+            target.writestr(name, content.read(name) + padding)
+    with pytest.raises(InputError, match=r"protocol\.json is packed to less than a 100th"):
+        archive.import_run(bomb, tmp_path / "back")
+
+    def constant(files: dict[str, bytes]) -> None:
+        buffer = io.BytesIO()
+        column = pl.repeat(1.0, 30_000_000, eager=True)
+        keys = {"preparation": "quick", "n_particles": 100, "realisation": 0}
+        pl.DataFrame({"frequency": column}).select(*(pl.lit(v).alias(k) for k, v in keys.items()), "frequency").write_parquet(
+            buffer
+        )
+        files["results/modes.parquet"] = buffer.getvalue()
+
+    with pytest.raises(InputError, match=r"results/modes\.parquet cannot be read .*120000000 values in"):
+        archive.import_run(repacked(reported[1], tmp_path / "bomb.zip", constant), tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_tables_of_an_imported_folder_are_proved_too(reported: Any, tmp_path: Path) -> None:
+    imported = archive.import_run(reported[1], tmp_path / "back")
+    victim = min(imported.glob("workspace/*/modes.parquet"))
+    pl.read_parquet(victim).with_columns(pl.col("frequency") * 2.0).write_parquet(victim)
+    assert [finding.path for finding in archive.verify_import(imported)] == [victim]
+
+
+def test_status_of_an_imported_folder_is_that_of_the_run(reported: Any, tmp_path: Path) -> None:
+    imported = archive.import_run(reported[1], tmp_path / "back")
+    assert states(Workspace.open(imported)) == states(Workspace.open(reported[0])) == ["done"] * 2
 
 
 def test_archive_of_lies_is_refused(reported: Any, tmp_path: Path) -> None:

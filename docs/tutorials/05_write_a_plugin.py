@@ -2,14 +2,15 @@ r"""
 5. Write a plugin
 =================
 
-Questions: How does another potential, a detector or a stage get into protocols? How do I know that it does what is expected of it?
+Questions: How does another potential, a detector or a stage get into protocols, and its results into the report? How do I know that it does what is
+expected of it?
 
-Objectives: write one of each, register them, run the conformance suites on them, and use them in a protocol.
+Objectives: write one of each, register them, check them, run the conformance suites on them, and use them in a protocol.
 """
 
 # %%
-# Three classes
-# -------------
+# Three classes and a function
+# ----------------------------
 # A plugin is a class in any installed distribution. Its settings are the fields of a pydantic model with a literal ``kind``, the name in protocols; each field
 # has a description, which ``qlm schema`` shows. This is the whole module:
 #
@@ -18,7 +19,9 @@ Objectives: write one of each, register them, run the conformance suites on them
 #    :lines: 9-
 #
 # The potential gives derivatives with respect to :math:`w = r^2`, to fourth order: forces, Hessian, :math:`\kappa` and :math:`\chi` of a mode all follow from them. The detector
-# drives the stepper and says which steps stand. The stage reads products of other stages and writes its own, and is done when they are there.
+# drives the stepper and says which steps stand; ``cannot_see`` tells the report which events escape it. The stage reads products of other stages and writes its
+# own, and is done when they are there. A product that ends in ``.parquet`` is a table: ``results/contacts.parquet`` has those of all realisations together, after columns that
+# say whose row it is, and ``qlm export`` packs it. A section of the report is a function of the results, where that table is ``results.tables["contacts"]``.
 #
 # Register them
 # -------------
@@ -34,6 +37,9 @@ Objectives: write one of each, register them, run the conformance suites on them
 #
 #    [project.entry-points."qlm_hoomd.stages"]
 #    contacts = "my_plugins:ContactsStage"
+#
+#    [project.entry-points."qlm_hoomd.report_sections"]
+#    contacts = "my_plugins:contacts"
 #
 # ``pip install -e .`` makes them known; the folders in ``plugins/`` are such distributions. So that this script can run anywhere, it makes a distribution in a
 # temporary folder instead, which is what an installed one is to the registry.
@@ -53,17 +59,28 @@ entry_points = {
     "qlm_hoomd.potentials": {"smooth_sphere": "my_plugins:SmoothSphere"},
     "qlm_hoomd.detectors": {"stress_drop": "my_plugins:StressDropDetector"},
     "qlm_hoomd.stages": {"contacts": "my_plugins:ContactsStage"},
+    "qlm_hoomd.report_sections": {"contacts": "my_plugins:contacts"},
 }
 
 # %%
 # Test them
 # ---------
-# ``qlm_hoomd.testing`` has a suite for each group: derivatives against numerical ones, products that come out in the same bytes again, settings that survive JSON.
-# In a test file it is three lines for each class, and pytest finds the methods.
+# Whether a potential is right, one line tells, registered or not: it compares derivatives, forces, stress, Hessian and what lies beyond with finite differences, and ends in
+# an error that says what is wrong.
 
 from my_plugins import SmoothSphere, StressDropDetector
 
-from qlm_hoomd.testing import DetectorConformance, PotentialConformance, StageConformance
+from qlm_hoomd.testing import check_potential
+
+check = check_potential(SmoothSphere(sigma=((1.2, 1.4), (1.4, 1.7))), closest=0.7)  # as far as particles come together
+print(check)
+print({name: f"{error:.0e}" for name, error in check.errors.items()})
+
+# %%
+# ``qlm_hoomd.testing`` has a suite for each group: derivatives against numerical ones, products that come out in the same bytes again, settings that survive JSON.
+# In a test file it is three lines for each class, and pytest finds the methods.
+
+from qlm_hoomd.testing import DetectorConformance, PotentialConformance, ReportSectionConformance, StageConformance
 from qlm_hoomd.testing.tiny import installed
 
 PROTOCOL = {
@@ -83,7 +100,7 @@ class TestSmoothSphere(PotentialConformance):
     """The potential."""
 
     potential = SmoothSphere(sigma=((1.2, 1.4), (1.4, 1.7)))
-    closest = 0.7  # as far as particles come together
+    closest = 0.7
 
 
 class TestStressDrop(DetectorConformance):
@@ -98,8 +115,15 @@ class TestContacts(StageConformance):
     protocol = PROTOCOL
 
 
+class TestContactsSection(ReportSectionConformance):
+    """The section of the report."""
+
+    name = "contacts"
+    stages = PROTOCOL["stages"]
+
+
 with installed(folder / "site", entry_points, name="my_plugins"):
-    for suite in (TestSmoothSphere(), TestStressDrop(), TestContacts()):
+    for suite in (TestSmoothSphere(), TestStressDrop(), TestContacts(), TestContactsSection()):
         tests = [name for name in dir(suite) if name.startswith("test_")]
         for name in tests:
             getattr(suite, name)()
@@ -137,14 +161,13 @@ for command in (["plugins"], ["run", "mine.yaml", "--workers", "1"]):
 
 import polars as pl
 
-for realisation in sorted((folder / "runs/mine/workspace").iterdir()):
-    contacts = pl.read_parquet(realisation / "contacts.parquet")["contacts"].mean()
-    events = len(pl.read_parquet(realisation / "events.parquet"))
-    print(f"{contacts:.1f} contacts per particle, {events} stress drops")
+results = folder / "runs/mine/results"  # where report.html is, too
+print(pl.read_parquet(results / "contacts.parquet").group_by("realisation").agg(pl.col("contacts").mean()).sort("realisation"))
+print(pl.read_parquet(results / "events.parquet").group_by("realisation").len("stress drops").sort("realisation"))
 temporary.cleanup()
 
 # %%
 # Summary
 # -------
-# Engines, executors and report sections are plugins too: :doc:`/architecture`. A plugin that cannot be loaded is reported with the name of its distribution, and takes
+# Engines and executors are plugins too: :doc:`/architecture`. A plugin that cannot be loaded is reported with the name of its distribution, and takes
 # nothing down.

@@ -1,4 +1,4 @@
-"""A potential, a detector and a stage of one's own: the module of tutorial 5. Copy it to start."""
+"""A potential, a detector, a stage and a section of the report of one's own: the module of tutorial 5. Copy it to start."""
 
 # Array names carry their axes: p pairs, k order of the derivative, t particle types.
 
@@ -18,6 +18,8 @@ from qlm_quasistatic.strains import StrainGrid
 from qlm_hoomd import gsdio
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.potentials import Matrix, PairPotential
+from qlm_hoomd.report import Results, Section
+from qlm_hoomd.report.markup import N, note, table
 from qlm_hoomd.stages import Stage, StageContext
 
 
@@ -50,6 +52,10 @@ class StressDropDetector(Detector):
     kind: Literal["stress_drop"] = "stress_drop"
     smallest: Annotated[float, Field(gt=0)] = Field(default=1e-4, description="smallest drop that counts [energy / length^3]")
 
+    def cannot_see(self, increment: float, length: float) -> str:
+        """What the report says of the events that escape it; by default a sentence on :meth:`blind_below`, a smallest displacement."""
+        return f"Events in which the stress falls by less than {self.smallest:g}, or rises, are not seen."
+
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """Steps along the grid; after a step in which the stress falls, its instability."""
         state = start
@@ -80,3 +86,17 @@ class ContactsStage(Stage):
         bonds = Mechanics(context.model.potential, glass.typeid).bonds(glass.positions, glass.box)
         contacts_n = np.bincount(bonds.i_p, minlength=glass.n_particles) + np.bincount(bonds.j_p, minlength=glass.n_particles)
         context.write_table("contacts.parquet", pl.DataFrame({"typeid": glass.typeid, "contacts": contacts_n}))
+
+
+def contacts(results: Results) -> Section | None:
+    """The section of the report on the stage: mean number of contacts in each ensemble."""
+    if results.stage("contacts") is None:
+        return None
+    counted = results.tables.get(
+        "contacts"
+    )  # those of all realisations, with preparation, n_particles and realisation in front
+    if counted is None:
+        return Section("Contacts", note("No glass has been looked at yet."))
+    means = counted.group_by("preparation", "n_particles", maintain_order=True).agg(pl.col("contacts").mean())
+    rows = [(preparation, size, f"{mean:.2f}") for preparation, size, mean in means.iter_rows()]
+    return Section("Contacts", tables=table(["preparation", N, "contacts"], rows, "Mean number of interacting neighbours"))

@@ -78,6 +78,10 @@ class PluginError(QlmError):
     """A plugin could not be loaded or does not keep its contract."""
 
 
+class NotAsWritten(QlmError):  # noqa: N818
+    """A file of a run is not what its stage wrote, or was made from what is no longer there."""
+
+
 class StorageFull(QlmError):  # noqa: N818
     """The disk is full, or a quota is reached: no realisation can go on, and none is to blame."""
 

@@ -43,9 +43,31 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
+def machine() -> dict[str, str]:
+    """What rounds: ``cpu``, for which numba compiles, and ``blas``, the kernels of the linear algebra libraries of numpy and scipy."""
+    import llvmlite.binding
+    import scipy.linalg  # noqa: F401  (brings a library of its own)
+    from numba.core import config
+    from threadpoolctl import threadpool_info
+
+    kernels = {
+        f"{library['internal_api']} {library['version']} {library.get('architecture') or 'unknown'}"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    }
+    return {
+        "cpu": str(getattr(config, "CPU_NAME", None) or llvmlite.binding.get_host_cpu_name()),
+        "blas": ", ".join(sorted(kernels)) or "unknown",
+    }
+
+
 def provenance(protocol_hash: str, engine: dict[str, Any]) -> dict[str, Any]:
-    """What every product carries. No dates and no paths: the same protocol and seed give the same bytes."""
-    return {"protocol_hash": protocol_hash, "engine": engine, "versions": versions()}
+    """What every product carries: versions, and with them processor and linear algebra, which round too (:func:`machine`).
+
+    No dates and no paths: the same protocol and seed give the same bytes on one kind of machine.
+    """
+    return {"protocol_hash": protocol_hash, "engine": engine, "versions": versions() | machine()}
 
 
 @cache

@@ -1,14 +1,13 @@
 """An ensemble for publication: tables, protocol, exponents, versions, citation and checksums in one ZIP file, and back.
 
 The same results give the same bytes. Configurations (GSD) stay where they are; their checksums are in the archive, so that they can
-be published beside it. What is read back was written by others: nothing of it is executed, no name leads out of the folder, and
-every file is compared with its checksum before any of them is used.
+be published beside it. What is read back was written by others: nothing of it is executed, no name is there but those that
+`qlm export` packs, no file is much larger than what is packed, and every file is compared with its checksum before any is used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -19,28 +18,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.base.files import is_plain_name, read_json, read_table, read_table_metadata, replacing, storage_problem
+from qlm_hoomd.base.files import (
+    is_plain_name,
+    read_json,
+    read_table,
+    read_table_metadata,
+    replacing,
+    storage_problem,
+    table_size,
+)
 from qlm_hoomd.base.provenance import versions
 from qlm_hoomd.base.version import PACKAGE
 from qlm_hoomd.ensemble import integrity
-from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
+from qlm_hoomd.ensemble.realisation import CHECKSUMS, sha256
+from qlm_hoomd.ensemble.workspace import IMPORTED, REALISATIONS, Workspace
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.stages.base import KEYS, RESERVED_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from polars import DataFrame
+
     from qlm_hoomd.protocol import Protocol
 
 CHECKSUM_FILE = "SHA256SUMS"
 """In the archive: checksums of its files, as `sha256sum --check` reads them."""
 _FORMAT = 1
-_REALISATIONS = "realisations.json"
 _PROVENANCE = "provenance.json"
 _MAX_BYTES = 2_000_000_000
 _MAX_FILES = 200_000
+# Largest size over that of what is packed, beyond some bytes that every file may have: JSON of our own is packed to a twentieth, and of
+# tables, which are packed in themselves, the columns that tell a realisation's rows take next to nothing.
+_MAX_RATIO, _MAX_TABLE_RATIO, _FREE_BYTES = 100, 300, 10_000_000
+_CHUNK = 1 << 20
 _NAMES = re.compile(
-    r"README\.txt|CITATION\.cff|SHA256SUMS|(protocol|realisations|provenance)\.json|results/\w[\w.-]*|workspace/[0-9a-f]{32}/\w[\w.-]*",
+    r"README\.txt|CITATION\.cff|SHA256SUMS|(protocol|realisations|provenance)\.json|results/(exponents\.json|\w[\w.-]*\.parquet)|workspace/[0-9a-f]{32}/\w[\w.-]*",
     re.ASCII,
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -108,29 +121,24 @@ def import_run(file: Path, directory: Path) -> Path:
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"{directory} is not empty; expected a new folder.")
-    files = _read(file)
-    try:
-        protocol = build_protocol(_mapping(files, "protocol.json"))
-        realisations = _realisations(files, protocol.hash)
-        tables = _split(files, realisations, _table_names(protocol))
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
     # A folder beside it, renamed at the end: what was interrupted leaves nothing that looks like a run.
     draft = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
-        for name, content in files.items():
-            _write(draft / name, content)
-        for identity, realisation in realisations.items():
-            folder = draft / "workspace" / identity
-            _write(folder / "signac_statepoint.json", json.dumps(realisation["statepoint"]).encode())
-            for name, content in tables.get(identity, {}).items():
-                _write(folder / name, content)
-            for name, record in realisation["failed"].items():
-                _write(folder / "failed" / name, json.dumps(record, indent=2).encode())
+        _unpack(file, draft)
+        try:
+            protocol = build_protocol(_mapping(draft, "protocol.json"))
+            realisations = _realisations(draft, protocol.hash)
+            _check_names(draft, protocol, realisations)
+            for identity, realisation in realisations.items():
+                folder = draft / "workspace" / identity
+                _write(folder / "signac_statepoint.json", json.dumps(realisation["statepoint"]).encode())
+                for name, record in realisation["failed"].items():
+                    _write(folder / "failed" / name, json.dumps(record, indent=2).encode())
+            _split(draft, realisations, protocol)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
         _write(draft / ".signac" / "config", b"schema_version = 2\n")
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        _write(draft / IMPORTED, (json.dumps({"file": file.name, "sha256": digest}) + "\n").encode())
+        _write(draft / IMPORTED, (json.dumps({"file": file.name, "sha256": sha256(file)}) + "\n").encode())
         if directory.is_dir():
             directory.rmdir()
         draft.rename(directory)
@@ -155,12 +163,17 @@ def verify_import(directory: Path) -> list[integrity.Finding]:
         if name.startswith("results/"):
             continue
         try:
-            if integrity.sha256(path) != digest:
+            if sha256(path) != digest:
                 findings.append(integrity.Finding(path, "changed", "its bytes are not those that were packed"))
         except FileNotFoundError:
             findings.append(integrity.Finding(path, "missing", "it was packed, and is gone"))
         except OSError as error:
             findings.append(integrity.Finding(path, "unreadable", error.strerror or str(error)))
+    for realisation in Workspace.open(directory).realisations if not findings else ():
+        for name, entry in realisation.recorded.items():
+            finding = integrity.compare(realisation.directory / name, entry)
+            if finding is not None:
+                findings.append(finding)
     return findings
 
 
@@ -179,8 +192,9 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
             yield f"results/{path.name}", path.read_bytes()
     imported = (directory / IMPORTED).exists()
     if imported:  # what it says of the folders' files cannot be found out here
-        yield _REALISATIONS, (directory / _REALISATIONS).read_bytes()
+        yield REALISATIONS, (directory / REALISATIONS).read_bytes()
         yield _PROVENANCE, (directory / _PROVENANCE).read_bytes()
+    written = _written_by(workspace.protocol)
     in_tables = {f"{name}.parquet" for name in gathered}
     entries = []
     provenances: list[str] = []
@@ -188,10 +202,9 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
     for realisation in workspace.realisations:
         folder = realisation.directory
         known = realisation.recorded
-        products = sorted(_written_by(workspace.protocol) | known.keys())
-        present = [name for name in products if (folder / name).is_file()]
+        present = [name for name in sorted(written | known.keys()) if (folder / name).is_file()]
         for name in present:
-            if name not in in_tables and not name.endswith((".gsd", ".checkpoint")):
+            if name in written and name not in in_tables and not name.endswith((".gsd", ".checkpoint")):
                 yield f"workspace/{realisation.id}/{name}", (folder / name).read_bytes()
         carried = {name: _carried(folder / name) for name in present if name in in_tables}
         provenances += sorted(set(carried.values()) - set(provenances))
@@ -214,7 +227,7 @@ def _files(workspace: Workspace) -> Iterator[tuple[str, bytes]]:
             }
         )
     if not imported:
-        yield _REALISATIONS, _json(entries)
+        yield REALISATIONS, _json(entries)
         yield _PROVENANCE, _json(
             {
                 "format": _FORMAT,
@@ -254,36 +267,53 @@ def _citation() -> bytes:
     raise InputError(f"CITATION.cff is not in {root}; expected a whole installation of qlm_hoomd. Install it again.")
 
 
-def _read(file: Path) -> dict[str, bytes]:
-    """The files in an archive, after comparison with their checksums.
+def _unpack(file: Path, draft: Path) -> None:
+    """Write the files of an archive to ``draft``, piece by piece, and compare them with their checksums.
 
     Raises:
         InputError: if it is no archive of ours, or was changed.
+        OSError: if a file cannot be written.
     """
+    found: dict[str, str] = {}
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _check(file, entries)
-            files = {entry.filename: archive.read(entry) for entry in entries}
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror or error}); expected an archive of `qlm export`.") from None
+            for entry in entries:
+                target = draft / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                digest = hashlib.sha256()
+                with archive.open(entry) as source, target.open("wb") as out:
+                    while piece := source.read(_CHUNK):
+                        digest.update(piece)
+                        out.write(piece)
+                found[entry.filename] = digest.hexdigest()
     except InputError:
         raise
+    except OSError as error:
+        if storage_problem(error, draft.parent) is not None:
+            raise
+        raise InputError(f"{file} cannot be read ({error.strerror or error}); expected an archive of `qlm export`.") from None
     except Exception as error:  # noqa: BLE001  (decompressors fail in many ways on bytes that are not their own)
         raise InputError(
             f"{file} is no whole ZIP file ({type(error).__name__}); expected an archive of `qlm export`."
         ) from None
-    sums = _sums(files.pop(CHECKSUM_FILE, b""))
-    for name in sorted(files.keys() | sums.keys()):
-        if name not in files or sums.get(name) != hashlib.sha256(files[name]).hexdigest():
+    if found.pop(CHECKSUM_FILE, None) is None:
+        raise InputError(f"{file} holds no {CHECKSUM_FILE}; expected an archive of `qlm export`.")
+    sums = _sums((draft / CHECKSUM_FILE).read_bytes())
+    for name in sorted(found.keys() | sums.keys()):
+        if name not in found or sums.get(name) != found[name]:
             raise InputError(f"{file}: {name} is not what was packed; expected an archive as `qlm export` wrote it.")
-    files[CHECKSUM_FILE] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
-    return files
 
 
 def _check(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
     if len(entries) > _MAX_FILES or sum(entry.file_size for entry in entries) > _MAX_BYTES:
         raise InputError(f"{file} is larger than any archive of `qlm export`; nothing was written.")
+    for entry in entries:
+        if entry.file_size > _MAX_RATIO * entry.compress_size + _FREE_BYTES:
+            raise InputError(
+                f"{file}: {entry.filename[:100]} is packed to less than a {_MAX_RATIO}th, as nothing of `qlm export` is; nothing was written."
+            )
     names = [entry.filename for entry in entries]
     for name in names:
         if not _NAMES.fullmatch(name):
@@ -302,28 +332,43 @@ def _sums(content: bytes) -> dict[str, str]:
     return sums
 
 
-def _mapping(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    content = _parsed(files, name)
+def _check_names(draft: Path, protocol: Protocol, realisations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse files that no stage of the protocol writes, or that the archive's own list does not have."""
+    tables = {*_table_names(protocol), *RESERVED_TABLES}
+    written = _written_by(protocol)
+    for path in sorted((draft / "results").glob("*.parquet")):
+        if path.stem not in tables:
+            raise InputError(f"it holds results/{path.name}, which no stage of its protocol writes; nothing was written.")
+    for path in sorted(draft.glob("workspace/*/*")):
+        identity, name = path.parent.name, path.name
+        if identity not in realisations or name not in written or name not in realisations[identity]["files"]:
+            raise InputError(
+                f"it holds {name} of {identity}, which no stage of its protocol writes there; nothing was written."
+            )
+
+
+def _mapping(draft: Path, name: str) -> dict[str, Any]:
+    content = _parsed(draft, name)
     if not isinstance(content, dict):
         raise InputError(f"{name} holds no mapping; expected an archive of `qlm export`.")
     return content
 
 
-def _parsed(files: Mapping[str, bytes], name: str) -> Any:
+def _parsed(draft: Path, name: str) -> Any:
     try:
-        return json.loads(files[name])
-    except KeyError:
+        return read_json(draft / name)
+    except FileNotFoundError:
         raise InputError(f"{name} is not in it; expected an archive of `qlm export`.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{name} cannot be read ({type(error).__name__}); expected an archive of `qlm export`.") from None
 
 
-def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, dict[str, Any]]:
+def _realisations(draft: Path, protocol_hash: str) -> dict[str, dict[str, Any]]:
     """The entries of realisations.json by id, after a look at everything that is used of them."""
     from signac.job import calc_id
 
-    entries = _parsed(files, _REALISATIONS)
-    provenances = _mapping(files, _PROVENANCE).get("tables")
+    entries = _parsed(draft, REALISATIONS)
+    provenances = _mapping(draft, _PROVENANCE).get("tables")
     n_provenances = len(provenances) if isinstance(provenances, list) else 0
     found: dict[str, dict[str, Any]] = {}
     for entry in entries if isinstance(entries, list) else [{}]:
@@ -338,42 +383,52 @@ def _realisations(files: Mapping[str, bytes], protocol_hash: str) -> dict[str, d
                 and all(is_plain_name(name) for name in (*names, *failed))
                 and all(isinstance(statepoint.get(key), (str, int)) for key in KEYS)
                 and all(isinstance(at, int) and 0 <= at < n_provenances for at in entry["provenance"].values())
-                and all(name in entry["provenance"] for name in names if f"results/{name}" in files)
+                and all(name in entry["provenance"] for name in names if (draft / "results" / name).exists())
             )
         except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
             whole = False
         if not whole:
-            raise InputError(f"{_REALISATIONS} is not that of the protocol beside it; expected an archive of `qlm export`.")
+            raise InputError(f"{REALISATIONS} is not that of the protocol beside it; expected an archive of `qlm export`.")
         found[entry["id"]] = entry
     return found
 
 
-def _split(
-    files: Mapping[str, bytes], realisations: Mapping[str, Mapping[str, Any]], names: Sequence[str]
-) -> dict[str, dict[str, bytes]]:
-    """The tables of each realisation, from those of all: content by id and name."""
-    made: dict[str, dict[str, bytes]] = {}
-    provenances = [str(text) for text in _mapping(files, _PROVENANCE).get("tables", ())]
+def _split(draft: Path, realisations: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:
+    """Write the tables of each realisation, from those of all, and the checksums of what is in its folder."""
+    provenances = [str(text) for text in _mapping(draft, _PROVENANCE).get("tables", ())]
     by_key = {
         tuple(realisation["statepoint"].get(key) for key in KEYS): identity for identity, realisation in realisations.items()
     }
-    for name in names:
-        content = files.get(f"results/{name}.parquet")
-        if content is None:
+    for name in _table_names(protocol):
+        source, product = draft / "results" / f"{name}.parquet", f"{name}.parquet"
+        if not source.exists():
             continue
         try:
-            table = read_table(io.BytesIO(content))
+            table = _bounded(source)
             parts = {tuple(key): part for key, part in table.partition_by(*KEYS, as_dict=True, include_key=False).items()}
             empty = table.drop(*KEYS).clear()
         except Exception as error:  # noqa: BLE001  (polars fails in many ways on bytes that are not its own)
-            raise InputError(f"results/{name}.parquet cannot be read ({type(error).__name__}).") from None
+            raise InputError(f"results/{product} cannot be read ({type(error).__name__}: {str(error)[:100]}).") from None
         for key, identity in by_key.items():
-            if f"{name}.parquet" in realisations[identity]["files"]:
-                buffer = io.BytesIO()
-                carried = provenances[realisations[identity]["provenance"][f"{name}.parquet"]]
-                parts.get(key, empty).write_parquet(buffer, metadata={"qlm_hoomd": carried})
-                made.setdefault(identity, {})[f"{name}.parquet"] = buffer.getvalue()
-    return made
+            if product in realisations[identity]["files"]:
+                carried = provenances[realisations[identity]["provenance"][product]]
+                parts.get(key, empty).write_parquet(draft / "workspace" / identity / product, metadata={"qlm_hoomd": carried})
+    kinds = {name: stage.kind for stage in protocol.stages for name in (*stage.products(), *stage.optional_products())}
+    for identity in realisations:
+        folder = draft / "workspace" / identity
+        _write(folder / CHECKSUMS, _json({
+            path.name: {"sha256": sha256(path), "bytes": path.stat().st_size, "stage": kinds[path.name]}
+            for path in sorted(folder.iterdir())
+            if path.name in kinds
+        }))  # fmt: skip
+
+
+def _bounded(path: Path) -> DataFrame:
+    """The table, unless it would take up far more room than its file."""
+    n_values, n_bytes = table_size(path), path.stat().st_size
+    if 8 * n_values > _MAX_TABLE_RATIO * n_bytes + _FREE_BYTES:
+        raise ValueError(f"{n_values} values in {n_bytes} bytes")
+    return read_table(path)
 
 
 def _plain(path: Path) -> Any:

@@ -124,7 +124,7 @@ def take_over(former: Workspace, workspace: Workspace) -> int:
         source = sources.get(_identity(realisation))
         if source is None:
             continue
-        products = [stage for stage in kept if not realisation.is_done(stage) and source.is_done(stage)]
+        products = [stage for stage in kept if not realisation.has_products(stage) and source.is_done(stage)]
         states = {}
         for stage in (*kept, *further):
             if stage not in products and not realisation.is_done(stage) and not realisation.checkpoint(stage).exists():

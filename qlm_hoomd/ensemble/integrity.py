@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.base.files import read_json, read_table, replacing
 from qlm_hoomd.base.provenance import versions
-from qlm_hoomd.ensemble.realisation import CHECKSUMS, Realisation
+from qlm_hoomd.ensemble.realisation import CHECKSUMS, Realisation, sha256
 from qlm_hoomd.stages.base import RESERVED_FILES
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Finding:
 
     Args:
         path: the file or folder.
-        kind: ``missing``, ``truncated``, ``changed``, ``unreadable``, ``unrecorded`` or ``foreign``.
+        kind: ``missing``, ``truncated``, ``changed``, ``unreadable``, ``unrecorded``, ``outdated`` or ``foreign``.
         text: the fact, for people.
     """
 
@@ -49,12 +48,14 @@ class Proof:
         n_files: files whose checksum was right.
         n_bytes: their size [bytes].
         codes: number of files by (versions, code) that wrote them; more than one code of the same versions: it was edited.
+        n_untold: files of which it is not recorded what they were made from, by versions that did not keep it.
     """
 
     findings: list[Finding]
     n_files: int
     n_bytes: int
     codes: Counter[tuple[str, str]]
+    n_untold: int = 0
 
     @property
     def edited(self) -> dict[str, dict[str, int]]:
@@ -65,13 +66,7 @@ class Proof:
         return {version: numbers for version, numbers in found.items() if len(numbers) > 1}
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file of any size, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code: str) -> None:
+def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code: str, inputs: Mapping[str, str]) -> None:
     """Record the checksums of what ``stage`` has just written: its products, and files that no other stage accounts for.
 
     Args:
@@ -79,6 +74,7 @@ def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code
         stage: the stage.
         stages: all stages of the protocol.
         code: fingerprint of the code, :func:`~qlm_hoomd.base.provenance.code_fingerprint`.
+        inputs: SHA-256 of each file that it required, by name.
     """
     folder = realisation.directory
     kind = stage.kind
@@ -86,18 +82,26 @@ def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code
         realisation.recorded
     )  # where it cannot be read, the stages that it stood for are recorded again when they are looked at
     kept = {name: entry for name, entry in known.items() if entry.get("stage") != kind and (folder / name).is_file()}
-    version = versions()["qlm_hoomd"]
+    made: dict[str, Any] = {"stage": kind, "version": versions()["qlm_hoomd"], "code": code}
+    if inputs:
+        made["inputs"] = dict(sorted(inputs.items()))
     others = [other for other in stages if other.kind != kind]
     of_others = {name for other in others for name in (*other.products(), *other.optional_products())}
     for name in sorted(_products(folder) - kept.keys() - of_others | set(stage.products())):
         path = folder / name
-        kept[name] = {"sha256": sha256(path), "bytes": path.stat().st_size, "stage": kind, "version": version, "code": code}
-    with replacing(folder / CHECKSUMS) as temporary:
-        temporary.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+        kept[name] = {"sha256": sha256(path), "bytes": path.stat().st_size, **made}
+    _write(folder, kept)
+
+
+def inputs_of(realisation: Realisation, stage: Stage) -> dict[str, str]:
+    """SHA-256 of each file that ``stage`` requires, as far as they are there."""
+    return {name: sha256(realisation.directory / name) for name in stage.requires() if realisation.has(name)}
 
 
 def adopt(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code: str) -> bool:
     """Record the products of a stage that is done but unrecorded: its process was killed in between, or they are older than records.
+
+    Before any other stage of the realisation is run again: what it was made from is taken to be what was there until now.
 
     Returns:
         Whether all can be read; what cannot is no product, and the stage is to be run again.
@@ -107,8 +111,34 @@ def adopt(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code:
     if any(unreadable(realisation.directory / name) for name in unrecorded):
         return False
     if unrecorded:
-        record(realisation, stage, stages, code)
+        before = {name: known[name]["sha256"] for name in stage.requires() if name in known}
+        record(realisation, stage, stages, code, inputs_of(realisation, stage) | before)
     return True
+
+
+def clear(realisation: Realisation, stage: Stage, stages: Sequence[Stage]) -> None:
+    """Remove what ``stage`` wrote before it is run again, and the record of it.
+
+    So that whatever is there later was written by that run. Records of other stages that do not tell what they were made from are
+    completed first: it was what is recorded now.
+    """
+    known = realisation.recorded
+    old = {*stage.products(), *realisation.files_of(stage.kind)}
+    if not known.keys() & old:  # it never came to its end
+        return
+    for other in stages:
+        for name in other.products():
+            if name in known and "inputs" not in known[name]:
+                inputs = {read: known[read]["sha256"] for read in other.requires() if read in known}
+                known[name] |= {"inputs": inputs} if inputs else {}
+    for name in old:  # before the record: a product without one would be taken for good
+        (realisation.directory / name).unlink(missing_ok=True)
+    _write(realisation.directory, {name: entry for name, entry in known.items() if name not in old})
+
+
+def _write(folder: Path, entries: Mapping[str, Any]) -> None:
+    with replacing(folder / CHECKSUMS) as temporary:
+        temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", encoding="utf-8")
 
 
 def unreadable(path: Path) -> str | None:
@@ -203,11 +233,11 @@ def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof,
         proof.findings.append(Finding(folder / CHECKSUMS, "unreadable", f"the checksums cannot be read: {_line(error)}"))
         known = {}
     for name, entry in known.items():
-        finding = _compare(folder / name, entry)
+        finding = compare(folder / name, entry)
         if finding is not None and at_work:  # it may have been written anew between the two looks
             with suppress(OSError, ValueError):
                 entry = realisation.checksums().get(name, entry)  # noqa: PLW2901
-                finding = _compare(folder / name, entry)
+                finding = compare(folder / name, entry)
         if finding is not None and finding.kind == "missing" and finding.path.suffix == ".checkpoint":
             continue  # no result: only where a longer run goes on, and anybody's to remove
         if finding is not None:
@@ -218,6 +248,13 @@ def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof,
             proof.codes[str(entry.get("version")), str(entry.get("code"))] += 1
     if at_work:
         return
+    for stage in workspace.protocol.stages if realisation.statepoint.get("protocol_hash") == workspace.protocol.hash else ():
+        for name in stage.products():
+            others = realisation.made_from_others(name, known)
+            if others and realisation.has(name):
+                fact = f"it was made from another {' and '.join(others)} than what is there now; the next run makes it again"
+                proof.findings.append(Finding(folder / name, "outdated", fact))
+            proof.n_untold += bool(stage.requires()) and name in known and "inputs" not in known[name]
     possible = {name for stage in workspace.protocol.stages for name in (*stage.products(), *stage.optional_products())}
     for name in sorted(_products(folder) - known.keys()):
         path = folder / name
@@ -230,7 +267,8 @@ def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof,
             proof.findings.append(Finding(path, "foreign", "no stage of the protocol writes it"))
 
 
-def _compare(path: Path, entry: Mapping[str, Any]) -> Finding | None:
+def compare(path: Path, entry: Mapping[str, Any]) -> Finding | None:
+    """What is wrong with a file beside its record; None if nothing is."""
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -68,10 +69,17 @@ class Outcome:
 
 @dataclass(frozen=True, repr=False)
 class Realisation(Displayed):
-    """One realisation: its folder and its state point. All truth about it is in the folder."""
+    """One realisation. All truth about it is in its folder.
+
+    Args:
+        directory: the folder.
+        statepoint: ``protocol_hash``, ``n_particles``, ``preparation``, ``seed``, ``realisation``, ...
+        left_out: of one that `qlm import` laid down the files that are no part of an archive: they count as products that are there.
+    """
 
     directory: Path
     statepoint: Mapping[str, Any]
+    left_out: frozenset[str] = frozenset()
 
     def _headline(self) -> str:
         return f"{self.label} in {self.directory}"
@@ -105,7 +113,10 @@ class Realisation(Displayed):
         return f"N={self.n_particles} {self.statepoint['preparation']} #{self.statepoint['realisation']}"
 
     def checksums(self) -> dict[str, dict[str, Any]]:
-        """What is recorded of the files here: ``sha256``, ``bytes``, ``stage``, ``version``, ``code``, by name.
+        """What is recorded of the files here, by name.
+
+        ``sha256``, ``bytes``, ``stage``, ``version`` and ``code``; ``inputs``, the SHA-256 of each file that the stage required, by
+        name, is missing in records of versions that did not keep it.
 
         Raises:
             ValueError: if the record cannot be read.
@@ -142,12 +153,48 @@ class Realisation(Displayed):
         return self.recorded.keys() >= {product for stage in stages for product in stage.products()}
 
     def is_done(self, stage: Stage) -> bool:
-        """Whether all products of ``stage`` are there."""
-        return all((self.directory / product).is_file() for product in stage.products())
+        """Whether all products of ``stage`` are there, and none is :meth:`outdated`."""
+        return self.stage_states((stage,))[0] == "done"
 
     def has(self, product: str) -> bool:
         """Whether the file of that name is there."""
         return (self.directory / product).is_file()
+
+    def made_from_others(self, product: str, known: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[str, ...]:
+        """The files from which ``product`` was made and that others have replaced since; none where its record does not tell.
+
+        Args:
+            product: name of the file.
+            known: what :attr:`recorded` gave; by default it is read.
+        """
+        known = self.recorded if known is None else known
+        inputs = known.get(product, {}).get("inputs")
+        if not isinstance(inputs, dict):
+            return ()
+        # The record first: it is there for nothing, and a file that somebody exchanged by hand is no reason to do the same work twice.
+        return tuple(
+            name
+            for name, digest in inputs.items()
+            if name in known
+            and known[name]["sha256"] != digest
+            and not (self.has(name) and sha256(self.directory / name) == digest)
+        )
+
+    def outdated(self, stage: Stage, known: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[str, ...]:
+        """The files that ``stage`` read and that others have replaced since: its products are those of something else.
+
+        Args:
+            stage: the stage.
+            known: what :attr:`recorded` gave; by default it is read.
+        """
+        if not stage.requires():
+            return ()
+        known = self.recorded if known is None else known
+        return tuple(dict.fromkeys(name for product in stage.products() for name in self.made_from_others(product, known)))
+
+    def has_products(self, stage: Stage) -> bool:
+        """Whether all products of ``stage`` are there, whatever they were made from."""
+        return all(map(self.has, stage.products()))
 
     def checkpoint(self, stage: Stage) -> Path:
         """Where ``stage`` saves its state while it is at work."""
@@ -163,16 +210,18 @@ class Realisation(Displayed):
         return tuple(failure for record in records if (failure := _failure(record)) is not None)
 
     def stage_state(self, stage: Stage) -> State:
-        """Done if the products are there, failed if a record says so, else pending."""
+        """Done if the products are there and not outdated, failed if a record says so, else pending."""
         return self.stage_states((stage,))[0]
 
     def stage_states(self, stages: Sequence[Stage]) -> list[State]:
         """The state of each stage, from one look at the folder: there may be thousands of them on a slow disk."""
         files, folders = _file_names(self.directory)
+        files |= self.left_out
+        known = self.recorded if CHECKSUMS in files and any(stage.requires() for stage in stages) else {}
         records = _file_names(self.directory / "failed")[0] if "failed" in folders else frozenset()
         return [
             "done"
-            if all(product in files for product in stage.products())
+            if files.issuperset(stage.products()) and not self.outdated(stage, known)
             else "failed"
             if f"{stage.kind}.json" in records
             else "pending"
@@ -221,6 +270,12 @@ class Realisation(Displayed):
 
     def _record(self, stage: Stage) -> Path:
         return self.directory / "failed" / f"{stage.kind}.json"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file of any size, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _failure(record: Path) -> Failure | None:

@@ -17,7 +17,7 @@ from qlm_hoomd.base.checkpoint import Checkpoint, interval_from_environment
 from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.base.files import read_json, replacing, storage_named, storage_problem
 from qlm_hoomd.base.interrupt import listening, stop_if_requested
-from qlm_hoomd.base.provenance import code_fingerprint, provenance, versions
+from qlm_hoomd.base.provenance import code_fingerprint, machine, provenance, versions
 from qlm_hoomd.base.settings import for_hash
 from qlm_hoomd.ensemble import growth, integrity
 from qlm_hoomd.ensemble.claims import remove_leftovers
@@ -28,7 +28,7 @@ from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages.base import StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qlm_hoomd.ensemble.claims import Claim
@@ -320,22 +320,30 @@ def _run_stages(
     protocol: Protocol, realisation: Realisation, latest: _LatestLine, claim: Claim, checkpoint_interval: float
 ) -> Failure | None:
     code = code_of(protocol)
-    for stage in protocol.stages:
+    stages = protocol.stages
+    # All of them before the first is run: what is made anew below is not what those that are done were made from.
+    whole = [realisation.has_products(stage) and integrity.adopt(realisation, stage, stages, code) for stage in stages]
+    for stage, is_whole in zip(stages, whole, strict=True):
         if claim.lost:
             return None
         checkpoint = Checkpoint(realisation.checkpoint(stage))
-        if not (realisation.is_done(stage) and integrity.adopt(realisation, stage, protocol.stages, code)):
+        outdated = realisation.outdated(stage)
+        if outdated:
+            _log.warning("stage %s is run again: %s is not the file that it was made from.", stage.kind, " and ".join(outdated))
+        if not is_whole or outdated:
             stop_if_requested()
             latest.stage = stage.kind
             latest.say("started")
             try:
+                integrity.clear(realisation, stage, stages)
                 # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
                 context = _context(protocol, realisation, latest)
-                key = _key(protocol, stage, context, code)
+                inputs = integrity.inputs_of(realisation, stage)
+                key = _key(protocol, stage, context, code, inputs)
                 checkpoint = Checkpoint(realisation.checkpoint(stage), key, checkpoint_interval)
                 stage.run(replace(context, checkpoint=checkpoint))
                 _check_products(stage, context)
-                integrity.record(realisation, stage, protocol.stages, code)
+                integrity.record(realisation, stage, stages, code, inputs)
                 realisation.record_cost(stage, *checkpoint.cost)
             except Exception as error:  # (a stage may be a stranger's: whatever it raises costs this realisation alone)
                 if storage_problem(error, realisation.directory) is not None:
@@ -351,20 +359,21 @@ def _run_stages(
     return None
 
 
-def _key(protocol: Protocol, stage: Stage, context: StageContext, code: str) -> dict[str, Any]:
+def _key(protocol: Protocol, stage: Stage, context: StageContext, code: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """What a checkpoint is good for.
 
     Not the protocol as a whole, but what the state depends on: a stage may go on from what an earlier protocol, which ended at
-    smaller strains, has left (:mod:`qlm_hoomd.ensemble.growth`).
+    smaller strains, has left (:mod:`qlm_hoomd.ensemble.growth`); and on another machine of a cluster, whatever its processor.
     """
+    libraries = {name: value for name, value in context.provenance["versions"].items() if name not in machine()}
     physics = for_hash(protocol, include={"model", "engine"})
     going = {name: value for name, value in for_hash(stage).items() if name not in stage.growing}
     return {
         "statepoint": {name: value for name, value in context.statepoint.items() if name != "protocol_hash"},
-        "provenance": {name: value for name, value in context.provenance.items() if name != "protocol_hash"},
+        "provenance": {"engine": context.provenance["engine"], "versions": libraries},
         "physics": physics | {"stage": going},
         "code": code,
-        "inputs": {name: integrity.sha256(context.path(name)) for name in stage.requires() if context.path(name).is_file()},
+        "inputs": dict(inputs),
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.base.files import read_json, replacing, storage_problem
+from qlm_hoomd.base.files import is_plain_name, read_json, replacing, storage_problem
 from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.protocol import Protocol, build_protocol
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 IMPORTED = "imported.json"
 """In a folder that `qlm import` made: where its tables come from."""
+REALISATIONS = "realisations.json"
+"""In an archive, and in a folder that `qlm import` made: what every realisation had where it was run."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,8 +129,9 @@ class Workspace(Displayed):
         """The realisations of the protocol, by size, preparation and index."""
         from signac.job import calc_id
 
-        workspace = self.directory / "workspace"
-        return [Realisation(workspace / calc_id(statepoint), statepoint) for statepoint in self.protocol.statepoints()]
+        workspace, left_out = self.directory / "workspace", left_out_of(self.directory)
+        points = {calc_id(statepoint): statepoint for statepoint in self.protocol.statepoints()}
+        return [Realisation(workspace / name, point, left_out.get(name, frozenset())) for name, point in points.items()]
 
     def realisation(self, job_id: str) -> Realisation:
         """The realisation with that id.
@@ -214,6 +217,21 @@ def writing(directory: Path) -> Iterator[None]:
         raise InputError(
             f"{directory} cannot be written to ({error.strerror or error}); expected a folder of your own."
         ) from error
+
+
+def left_out_of(directory: Path) -> dict[str, frozenset[str]]:
+    """The files that were no part of the archive which `qlm import` laid down in ``directory``, by realisation; else nothing."""
+    if not (directory / IMPORTED).exists():
+        return {}
+    try:
+        entries = {str(entry["id"]): map(str, entry["files"]) for entry in read_json(directory / REALISATIONS)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {
+        name: frozenset(file for file in files if not (directory / "workspace" / name / file).exists())
+        for name, files in entries.items()
+        if is_plain_name(name)
+    }
 
 
 def former_protocol(directory: Path) -> Protocol | None:

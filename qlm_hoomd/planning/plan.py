@@ -28,7 +28,7 @@ from qlm_hoomd.planning.benchmark import benchmark
 from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol
 from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.report.analysis import analyse
-from qlm_hoomd.report.collect import collect, realisations
+from qlm_hoomd.report.collect import gather, realisations
 from qlm_hoomd.report.numbers import AS_THRESHOLD, Analysis, Estimate
 from qlm_hoomd.stages.base import Stage
 from qlm_hoomd.statistics import FiniteSizeScaling, SpectrumFit
@@ -437,8 +437,7 @@ def _kind_of(statepoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def _analysis(protocol: Protocol, found: Sequence[Realisation]) -> Analysis:
     """The analysis of the report, of these realisations."""
-    with TemporaryDirectory() as folder:
-        tables, _ = collect(found, [name for stage in protocol.stages for name in stage.tables()], Path(folder), {})
+    tables, _ = gather(found, [name for stage in protocol.stages for name in stage.tables()])
     settings = Settings.from_protocol(protocol.model_dump(mode="json"))
     return analyse(
         tables,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.errors import InputError, NotAsWritten, QlmError
 from qlm_hoomd.base.files import read_json, read_table, read_table_metadata, write_table
 from qlm_hoomd.ensemble.realisation import Failure, Realisation
+from qlm_hoomd.ensemble.workspace import left_out_of
 from qlm_hoomd.stages.base import KEYS, RESERVED_TABLES
 
 
@@ -36,9 +39,10 @@ def read_protocol(directory: Path) -> dict[str, Any]:
 def realisations(directory: Path) -> tuple[Realisation, ...]:
     """The realisations in ``directory``/workspace, by preparation, size and index; a folder without a state point is none."""
     found = []
+    left_out = left_out_of(directory)
     for path in sorted((directory / "workspace").glob("*/signac_statepoint.json")):
         try:
-            realisation = Realisation(path.parent, read_json(path))
+            realisation = Realisation(path.parent, read_json(path), left_out.get(path.parent.name, frozenset()))
             found.append((realisation.key, realisation))
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -48,40 +52,79 @@ def realisations(directory: Path) -> tuple[Realisation, ...]:
 def collect(
     found: Sequence[Realisation], names: Sequence[str], directory: Path, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, pl.DataFrame], dict[tuple[str, int, int], list[Failure]]]:
-    """Put the tables of all realisations together and write them to ``directory``.
+    """:func:`gather` the tables of all realisations, and write them to ``directory``.
 
     Args:
         found: the realisations; their order is that of the rows.
         names: of the tables, as the stages have them (:meth:`~qlm_hoomd.stages.base.Stage.tables`).
         directory: where NAME.parquet goes; tables that no realisation has are removed from there.
         metadata: provenance of the tables.
+    """
+    tables, broken = gather(found, names)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        write_table(directory / f"{name}.parquet", table, metadata)
+    for path in directory.glob("*.parquet"):
+        if path.stem not in tables and path.stem not in RESERVED_TABLES and _is_ours(path):
+            path.unlink()
+    return tables, broken
+
+
+def gather(
+    found: Sequence[Realisation], names: Sequence[str]
+) -> tuple[dict[str, pl.DataFrame], dict[tuple[str, int, int], list[Failure]]]:
+    """Put the tables of all realisations together.
+
+    Args:
+        found: the realisations; their order is that of the rows.
+        names: of the tables.
 
     Returns:
         The tables by name, those that nobody has left out, and for each realisation the products that could not be read.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     tables: dict[str, pl.DataFrame] = {}
     broken: dict[tuple[str, int, int], list[Failure]] = {}
     for name in names:
         parts = []
         for realisation in found:
-            if realisation.has(f"{name}.parquet"):
+            product = f"{name}.parquet"
+            if realisation.has(product):
                 try:
-                    part = read_table(realisation.directory / f"{name}.parquet")
-                except (pl.exceptions.PolarsError, OSError) as error:
+                    part = _proved(realisation, product)
+                except (pl.exceptions.PolarsError, OSError, QlmError) as error:
                     message = str(error).splitlines()[0] if str(error) else "unreadable"
-                    broken.setdefault(realisation.key, []).append(Failure(f"{name}.parquet", type(error).__name__, message))
+                    broken.setdefault(realisation.key, []).append(Failure(product, type(error).__name__, message))
                     continue
                 keys = [pl.lit(value).alias(key) for key, value in zip(KEYS, realisation.key, strict=True)]
                 parts.append(part.select(*keys, pl.exclude(*KEYS)))
         if parts:
             # Plugins may add columns to some realisations only.
             tables[name] = pl.concat(parts, how="diagonal_relaxed")
-            write_table(directory / f"{name}.parquet", tables[name], metadata)
-    for path in directory.glob("*.parquet"):
-        if path.stem not in tables and path.stem not in RESERVED_TABLES and _is_ours(path):
-            path.unlink()
     return tables, broken
+
+
+def _proved(realisation: Realisation, product: str) -> pl.DataFrame:
+    """The table, if it is what the stage wrote, and made from what is there.
+
+    Raises:
+        NotAsWritten: if it is not.
+        OSError: if it cannot be read.
+        polars.exceptions.PolarsError: as :func:`~qlm_hoomd.base.files.read_table`.
+    """
+    content = (realisation.directory / product).read_bytes()
+    known = realisation.recorded
+    if product in known and known[product]["sha256"] != hashlib.sha256(content).hexdigest():
+        raise NotAsWritten(
+            "its bytes are not those that its stage wrote: it is left out of everything. `qlm verify --set-aside` and `qlm run` "
+            "make it again."
+        )
+    others = realisation.made_from_others(product, known)
+    if others:
+        raise NotAsWritten(
+            f"it was made from another {' and '.join(others)} than what is there now: it is left out of everything. `qlm run` makes it "
+            "again."
+        )
+    return read_table(io.BytesIO(content))
 
 
 def _is_ours(path: Path) -> bool:

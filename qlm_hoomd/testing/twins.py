@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,11 @@ from qlm_hoomd.base.errors import PluginError
 from qlm_hoomd.box import Box
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
-from qlm_hoomd.potentials import MAX_ORDER
+from qlm_hoomd.potentials import MAX_ORDER, Harmonic
 from qlm_hoomd.testing.potentials import PotentialConformance, derivative_errors, order_of_contact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
 
     from qlm_hoomd.mechanics import Bonds
     from qlm_hoomd.potentials import PairPotential
@@ -90,7 +88,7 @@ def check_potential(
         PluginError: with the quantity that is wrong, by how much, and where.
     """
     name = type(potential).__name__
-    suite = type("Suite", (PotentialConformance,), {"potential": potential, "closest": closest})()
+    suite = type(name, (PotentialConformance,), {"potential": potential, "closest": closest})()
     for check in _CHECKS:
         _held(name, getattr(suite, check))
     errors: dict[str, float] = {}
@@ -150,7 +148,9 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
         typeid_n = rng.permutation(np.arange(len(sites_nc)) % len(cutoffs_tt))
         positions_nc = sites_nc + _DISORDER * spacing * rng.uniform(-1.0, 1.0, size=sites_nc.shape)
         frame = Glass(positions_nc, typeid_n, box).at_strain(_STRAIN)
-        bonds = bonds_of(frame, cast("PairPotential", _Wider(potential)), 0)
+        # As wide as it takes to see the pairs a little beyond their cut-offs, too.
+        wide_tt = (1.0 + 10.0 * _STEP) * np.where(cutoffs_tt > 0.0, cutoffs_tt, reach)
+        bonds = bonds_of(frame, Harmonic(sigma=tuple(map(tuple, wide_tt.tolist()))), 0)
         distance_p = np.sqrt((bonds.r_pc**2).sum(axis=1))
         cutoff_p = cutoffs_tt[typeid_n[bonds.i_p], typeid_n[bonds.j_p]]
         if bonds.n_pairs and not (np.abs(distance_p - cutoff_p) < 8.0 * _STEP * reach).any():
@@ -159,19 +159,6 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
         f"{type(potential).__name__}: no frame without a pair at its cut-off in {_TRIES} tries with closest = {closest:g}; expected one. "
         "Choose a larger closest."
     )
-
-
-class _Wider:
-    """Stands for a potential where only its pairs are asked for: those a little beyond its cut-offs too."""
-
-    def __init__(self, potential: PairPotential) -> None:
-        self._cutoffs_tt = potential.cutoffs() * (1.0 + 10.0 * _STEP)
-
-    def cutoffs(self) -> NDArray[np.float64]:
-        return self._cutoffs_tt
-
-    def derivatives(self, r2_p: NDArray[np.float64], pairtype_p: NDArray[np.uint8], order: int) -> NDArray[np.float64]:
-        return np.zeros((order + 1, len(r2_p)))
 
 
 def _of_frame(frame: Glass, potential: PairPotential, bonds: Bonds, rng: np.random.Generator) -> dict[str, float]:

@@ -254,7 +254,8 @@ def valid_files(folder: Path) -> None:
     workspace = make_run(folder / "run", realisations=2)
     # The report itself is no input: what is packed of it are tables and exponents.
     results = folder / "run" / "results"
-    collect(realisations(folder / "run"), results, {})
+    names = [name for stage in workspace.protocol.stages for name in stage.tables()]
+    collect(realisations(folder / "run"), names, results, {})
     (results / "exponents.json").write_text("{}\n")
     export_run(folder / "run", folder / "run.zip")
     shutil.rmtree(results)

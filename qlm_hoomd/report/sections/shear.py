@@ -157,24 +157,18 @@ def _first_turn(run: Run) -> float:
 
 def _blind_spot(results: Results) -> Iterator[Markup]:
     """What the detectors cannot see, by their own words and in numbers of these runs, and what the paper's would not have seen."""
-    settings: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
+    runs_of: dict[str, list[Run]] = {}
     for run in results.runs:
         stage = run.stage("shear")
         if stage is not None:
-            detector = _detector(stage)
-            settings.setdefault(str(detector.get("kind", "none")), []).append((run, detector))
-    for kind, runs in settings.items():
-        of = f" ({', '.join(name for run, _ in runs for name in run.preparations)})" if len(settings) > 1 else ""
+            runs_of.setdefault(str(_detector(stage).get("kind", "none")), []).append(run)
+    for kind, runs in runs_of.items():
+        of = f" ({', '.join(name for run in runs for name in run.preparations)})" if len(runs_of) > 1 else ""
         yield paragraph("Instabilities were located by the detector <b>{}</b>{}.", kind, of)
-        for run, detector in runs:
-            blind = _blind_below(detector)
-            if blind is None and "q_c" not in detector:
-                continue
-            said = f"{blind.rstrip('.')}. " if blind else ""
-            jumps = ""
-            if "q_c" in detector:
-                jumps = _misses(results, run, float(detector["q_c"]) * float((run.stage("shear") or {}).get("increment", 1e-4)))
-            yield note("{}{} It bends {} and with it {}.", said, jumps, GAMMA_MIN, THETA)
+        for run in runs:
+            said = _cannot_see(results, run)
+            if said:
+                yield note("{} It bends {} and with it {}.", said, GAMMA_MIN, THETA)
     if any(e.detector == AS_THRESHOLD for e in results.analysis.find(method="gamma_min")):
         seen = _misses(results, results.runs[0], PAPER_Q_C * PAPER_INCREMENT)
         yield note(
@@ -192,13 +186,20 @@ def _detector(stage: Mapping[str, Any]) -> Mapping[str, Any]:
     return detector if isinstance(detector, Mapping) else {} if detector is None else {"kind": str(detector)}
 
 
-def _blind_below(settings: Mapping[str, Any]) -> str | None:
-    """What a detector says that it cannot see; None where it sees everything, says nothing, or is not installed here."""
+def _cannot_see(results: Results, run: Run) -> str:
+    """What the detector of a run says that it cannot see; empty where nothing escapes it, or it is not installed here."""
+    stage = run.stage("shear") or {}
+    settings, increment = _detector(stage), float(stage.get("increment", PAPER_INCREMENT))
     try:
-        blind = DETECTORS.load(str(settings.get("kind"))).model_validate(dict(settings)).blind_below
-    except Exception:  # noqa: BLE001  (a stranger's: it may fail in any way, or know of no such question)
-        return None
-    return None if blind is None else str(blind)
+        detector = DETECTORS.load(str(settings.get("kind"))).model_validate(dict(settings))
+        limits = {size: detector.blind_below(increment, results.box_length(size)) for size in run.sizes}
+        if not run.sizes or set(limits.values()) == {0.0}:
+            return ""
+        said = [str(detector.cannot_see(increment, results.box_length(run.sizes[-1])))]
+    except Exception:  # noqa: BLE001  (a stranger's: it may fail in any way)
+        return ""
+    others = ", ".join(f"{limits[size]:.2f} (N = {size})" for size in run.sizes[:-1] if limits[size] is not None)
+    return " ".join([*said, *([f"At the smaller sizes these are {others}."] if others else [])])
 
 
 def _misses(results: Results, run: Run, largest_strain: float) -> Markup:
