@@ -13,7 +13,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.numerics import cells
 
 # Images are named by a code in lists, and by three integers in vesin's.
-SHIFTS = [(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)]
+SHIFTS = [tuple(shift) for shift in cells.IMAGES.astype(int).tolist()]
 
 
 def _particles(
@@ -69,7 +69,7 @@ def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     i_p = np.repeat(owner_r, np.diff(first_r))
     assert sorted(owner_r.tolist()) == list(range(len(positions_nc)))
     np.testing.assert_array_equal(pairtype_p, n_types * typeid_n[i_p] + typeid_n[partner_p])
-    ours = Counter(_named(i_p, partner_p, np.array(SHIFTS)[code_p], full=False))
+    ours = Counter(_named(i_p, partner_p, cells.IMAGES[code_p], full=False))
     assert ours == _by_vesin(positions_nc, typeid_n, cell, reach_tt, full=False)
 
 
@@ -79,7 +79,7 @@ def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
     positions_nc, typeid_n, cell = _particles(*box)
     n_types, n_particles = box[1], len(positions_nc)
     reach_tt = np.full((n_types, n_types), share * cell.nearest_plane_distance)
-    cells_c = cells.cells_per_side(cell.length, cell.xy, reach_tt.max())
+    cells_c = cells.cells_per_side(cell.length, cell.xy, float(reach_tt.max()))
     order_s, first_k = cells.sort_into_cells(positions_nc, typeid_n, n_types, cell.length, cell.xy, cells_c)
     filler = -(-n_particles // 8) * 8
     shift_ic = cells.image_shifts(cell.length, cell.xy)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.mechanics import Mechanics
-from qlm_hoomd.numerics import dynamics, steps
+from qlm_hoomd.numerics import cells, dynamics, steps
 from qlm_hoomd.numerics.neighbors import check_box, check_types
 
 if TYPE_CHECKING:
@@ -143,54 +142,62 @@ class CompiledForces:
         cutoffs_tt = potential.cutoffs()
         check_types(cutoffs_tt, glass.typeid)
         check_box(glass.box, float(cutoffs_tt.max()))
-        self._box, self._dt, self._keep = glass.box, dt, keep
+        self._dt, self._keep = dt, keep
         self._typeid_n = np.array(glass.typeid, dtype=np.int32)
-        self._law = law
-        self._geometry = glass.box.length, glass.box.xy
-        self._tables = (
-            tuple(range(len(cutoffs_tt))), law.inverse_length2, law.energy, law.function, law.constants, law.cutoff2,
-        )  # fmt: skip
-        self._cutoff, self._cutoff_t = float(cutoffs_tt.max()), cutoffs_tt.ravel()
+        self._cutoff_t = cutoffs_tt.ravel()
+        length, xy = glass.box.length, glass.box.xy
+        self._box = dynamics.Box(length, xy, cells.image_shifts(length, xy))
+        types = tuple(range(len(cutoffs_tt)))
+        self._law = dynamics.Forces(types, law.inverse_length2, law.function, law.constants, law.cutoff2)
+        self._energy_t = law.energy
         positions_nc = positions_nc.copy()
         if memory is None:
-            skin = self._skins(np.array([temperature]))[0]
-            rest_nc = np.zeros_like(positions_nc)
-            reference_nc = dynamics.expect(positions_nc, velocities_nc, rest_nc, *self._geometry, skin)
+            skin = float(self._skins(np.array([temperature]))[0])
+            reference_nc = dynamics.expect(positions_nc, velocities_nc, np.zeros_like(positions_nc), length, xy, skin)
         else:
             reference_nc, skin = memory
         self._particles = dynamics.arranged(
-            reference_nc,
-            skin,
-            positions_nc,
-            velocities_nc,
-            self._typeid_n,
-            *self._geometry,
-            len(cutoffs_tt),
-            cutoffs_tt.ravel(),
+            reference_nc, skin, positions_nc, velocities_nc, self._typeid_n, self._cutoff_t, self._box
         )
-        dynamics.first_forces(self._particles, *self._geometry, *self._tables)
+        dynamics.add_up_forces(self._particles, self._box, self._law, self._energy_t, None)
 
     def _skins(self, temperature_k: Floats) -> Floats:
         """What skin a list that is made in a step gets: a rule, and no measurement, so that runs can be repeated to the last bit."""
-        skin_k = _SKIN * np.sqrt(np.sqrt(3.0 * temperature_k) * self._dt * self._cutoff)
-        return np.clip(skin_k, _SMALLEST_SKIN * self._cutoff, _LARGEST_SKIN * self._cutoff)
+        cutoff = float(self._cutoff_t.max())
+        skin_k = _SKIN * np.sqrt(np.sqrt(3.0 * temperature_k) * self._dt * cutoff)
+        return np.clip(skin_k, _SMALLEST_SKIN * cutoff, _LARGEST_SKIN * cutoff)
 
     def advance(self, noise: Noise, measured_k: NDArray[np.bool_], virial_k: NDArray[np.bool_]) -> Steps:
         """See :class:`Motion`; where the energy is measured the virial is too."""
-        out_k3 = np.zeros((len(noise.target_k), 3))
-        self._particles = dynamics.advance(
-            self._particles, self._typeid_n, self._cutoff_t, *self._geometry, *self._tables, self._dt, self._keep, self._skins(noise.target_k),
-            *noise, measured_k | virial_k, out_k3,
-        )  # fmt: skip
-        if np.isnan(out_k3[:, 2]).any():
-            raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
+        out_k3, skin_k, n_steps = np.zeros((len(noise.target_k), 3)), self._skins(noise.target_k), len(noise.target_k)
+        done, drifted = 0, False
+        while True:
+            done = dynamics.advance(
+                self._particles,
+                self._box,
+                self._law,
+                self._energy_t,
+                done,
+                drifted,
+                self._dt,
+                self._keep,
+                *noise,
+                measured_k | virial_k,
+                out_k3,
+            )
+            if done == n_steps:
+                break
+            self._particles = dynamics.rearranged(
+                self._particles, float(skin_k[done]), self._typeid_n, self._cutoff_t, self._box
+            )
+            drifted = True
         return Steps(*out_k3.T)
 
     def state(self) -> tuple[Floats, Floats, Any]:
         """See :class:`Motion`; the rest is for which positions the lists were made, and with what skin."""
         particles = self._particles
-        positions_nc, velocities_nc, reference_nc = np.empty((3, len(self._typeid_n), 3))
-        dynamics.in_own_order(particles.order_s, particles.rows, positions_nc)
-        dynamics.in_own_order(particles.order_s, particles.velocities, velocities_nc)
-        dynamics.in_own_order(particles.order_s, particles.reference, reference_nc)
+        positions_nc, velocities_nc, reference_nc = (
+            dynamics.in_own_order(particles.order_s, some)
+            for some in (particles.rows, particles.velocities, particles.reference)
+        )
         return positions_nc, velocities_nc, (reference_nc, float(particles.skin))

@@ -12,15 +12,18 @@ the block that they span.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
 from qlm_hoomd.numerics.simd import LANES, append_lanes, beyond, bits, load, magnitude, splat, transpose_numbers
 
+# All periodic images of a cell around itself, in the order of their code.
+IMAGES = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
 # Farther than anything is from anything.
 FAR = 1e9
-_SIDES = 3
 _N_AROUND = 27
 _MOST_CELLS = 256
 _NO_SHIFT = 13
@@ -28,16 +31,11 @@ _NO_SHIFT = 13
 STRETCH = 64
 
 
-@compiled
 def cells_per_side(length: float, xy: float, reach: float) -> NDArray[np.int64]:
     """((3,) ndarray of int) how many cells wider than ``reach`` fit between opposite faces of the box, at least one."""
-    cells_c = np.empty(_SIDES, np.int64)
-    for c in range(_SIDES):
-        # Wider by more than rounding may put a particle into the wrong cell.
-        width = (1.0 + 1e-9) * reach * (np.sqrt(1.0 + xy * xy) if c == 0 else 1.0)
-        # More cells than particles are of no use.
-        cells_c[c] = min(max(int(length / width), 1), _MOST_CELLS)
-    return cells_c
+    # Wider by more than rounding may put a particle into the wrong cell.
+    most = length / ((1.0 + 1e-9) * reach)
+    return np.clip(np.array([most / math.sqrt(1.0 + xy * xy), most, most]), 1, _MOST_CELLS).astype(np.int64)
 
 
 @compiled
@@ -69,15 +67,10 @@ def sort_into_cells(
     return order_s, first_k
 
 
-@compiled
 def image_shifts(length: float, xy: float) -> Floats:
     """((27, 3) ndarray) lattice vectors by the code of an image, 9 (sx + 1) + 3 (sy + 1) + (sz + 1)."""
-    shift_ic = np.empty((27, 3))
-    for code in range(27):
-        sx, sy, sz = code // 9 - 1, code // 3 % 3 - 1, code % 3 - 1
-        shift_ic[code, 0] = length * (sx + xy * sy)
-        shift_ic[code, 1] = length * sy
-        shift_ic[code, 2] = length * sz
+    shift_ic = length * IMAGES
+    shift_ic[:, 0] += length * xy * IMAGES[:, 1]
     return shift_ic
 
 
@@ -384,23 +377,6 @@ def _half_lists(
 
 
 @compiled
-def half_lists_of(
-    wrapped_nc: Floats, typeid_n: Ints, n_types: int, length: float, xy: float, reach_t: Floats
-) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:
-    """Each pair of particles closer than ``reach_t`` for their types once; see :func:`_half_lists`.
-
-    The positions lie in the cell of the lattice that is centred on the origin; no reach is longer than the box is wide.
-    """
-    cells_c = cells_per_side(length, xy, reach_t.max())
-    order_s, first_k = sort_into_cells(wrapped_nc, typeid_n, n_types, length, xy, cells_c)
-    shift_ic = image_shifts(length, xy)
-    x_ce, owner_i, code_i, begin_ka = with_images(wrapped_nc, order_s, first_k, cells_c, n_types, shift_ic, len(order_s))
-    typeid_s = typeid_n[order_s]
-    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, True)
-    return _half_lists(first_s, place_m, order_s, typeid_s, owner_i, code_i, n_types)
-
-
-@compiled
 def _sort_by_count(count_l: NDArray[np.int64], n_slots: int, by_count_l: NDArray[np.int64]) -> int:
     """The first slots by their count, those of one count in order; before them, backwards, the rest, which are empty. How many these are."""
     n_empty = len(count_l) - n_slots
@@ -428,3 +404,19 @@ def _grown(array: NDArray[np.int32], needed: int) -> NDArray[np.int32]:
     larger = np.empty(needed + needed // 2, array.dtype)
     larger[: len(array)] = array
     return larger
+
+
+def half_lists_of(
+    wrapped_nc: Floats, typeid_n: Ints, n_types: int, length: float, xy: float, reach_t: Floats
+) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:
+    """Each pair of particles closer than ``reach_t`` for their types once; see :func:`_half_lists`.
+
+    The positions lie in the cell of the lattice that is centred on the origin; no reach is longer than the box is wide.
+    """
+    cells_c = cells_per_side(length, xy, float(reach_t.max()))
+    order_s, first_k = sort_into_cells(wrapped_nc, typeid_n, n_types, length, xy, cells_c)
+    shift_ic = image_shifts(length, xy)
+    x_ce, owner_i, code_i, begin_ka = with_images(wrapped_nc, order_s, first_k, cells_c, n_types, shift_ic, len(order_s))
+    typeid_s = typeid_n[order_s]
+    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, True)
+    return _half_lists(first_s, place_m, order_s, typeid_s, owner_i, code_i, n_types)

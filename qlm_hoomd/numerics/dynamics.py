@@ -15,16 +15,17 @@ of there: nearly twice as long as one made for where they are.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.numerics.cells import (
     FAR,
     cells_per_side,
     find_neighbors,
-    image_shifts,
     lists_by_eight,
     sort_into_cells,
     with_images,
@@ -67,50 +68,76 @@ class Particles(NamedTuple):
     skin: float
 
 
-@compiled
+class Box(NamedTuple):
+    """A cube of edge ``length`` whose second lattice vector is tilted by ``xy``, and its lattice vectors by the code of an image."""
+
+    length: float
+    xy: float
+    shift_ic: Floats
+
+
+class Forces(NamedTuple):
+    """A scaled law as the loops take it: the numbers of the types from 0 on, and what :class:`~qlm_hoomd.numerics.laws.ScaledLaw` holds.
+
+    All but its energies: whether there are any decides what is compiled, and only an argument of its own can do that.
+    """
+
+    types: tuple[int, ...]
+    inverse_length2_t: Floats
+    function: Function
+    constants: tuple[float, ...]
+    cutoff2: float
+
+
 def arranged(
-    reference_nc: Floats, skin: float, positions_nc: Floats, velocities_nc: Floats, typeid_n: Ints, length: float, xy: float,
-    n_types: int, cutoff_t: Floats,
-) -> Particles:  # fmt: skip
+    reference_nc: Floats, skin: float, positions_nc: Floats, velocities_nc: Floats, typeid_n: Ints, cutoff_t: Floats, box: Box
+) -> Particles:
     """The particles in cell order of ``reference``, which lies in the box, with lists that hold within half a skin of there."""
-    n_particles = len(positions_nc)
+    n_particles, n_types = len(positions_nc), math.isqrt(len(cutoff_t))
     reach_t = cutoff_t + skin
-    cells_c = cells_per_side(length, xy, reach_t.max())
-    shift_ic = image_shifts(length, xy)
-    order_s, first_k = sort_into_cells(reference_nc, typeid_n, n_types, length, xy, cells_c)
-    n_rows = (n_particles + LANES - 1) // LANES * LANES
-    x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, shift_ic, n_rows + 1)
+    cells_c = cells_per_side(box.length, box.xy, float(reach_t.max()))
+    order_s, first_k = sort_into_cells(reference_nc, typeid_n, n_types, box.length, box.xy, cells_c)
     typeid_s = typeid_n[order_s]
+    n_rows = -(-n_particles // LANES) * LANES
+    x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, box.shift_ic, n_rows + 1)
     first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, False)
     member_m, first_g, entry_m = lists_by_eight(first_s, place_m, n_rows, ROW)
     rows_e4 = np.zeros((n_rows + 1 + len(owner_i), ROW))
-    velocity_s4, force_s4, reference_s4 = np.zeros((n_rows, ROW)), np.zeros((n_rows, ROW)), np.zeros((n_rows, ROW))
-    for s in range(n_particles):
-        n = order_s[s]
-        for c in range(3):
-            rows_e4[s, c] = positions_nc[n, c]
-            velocity_s4[s, c] = velocities_nc[n, c]
-            reference_s4[s, c] = reference_nc[n, c]
-        rows_e4[s, 3] = reference_s4[s, 3] = typeid_n[n]
+    velocity_s4, force_s4, reference_s4 = np.zeros((3, n_rows, ROW))
+    rows_e4[:n_particles, :3], rows_e4[:n_particles, 3] = positions_nc[order_s], typeid_s
+    reference_s4[:n_particles, :3], reference_s4[:n_particles, 3] = reference_nc[order_s], typeid_s
+    velocity_s4[:n_particles, :3] = velocities_nc[order_s]
     # Those that fill up the last eight rest far away, and not where the filler is: a distance of zero has no force.
-    for s in range(n_particles, n_rows):
-        rows_e4[s, 0] = reference_s4[s, 0] = FAR
+    rows_e4[n_particles:n_rows, 0] = reference_s4[n_particles:, 0] = FAR
     rows_e4[n_rows, 0] = -FAR
-    for i in range(len(owner_i)):
-        rows_e4[n_rows + 1 + i, 3] = typeid_s[owner_i[i]]
+    rows_e4[n_rows + 1 :, 3] = typeid_s[owner_i]
     return Particles(
-        rows_e4.reshape(-1), velocity_s4.reshape(-1), force_s4.reshape(-1), reference_s4.reshape(-1),
+        rows_e4.ravel(), velocity_s4.ravel(), force_s4.ravel(), reference_s4.ravel(),
         order_s, owner_i, code_i, member_m, first_g, entry_m, skin,
     )  # fmt: skip
 
 
-@compiled
-def in_own_order(order_s: Ints, some: Floats, out_nc: Floats) -> None:
-    """Rows in cell order as rows in the order of the particles."""
-    for s in range(len(order_s)):
-        n = order_s[s]
-        for c in range(3):
-            out_nc[n, c] = some[index(ROW * s + c)]
+def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floats, box: Box) -> Particles:
+    """The particles with new lists.
+
+    Raises:
+        BlowUpError: if positions are not finite.
+    """
+    positions_nc, velocities_nc, force_nc = (
+        in_own_order(particles.order_s, some) for some in (particles.rows, particles.velocities, particles.forces)
+    )
+    # Beyond a million boxes rounding eats the digits that matter.
+    if not np.abs(positions_nc).max() < 1e6 * box.length:
+        raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
+    reference_nc = expect(positions_nc, velocities_nc, force_nc, box.length, box.xy, skin)
+    return arranged(reference_nc, skin, positions_nc, velocities_nc, typeid_n, cutoff_t, box)
+
+
+def in_own_order(order_s: Ints, some: Floats) -> Floats:
+    """((N, 3) ndarray) rows in cell order in the order of the particles."""
+    out_nc = np.empty((len(order_s), 3))
+    out_nc[order_s] = some.reshape(-1, ROW)[: len(order_s), :3]
+    return out_nc
 
 
 @compiled
@@ -139,7 +166,7 @@ def expect(positions_nc: Floats, velocities_nc: Floats, force_nc: Floats, length
 
 
 @compiled
-def move_images(rows: Floats, n_rows: int, owner_i: Ints, code_i: Bytes, shift_ic: Floats) -> None:
+def _move_images(rows: Floats, n_rows: int, owner_i: Ints, code_i: Bytes, shift_ic: Floats) -> None:
     """Put the images where their owners are."""
     place = index(ROW * (n_rows + 1))
     for i in range(index(len(owner_i))):
@@ -152,14 +179,15 @@ def move_images(rows: Floats, n_rows: int, owner_i: Ints, code_i: Bytes, shift_i
 
 @compiled
 def add_up_forces(
-    rows: Floats, member_m: Ints, first_g: NDArray[np.int64], entry_m: Ints, types: tuple[int, ...], inverse_length2_t: Floats,
-    energy_t: Floats | None, function: Function, constants: tuple[float, ...], cutoff2: float, measured: bool | None, forces: Floats,
-) -> tuple[float, float]:  # fmt: skip
+    particles: Particles, box: Box, law: Forces, energy_t: Floats | None, measured: bool | None
+) -> tuple[float, float]:
     """Forces -dU/dr of all particles; the energy U and the trace of the virial, sum of 2 phi' r^2 over the pairs, unless ``measured`` is None.
 
-    ``types`` are the numbers from 0 on; ``energy_t`` is None where it is 1 for all.
+    The images are put where their owners are.
     """
-    n_types = len(types)
+    rows, member_m, first_g, entry_m = particles.rows, particles.member_m, particles.first_g, particles.entry_m
+    inverse_length2_t, cutoff2, n_types = law.inverse_length2_t, law.cutoff2, len(law.types)
+    _move_images(rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, box.shift_ic)
     scale_tl, weight_tl = np.empty(LANES * n_types), np.empty(LANES * n_types)
     energy, virial = splat(0.0), splat(0.0)
     for g in range(index(len(first_g) - 1)):
@@ -183,7 +211,7 @@ def add_up_forces(
             for t in range(1, n_types):
                 scale = where(other == float(t), load(scale_tl, index(LANES * t)), scale)
             w = square * scale
-            value, slope = evaluate(function, w, constants)
+            value, slope = evaluate(law.function, w, law.constants)
             inside = w < cutoff2
             if energy_t is not None:
                 weight = load(weight_tl, index(0))
@@ -197,7 +225,7 @@ def add_up_forces(
             f0 = f0 + slope * d0
             f1 = f1 + slope * d1
             f2 = f2 + slope * d2
-        scatter_rows(forces, member_m, index(LANES) * g, 2.0 * f0, 2.0 * f1, 2.0 * f2, splat(0.0))
+        scatter_rows(particles.forces, member_m, index(LANES) * g, 2.0 * f0, 2.0 * f1, 2.0 * f2, splat(0.0))
     # Every pair was met from both ends.
     return 0.5 * total(energy), total(virial)
 
@@ -230,7 +258,7 @@ def _kick(velocities: Floats, forces: Floats, half_step: float) -> float:
 
 
 @compiled
-def scale_velocities(velocities: Floats, factor: float) -> None:
+def _scale_velocities(velocities: Floats, factor: float) -> None:
     """v <- factor v."""
     for d in range(len(velocities)):
         velocities[d] *= factor
@@ -252,59 +280,26 @@ def rescaling(square: float, temperature: float, keep: float, first: float, othe
 
 
 @compiled
-def first_forces(
-    particles: Particles, length: float, xy: float, types: tuple[int, ...], inverse_length2_t: Floats, energy_t: Floats | None,
-    function: Function, constants: tuple[float, ...], cutoff2: float,
-) -> None:  # fmt: skip
-    """The forces on particles that were arranged anew."""
-    move_images(particles.rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, image_shifts(length, xy))
-    add_up_forces(
-        particles.rows, particles.member_m, particles.first_g, particles.entry_m, types, inverse_length2_t, energy_t, function,
-        constants, cutoff2, None, particles.forces,
-    )  # fmt: skip
-
-
-@compiled
 def advance(
-    particles: Particles, typeid_n: Ints, cutoff_t: Floats, length: float, xy: float, types: tuple[int, ...], inverse_length2_t: Floats,
-    energy_t: Floats | None, function: Function, constants: tuple[float, ...], cutoff2: float,
-    step: float, keep: float, skin_k: Floats, target_k: Floats, first_k: Floats, others_k: Floats, measured_k: NDArray[np.bool_], out_k3: Floats,
-) -> Particles:  # fmt: skip
-    """Steps of velocity Verlet with velocity rescaling, as many as there are targets.
+    particles: Particles, box: Box, law: Forces, energy_t: Floats | None, start: int, drifted: bool,
+    step: float, keep: float, target_k: Floats, first_k: Floats, others_k: Floats, measured_k: NDArray[np.bool_], out_k3: Floats,
+) -> int:  # fmt: skip
+    """Steps of velocity Verlet with velocity rescaling, from ``start`` on, as many as there are targets.
 
-    ``out`` gets the energy and the trace of the virial of each step that is measured, and sum v^2 of each. Stops at a step that
-    leaves a position without a number or far outside the box; its energy is not a number.
+    ``out`` gets the energy and the trace of the virial of each step that is measured, and sum v^2 of each. Returns the number of targets, or
+    of the step in which particles have drifted to where the lists do not hold any more: it goes on, ``drifted``, with new ones.
     """
-    n_types = len(types)
-    shift_ic = image_shifts(length, xy)
+    # The thermostat's factor waits for the next drift, which passes over the velocities anyway.
     factor = 1.0
-    for k in range(len(target_k)):
-        if _drift(particles, factor, 0.5 * step, step):
-            order_s = particles.order_s
-            positions_nc, velocities_nc, force_nc = np.empty((3, len(order_s), 3))
-            in_own_order(order_s, particles.rows, positions_nc)
-            in_own_order(order_s, particles.velocities, velocities_nc)
-            in_own_order(order_s, particles.forces, force_nc)
-            # Beyond a million boxes rounding eats the digits that matter.
-            if not np.abs(positions_nc).max() < 1e6 * length:
-                out_k3[k] = np.nan
-                return particles
-            reference_nc = expect(positions_nc, velocities_nc, force_nc, length, xy, skin_k[k])
-            particles = arranged(reference_nc, skin_k[k], positions_nc, velocities_nc, typeid_n, length, xy, n_types, cutoff_t)
-        move_images(particles.rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, shift_ic)
+    for k in range(start, len(target_k)):
+        if not (drifted and k == start) and _drift(particles, factor, 0.5 * step, step):
+            return k
         if measured_k[k]:
-            energy, virial = add_up_forces(
-                particles.rows, particles.member_m, particles.first_g, particles.entry_m, types, inverse_length2_t, energy_t,
-                function, constants, cutoff2, True, particles.forces,
-            )  # fmt: skip
-            out_k3[k, 0], out_k3[k, 1] = energy, virial
+            out_k3[k, 0], out_k3[k, 1] = add_up_forces(particles, box, law, energy_t, True)
         else:
-            add_up_forces(
-                particles.rows, particles.member_m, particles.first_g, particles.entry_m, types, inverse_length2_t, energy_t,
-                function, constants, cutoff2, None, particles.forces,
-            )  # fmt: skip
+            add_up_forces(particles, box, law, energy_t, None)
         square = _kick(particles.velocities, particles.forces, 0.5 * step)
         factor = rescaling(square, target_k[k], keep, first_k[k], others_k[k])
         out_k3[k, 2] = factor * factor * square
-    scale_velocities(particles.velocities, factor)
-    return particles
+    _scale_velocities(particles.velocities, factor)
+    return len(target_k)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.box import Box
 
-# All periodic shifts of a pair of wrapped particles, in the order of the code of an image in cells.
-_SHIFTS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
 # A pair of types is one byte.
 _MOST_TYPES = 16
 
@@ -96,7 +94,7 @@ class NeighborCandidates:
         if not self._complete(positions_nc, box):
             self._build(positions_nc, box)
         pairs.fold_images(positions_nc, self._images_nc, box.matrix, self._folded_nc)
-        np.matmul(_SHIFTS, box.matrix, out=self._shifts_sc)
+        self._shifts_sc = cells.image_shifts(box.length, box.xy)
 
     def pair_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs; buffers, valid until update."""
@@ -135,6 +133,5 @@ class NeighborCandidates:
         self._images_nc = images_nc
         self._reference_nc = positions_nc.copy()
         self._folded_nc = np.empty_like(self._reference_nc)
-        self._shifts_sc = np.empty_like(_SHIFTS)
         self._box = box
         self.n_builds += 1
