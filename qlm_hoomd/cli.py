@@ -3,6 +3,8 @@
 Imports stand inside the commands: `qlm --help` must not wait for numerical libraries.
 """
 
+# One file: a command is a few lines that parse, call and print; `qlm --help` shows them by the panels that stand here.
+
 from __future__ import annotations
 
 import errno
@@ -479,7 +481,8 @@ def modes(
     Writes modes.parquet, moduli.parquet and modes.gsd, where OVITO shows the modes as velocity vectors. Frames that are not at
     a minimum are relaxed first, and the output says so.
     """
-    from qlm_hoomd.postanalysis import frames_from_text, modes_of_file
+    from qlm_hoomd.frames import frames_from_text
+    from qlm_hoomd.postanalysis import modes_of_file
     from qlm_hoomd.protocol.potential_spec import potential_from_spec
 
     analysis = modes_of_file(

@@ -22,7 +22,8 @@ from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.planning import plan as planning
 from qlm_hoomd.planning.forecast import make_forecast
-from qlm_hoomd.planning.plan import Plan, make_plan, parse_targets
+from qlm_hoomd.planning.plan import make_plan, parse_targets
+from qlm_hoomd.planning.result import Plan
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.statistics.samples import leverage, weibull_scatter
 

@@ -20,13 +20,13 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.cli import app
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError, InputError
+from qlm_hoomd.frames import frames_from_text
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.postanalysis import (
-    frames_from_text,
     modes_of_file,
     modes_of_frame,
     rattlers,

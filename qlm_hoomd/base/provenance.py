@@ -17,7 +17,7 @@ from qlm_hoomd.base.version import PACKAGE, __version__
 _DEPENDENCIES = ("numpy", "scipy", "numba", "vesin", "gsd", "freud-analysis", "polars", "hoomd")
 WITHOUT_NUMBERS = (
     *("ensemble", "planning", "protocol", "report", "statistics", "testing"),
-    *("__init__.py", "cli.py", "doctor.py", "postanalysis.py", "view.py"),
+    *("__init__.py", "cli.py", "doctor.py", "frames.py", "postanalysis.py", "view.py"),
     *("checkpoint.py", "display.py", "errors.py", "files.py", "registry.py", "settings.py"),
     *(
         f"base/{name}.py"

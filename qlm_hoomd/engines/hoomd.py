@@ -4,6 +4,7 @@ Two of HOOMD's habits would give silently wrong answers here and are worked arou
 forces are cached by time step, and the check of the neighbour list looks at distances and not at the tilt of the box.
 """
 
+# One file: the engine and the simulation that it drives share the care for stale forces and tilted lists.
 # Array names carry their axes: n particles, c Cartesian components, f force objects.
 
 from __future__ import annotations
