@@ -299,7 +299,7 @@ def windows(results: Results) -> Figure | None:
             ax.axvline(end, color=panels.GUIDE, linewidth=0.8, linestyle="--", label="_chosen window")
         ax.set(xlabel=r"end of the window $\omega$", ylabel=r"$\alpha$", ylim=(1, 7))
         ax.set_title(panels.title(spectrum))
-        ax.legend(loc="upper right", fontsize=panels.SMALL)
+        panels.legend(ax, loc="upper right")  # every point of a scan may be too weak to be drawn
 
     return _panels(results, draw, only=list(chosen), titles=False)
 
@@ -336,7 +336,8 @@ def exponents(results: Results) -> Figure | None:
     Against strain where there are three strains or more, else one line per preparation and strain.
     """
     analysis = results.analysis
-    known = [name for name in results.preparations if any(e.exponent for e in analysis.find(preparation=name))]
+    drawn = [e for quantity in ("theta", "alpha") for e in analysis.find(quantity=quantity) if e.exponent]
+    known = [name for name in results.preparations if any(e.preparation == name for e in drawn)]
     if not known:
         return None
     with mpl.rc_context(STYLE):
@@ -462,7 +463,7 @@ def structure(results: Results) -> Figure | None:
                     linewidth=1,
                     label=label,
                 )
-            ax.legend(title=f"$N={size}$ (realisations)", title_fontsize=8)
+            panels.legend(ax, title=f"$N={size}$ (realisations)", title_fontsize=8, fontsize=8)
         left.set(xlabel="distance $r$", ylabel="$g(r)$", xlim=(0.5, None))
         right.set(xlabel="wavenumber $q$", ylabel="$S(q)$", xlim=(0, None))
     return figure
