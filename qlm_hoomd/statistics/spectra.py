@@ -357,7 +357,8 @@ def _studentised_interval(count_r: Floats, depth_r: Floats, length: float, confi
     rng = np.random.default_rng(SEED)
     batch = max(1, _BATCH_DRAWS // n)
     parts = []
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # An end beyond what exp can hold is an end at 0.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         y, error = of_sums(products_rk.sum(axis=0))
         for start in range(0, RESAMPLES, batch):
             rows = min(batch, RESAMPLES - start)
