@@ -14,6 +14,7 @@ import numpy as np
 
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.numerics import cells, dynamics, steps
+from qlm_hoomd.numerics.jit import machine_code
 from qlm_hoomd.numerics.neighbors import check_box, check_types
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class CompiledForces:
         types = tuple(range(len(cutoffs_tt)))
         self._law = dynamics.Forces(types, law.inverse_length2, law.function, law.constants, law.cutoff2)
         self._energy_t = law.energy
+        self._steps: Any = None
         positions_nc = positions_nc.copy()
         if memory is None:
             skin = float(self._skins(np.array([temperature]))[0])
@@ -170,21 +172,13 @@ class CompiledForces:
     def advance(self, noise: Noise, measured_k: NDArray[np.bool_], virial_k: NDArray[np.bool_]) -> Steps:
         """See :class:`Motion`; where the energy is measured the virial is too."""
         out_k3, skin_k, n_steps = np.zeros((len(noise.target_k), 3)), self._skins(noise.target_k), len(noise.target_k)
+        rest = self._dt, self._keep, *noise, measured_k | virial_k, out_k3
         done, drifted = 0, False
         while True:
-            done = dynamics.advance(
-                self._particles,
-                self._box,
-                self._law,
-                self._energy_t,
-                done,
-                drifted,
-                self._dt,
-                self._keep,
-                *noise,
-                measured_k | virial_k,
-                out_k3,
-            )
+            arguments = self._particles, self._box, self._law, self._energy_t, done, drifted, *rest
+            if self._steps is None:
+                self._steps = machine_code(dynamics.advance, *arguments)
+            done = self._steps(*arguments)
             if done == n_steps:
                 break
             self._particles = dynamics.rearranged(

@@ -102,19 +102,33 @@ def arranged(
     x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, box.shift_ic, n_rows + 1)
     first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, False)
     member_m, first_g, entry_m = lists_by_eight(first_s, place_m, n_rows, ROW)
-    rows_e4 = np.zeros((n_rows + 1 + len(owner_i), ROW))
-    velocity_s4, force_s4, reference_s4 = np.zeros((3, n_rows, ROW))
-    rows_e4[:n_particles, :3], rows_e4[:n_particles, 3] = positions_nc[order_s], typeid_s
-    reference_s4[:n_particles, :3], reference_s4[:n_particles, 3] = reference_nc[order_s], typeid_s
-    velocity_s4[:n_particles, :3] = velocities_nc[order_s]
-    # Those that fill up the last eight rest far away, and not where the filler is: a distance of zero has no force.
-    rows_e4[n_particles:n_rows, 0] = reference_s4[n_particles:, 0] = FAR
-    rows_e4[n_rows, 0] = -FAR
-    rows_e4[n_rows + 1 :, 3] = typeid_s[owner_i]
+    rows, velocities, reference = _laid_out(order_s, typeid_s, owner_i, n_rows, positions_nc, velocities_nc, reference_nc)
     return Particles(
-        rows_e4.ravel(), velocity_s4.ravel(), force_s4.ravel(), reference_s4.ravel(),
-        order_s, owner_i, code_i, member_m, first_g, entry_m, skin,
-    )  # fmt: skip
+        rows, velocities, np.zeros_like(velocities), reference, order_s, owner_i, code_i, member_m, first_g, entry_m, skin
+    )
+
+
+@compiled
+def _laid_out(
+    order_s: Ints, typeid_s: Ints, owner_i: Ints, n_rows: int, positions_nc: Floats, velocities_nc: Floats, reference_nc: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Positions, velocities and reference as rows in cell order; images have their types only."""
+    rows = np.zeros(ROW * (n_rows + 1 + len(owner_i)))
+    velocities, reference = np.zeros(ROW * n_rows), np.zeros(ROW * n_rows)
+    for s in range(len(order_s)):
+        n = order_s[s]
+        for c in range(3):
+            rows[ROW * s + c] = positions_nc[n, c]
+            velocities[ROW * s + c] = velocities_nc[n, c]
+            reference[ROW * s + c] = reference_nc[n, c]
+        rows[ROW * s + 3] = reference[ROW * s + 3] = typeid_s[s]
+    # Those that fill up the last eight rest far away, and not where the filler is: a distance of zero has no force.
+    for s in range(len(order_s), n_rows):
+        rows[ROW * s] = reference[ROW * s] = FAR
+    rows[ROW * n_rows] = -FAR
+    for i in range(len(owner_i)):
+        rows[ROW * (n_rows + 1 + i) + 3] = typeid_s[owner_i[i]]
+    return rows, velocities, reference
 
 
 def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floats, box: Box) -> Particles:
@@ -133,10 +147,13 @@ def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floa
     return arranged(reference_nc, skin, positions_nc, velocities_nc, typeid_n, cutoff_t, box)
 
 
+@compiled
 def in_own_order(order_s: Ints, some: Floats) -> Floats:
     """((N, 3) ndarray) rows in cell order in the order of the particles."""
     out_nc = np.empty((len(order_s), 3))
-    out_nc[order_s] = some.reshape(-1, ROW)[: len(order_s), :3]
+    for s in range(len(order_s)):
+        for c in range(3):
+            out_nc[order_s[s], c] = some[ROW * s + c]
     return out_nc
 
 
