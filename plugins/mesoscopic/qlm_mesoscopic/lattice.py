@@ -30,7 +30,8 @@ from qlm_mesoscopic import block
 from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche, one_of
-from qlm_mesoscopic.meanfield import Control, ModeSnapshot
+from qlm_mesoscopic.kinds import ModeSnapshot
+from qlm_mesoscopic.meanfield import Control
 
 Update = Literal["sequential", "synchronous"]
 

@@ -1,6 +1,6 @@
 """The mean field of mode blocks as an equation: the density of modes over (lambda, kappa) without sampling, down to any lambda.
 
-Infinitely many :class:`~qlm_mesoscopic.meanfield.ModeBlocks` under constant stress noise and drift are independent of each other, and a block
+Infinitely many :class:`~qlm_mesoscopic.kinds.ModeBlocks` under constant stress noise and drift are independent of each other, and a block
 keeps its phi until its mode is replaced. So for every phi there is one linear equation along its stress, like that of :mod:`master`:
 
 * phi > 0: on each of the two branches a distance x to the minimum's loss; what crosses it is on the other branch, at the same stress;

@@ -1,7 +1,7 @@
 """What one measures in the model: densities, avalanches, and the exponents theta and alpha with errors, or a refusal.
 
 A snapshot is an array of distances x (:meth:`qlm_mesoscopic.meanfield.MeanField.distances`) or the modes of all blocks
-(:class:`qlm_mesoscopic.meanfield.ModeSnapshot`); several make a series in time, or one per independent sample.
+(:class:`qlm_mesoscopic.kinds.ModeSnapshot`); several make a series in time, or one per independent sample.
 
 How exponents are fitted. Near 0 the density of the model is a power of x times a power series in x, so
 p(x) ~ x^theta exp(c_1 x + ... + c_K x^K) between a lower and an upper end, by maximum likelihood, with K = 1 by default: the
@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, enough
-from qlm_mesoscopic.meanfield import ModeSnapshot
+from qlm_mesoscopic.kinds import ModeSnapshot
 
 _FEWEST_IN_WINDOW = 500
 _FEWEST_SNAPSHOTS = 5

@@ -24,7 +24,8 @@ from qlm_hoomd.stages import Stage, StageContext
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.block import Floats, Replacement, UniformInvariants
 from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
-from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, Run
+from qlm_mesoscopic.kinds import ModeBlocks
+from qlm_mesoscopic.meanfield import MeanField, Run
 from qlm_mesoscopic.observables import Exponent, alpha_from_curvatures, theta_from_distances
 from qlm_mesoscopic.witness import FEWEST, watch
 

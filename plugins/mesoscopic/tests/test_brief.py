@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from qlm_mesoscopic.kinds import ModeBlocks
 from qlm_mesoscopic.master import MasterEquation
-from qlm_mesoscopic.meanfield import MeanField, ModeBlocks
+from qlm_mesoscopic.meanfield import MeanField
 from qlm_mesoscopic.observables import Exponent
 
 

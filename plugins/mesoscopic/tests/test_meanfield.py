@@ -13,8 +13,9 @@ import pytest
 from qlm_mesoscopic import block, observables, theory, witness
 from qlm_mesoscopic.block import Replacement, UniformInvariants
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche
+from qlm_mesoscopic.kinds import ModeBlocks, ModeSnapshot, ThresholdBlocks
 from qlm_mesoscopic.master import Density, MasterEquation
-from qlm_mesoscopic.meanfield import MeanField, ModeBlocks, ModeSnapshot, Run, ThresholdBlocks
+from qlm_mesoscopic.meanfield import MeanField, Run
 from qlm_mesoscopic.modes import ModeEquation
 
 KINDS = [ThresholdBlocks(), ModeBlocks(), ModeBlocks(kick="jump"), ModeBlocks(Replacement(overshoot="carry"))]

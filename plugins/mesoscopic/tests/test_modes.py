@@ -9,7 +9,8 @@ import pytest
 from qlm_mesoscopic import observables, theory
 from qlm_mesoscopic.block import Replacement, UniformInvariants
 from qlm_mesoscopic.errors import ModelError
-from qlm_mesoscopic.meanfield import MeanField, ModeBlocks
+from qlm_mesoscopic.kinds import ModeBlocks
+from qlm_mesoscopic.meanfield import MeanField
 from qlm_mesoscopic.modes import ModeEquation
 
 

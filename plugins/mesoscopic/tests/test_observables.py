@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qlm_mesoscopic import observables
 from qlm_mesoscopic.errors import ModelError, NotEnoughDataError
-from qlm_mesoscopic.meanfield import ModeSnapshot
+from qlm_mesoscopic.kinds import ModeSnapshot
 
 
 def _power_sample(rng: np.random.Generator, theta: float, n: int) -> np.ndarray:

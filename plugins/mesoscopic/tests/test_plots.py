@@ -78,7 +78,7 @@ import sys
 for name in ("matplotlib", "scipy", "numba", "qlm_hoomd", "polars", "pydantic"):
     sys.modules[name] = None
 import qlm_mesoscopic
-from qlm_mesoscopic import block, errors, lattice, master, meanfield, modes, noise, observables, plots, theory, thermal
+from qlm_mesoscopic import block, errors, kinds, lattice, master, meanfield, modes, noise, observables, plots, theory, thermal, witness
 try:
     plots.flow()
 except errors.ModelError as error:
