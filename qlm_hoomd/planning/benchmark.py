@@ -6,10 +6,10 @@ that (``Stage.work``). As long as there is time left they get longer, then large
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,11 +19,11 @@ from qlm_hoomd.base.interrupt import blocked, interruptible
 from qlm_hoomd.ensemble.local import one_thread_each, start_worker
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.ensemble.workspace import Workspace
+from qlm_hoomd.ensemble.workspace import Workspace, former_protocol
 from qlm_hoomd.protocol import Protocol, build_protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from qlm_hoomd.ensemble.costs import Costs
@@ -36,27 +36,6 @@ _STRAIN, _TIME = 0.02, 20.0  # of the first run that counts, and of the dynamics
 _WARM_UP = 0.1  # length of the run in which code is compiled and loaded, in units of that
 _GROWTH_OF_A_REALISATION = 1.3  # power of N by which the next size is chosen
 _SHORTEST_S = 1e-3
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """What a realisation of the benchmark took.
-
-    Args:
-        preparation: name of its preparation.
-        n_particles: N.
-        seconds: times of its stages by kind and clock, for all of their work [s].
-        n_bytes: size of its folder, for all of their work [bytes].
-        whole: whether all of their work was done.
-        took: time on the clock [s].
-    """
-
-    preparation: str
-    n_particles: int
-    seconds: Mapping[str, Mapping[str, float]]
-    n_bytes: int
-    whole: bool
-    took: float
 
 
 def benchmark(
@@ -83,28 +62,20 @@ def benchmark(
     """
     limit_s = LIMIT_S if limit_s is None else limit_s
     context = multiprocessing.get_context("spawn")
-    samples: dict[str, list[_Sample]] = {name: [] for name in preparations}
-    notes: list[str] = []
     receiver, sender = context.Pipe(duplex=False)
+    notes: list[str] = []
     with TemporaryDirectory(prefix="qlm-") as folder, interruptible(), one_thread_each():
         end = time.monotonic() + limit_s
-        process = context.Process(target=_work, args=(sender, protocol.canonical(), list(preparations), limit_s, folder))
+        process = context.Process(target=_work, args=(sender, protocol.canonical(), list(preparations), limit_s, Path(folder)))
         with blocked():  # it is for this process to answer signals, and to kill the other
             process.start()
         sender.close()
         try:
             while receiver.poll(max(0.0, end - time.monotonic())):
-                message = receiver.recv()
-                if isinstance(message, _Sample):
-                    samples[message.preparation].append(message)
-                elif message.startswith("benchmark of"):
-                    progress(message)
-                else:
-                    notes.append(message)
-            left = ", ".join(name for name, found in samples.items() if not found) or "one that was longer or larger"
+                line = receiver.recv()
+                (progress if line.startswith("benchmark of") else notes.append)(line)
             notes.append(
-                f"the benchmark was ended after {duration(limit_s)}, at work at {left}; where code had to be compiled first, another "
-                "one comes further"
+                f"the benchmark was ended after {duration(limit_s)}; where code had to be compiled first, another one comes further"
             )
         except EOFError:  # it is through
             process.join()
@@ -113,64 +84,79 @@ def benchmark(
         finally:
             process.kill()
             process.join()
-    for name, found in samples.items():
-        unknown = {stage.kind for stage in protocol.stages if not costs.sizes(stage.kind, name)}
-        for sample in found:
-            for kind in unknown & sample.seconds.keys():
-                costs.note(kind, name, sample.n_particles, "benchmark", sample.seconds[kind])
-            if n_bytes is not None:
-                n_bytes[name, sample.n_particles] = [sample.n_bytes]
-        if found:
-            sizes = " and ".join(map(str, dict.fromkeys(sample.n_particles for sample in found)))
-            cut = (
-                ""
-                if found[-1].whole
-                else "; they were cut short, and what is missing is taken in proportion to strain travelled and time of preparation"
+        return [*notes, *_gather(protocol, Path(folder), costs, {} if n_bytes is None else n_bytes)]
+
+
+def _gather(protocol: Protocol, folder: Path, costs: Costs, n_bytes: dict[tuple[str, int], list[int]]) -> Iterator[str]:
+    """Add what was run in ``folder`` to ``costs`` and ``n_bytes``, as if all the work of each stage had been done; say what it was."""
+    unknown = {
+        (stage.kind, name)
+        for stage in protocol.stages
+        for name in protocol.ensemble.preparations
+        if not costs.sizes(stage.kind, name)
+    }
+    sizes: dict[str, list[str]] = {}
+    cut: set[str] = set()
+    for run in sorted(folder.glob("[0-9]*")):  # in the order in which they were made: the longer come later
+        small = former_protocol(run)
+        if small is None:  # killed before it began
+            continue
+        realisation = Workspace(run, small).realisations[-1]
+        ((name, short),) = small.ensemble.preparations.items()
+        whole, n, taken = protocol.ensemble.preparations[name], realisation.n_particles, realisation.costs()
+        factors = {a.kind: a.work(whole) / b.work(short) for a, b in zip(protocol.stages, small.stages, strict=True)}
+        for kind in [kind for kind in taken if (kind, name) in unknown]:
+            costs.note(kind, name, n, "benchmark", {clock: factors[kind] * seconds for clock, seconds in taken[kind].items()})
+        if realisation.state(small) == "done":
+            times = {product: factors[stage.kind] for stage in small.stages for product in stage.products()}
+            paths = [path for path in realisation.directory.iterdir() if path.is_file()]
+            n_bytes[name, n] = [round(sum(times.get(path.name, 1.0) * path.stat().st_size for path in paths))]
+            sizes[name] = [*(each for each in sizes.get(name, ()) if each != str(n)), str(n)]
+            (cut.discard if set(factors.values()) == {1.0} else cut.add)(name)
+    for name, found in sizes.items():
+        yield (
+            f"what {name} takes is carried over by powers of N from one realisation each of N = {' and '.join(found)}, not kept"
+            + (
+                "; it was cut short, and times are taken in proportion to strain travelled and time of preparation"
+                if name in cut
+                else ""
             )
-            took = duration(sum(sample.took for sample in found))
-            notes.append(
-                f"what {name} takes is carried over by powers of N from one realisation each of N = {sizes}, run in {took} and not "
-                f"kept{cut}"
-            )
-    return notes
+        )
 
 
-def _work(sender: Connection, canonical: str, preparations: Sequence[str], limit_s: float, folder: str) -> None:
-    """The other process: sends samples, lines on what it is at, and notes."""
-    import json
-
+def _work(sender: Connection, canonical: str, preparations: Sequence[str], limit_s: float, folder: Path) -> None:
+    """The other process: runs realisations, each in a folder of its own, and sends lines on what it is at, and notes."""
+    end = time.monotonic() + _SHARE * limit_s
     start_worker()
     protocol = build_protocol(json.loads(canonical))
-    end = time.monotonic() + _SHARE * limit_s
     for position, name in enumerate(preparations):
-        own_end = time.monotonic() + (end - time.monotonic()) / (len(preparations) - position)
+        now = time.monotonic()
         try:
-            for message in _measure(protocol, name, own_end, Path(folder)):
-                sender.send(message)
+            for line in _measure(protocol, name, now + (end - now) / (len(preparations) - position), folder):
+                sender.send(line)
         except QlmError as error:
-            sender.send(f"the benchmark of {name} ended: {error}")
+            sender.send(f"the benchmark of {name} ended at {error}")
     sender.close()
 
 
-def _measure(protocol: Protocol, name: str, end: float, folder: Path) -> Iterator[str | _Sample]:
-    """Realisations of one preparation, longer or larger from one to the next, up to about the time ``end``."""
+def _measure(protocol: Protocol, name: str, end: float, folder: Path) -> Iterator[str]:
+    """Run realisations of one preparation, longer or larger from one to the next, up to about the time ``end``."""
     smallest, largest = min(protocol.ensemble.n_particles), max(protocol.ensemble.n_particles)
     size = min(smallest, 2 * math.ceil(0.5 * max(_SMALLEST, protocol.model.smallest_system())))
+    length = 1.0
     while True:
         yield f"benchmark of {name}: N = {size}, once to compile and load code, once to see what it takes"
         try:
             _run(protocol, name, size, _WARM_UP, folder)
-            sample = _run(protocol, name, size, 1.0, folder)
+            took, whole = _run(protocol, name, size, length, folder)
             break
         except QlmError:  # too small for the settings of a stage, or for what it finds
             if size >= smallest:
                 raise
             size = min(2 * size, smallest)
-    length = 1.0
     while True:
-        yield sample
-        times = max(0.0, end - time.monotonic()) / sample.took
-        if not sample.whole:
+        times = max(0.0, end - time.monotonic()) / took
+        if not whole:
             # Somewhat less than there is time for: instabilities come closer as the strain grows.
             length *= times / _GROWTH_OF_A_REALISATION
             if times < 2.0:
@@ -182,41 +168,27 @@ def _measure(protocol: Protocol, name: str, end: float, folder: Path) -> Iterato
                 return
             size = larger
             yield f"benchmark of {name}: N = {size}"
-        sample = _run(protocol, name, size, length, folder)
+        took, whole = _run(protocol, name, size, length, folder)
 
 
-def _run(protocol: Protocol, name: str, n_particles: int, length: float, folder: Path) -> _Sample:
+def _run(protocol: Protocol, name: str, n_particles: int, length: float, folder: Path) -> tuple[float, bool]:
     """Run the second realisation of a size, as stages write more of the first.
+
+    Returns:
+        The time that it took [s], and whether it did all the work.
 
     Raises:
         QlmError: if it fails.
     """
     small = _small(protocol, name, n_particles, length)
-    whole, short = protocol.ensemble.preparations[name], small.ensemble.preparations[name]
-    factors = {
-        stage.kind: stage.work(whole) / shortened.work(short)
-        for stage, shortened in zip(protocol.stages, small.stages, strict=True)
-    }
-    with TemporaryDirectory(dir=folder) as run:
-        realisation = Workspace.create(small, Path(run)).realisations[-1]
-        start = time.monotonic()
-        failure = run_realisation(Path(run), realisation.id).failure
-        if failure is not None:
-            raise QlmError(f"N = {n_particles}: {failure.error} in stage {failure.stage}: {failure.message}")
-        products = {product: factors[stage.kind] for stage in small.stages for product in stage.products()}
-        return _Sample(
-            preparation=name,
-            n_particles=n_particles,
-            seconds={
-                kind: {clock: factors[kind] * seconds for clock, seconds in clocks.items()}
-                for kind, clocks in realisation.costs().items()
-            },
-            n_bytes=round(
-                sum(products.get(path.name, 1.0) * path.stat().st_size for path in realisation.directory.glob("[!.]*.*"))
-            ),
-            whole=all(factor == 1.0 for factor in factors.values()),
-            took=max(_SHORTEST_S, time.monotonic() - start),
-        )
+    run = folder / f"{'warm-up-' if length == _WARM_UP else ''}{len(list(folder.iterdir())):04d}"
+    realisation = Workspace.create(small, run).realisations[-1]
+    start = time.monotonic()
+    failure = run_realisation(run, realisation.id).failure
+    if failure is not None:
+        raise QlmError(f"N = {n_particles}: {failure.error} in stage {failure.stage}: {failure.message}")
+    whole = small.stages == protocol.stages and small.ensemble.preparations[name] == protocol.ensemble.preparations[name]
+    return max(_SHORTEST_S, time.monotonic() - start), whole
 
 
 def _small(protocol: Protocol, name: str, n_particles: int, length: float) -> Protocol:

@@ -144,7 +144,7 @@ def make_plan(
         demands=demands,
         there=done.realisations,
         core_seconds=each,
-        core_seconds_done=done.core_seconds,
+        core_seconds_done=done.seconds(),
         cheapest=done.option(cheapest),
         equal=done.option(equal),
         cores=n_cores(),
@@ -176,20 +176,18 @@ class _Done:
                 # A protocol that asks for n of them means the first n: what is done must stay among those.
                 self.begun[key[0]] = max(self.begun[key[0]], int(realisation.statepoint["realisation"]) + 1)
 
-    @property
-    def core_seconds(self) -> float | None:
-        """What is done took; where no record of it is there, as the others took."""
-        return self._seconds(None)
-
     def option(self, numbers: Sequence[np.ndarray]) -> Option:
         """The option with these ``numbers``, and those at the lower and upper end of what it may take ((S,) arrays)."""
         middle, low, high = (dict(zip(self.sizes, number_s.tolist(), strict=True)) for number_s in numbers)
         missing = {n: sum(max(middle[n] - self.realisations[n, name], 0) for name in self.preparations) for n in self.sizes}
-        known = [seconds for each in (middle, low, high) if (seconds := self._seconds(each)) is not None]
+        known = [seconds for each in (middle, low, high) if (seconds := self.seconds(each)) is not None]
         return Option(middle, low, high, missing, (known[0], known[1], known[2]) if len(known) == 3 else None)
 
-    def _seconds(self, wanted: Mapping[int, int] | None) -> float | None:
-        """Time of what is missing of so many realisations by N, or of what is done [s]; None where that of a stage is unknown."""
+    def seconds(self, wanted: Mapping[int, int] | None = None) -> float | None:
+        """Time of what is missing of so many realisations by N, or of what is done [s]; None where that of a stage is unknown.
+
+        Where no record is there of what something took, it took what others did.
+        """
         seconds = 0.0
         for n, name in self.realisations:
             done = [(stage, self.by_stage[stage.kind, n, name]) for stage in self.stages]
