@@ -274,7 +274,7 @@ def plan(
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Where nothing has run, run one of the smallest realisations to see what it takes."),
+        typer.Option("--measure", help="Where nothing has run, run small realisations elsewhere to see what they take."),
     ] = False,
     as_json: _AsJson = False,
 ) -> None:

@@ -340,7 +340,9 @@ def test_new_lists_templates_or_writes_one() -> None:
     assert not Path("other.yaml").exists()
 
 
-def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qlm_hoomd.planning.benchmark.LIMIT_S", 300.0)  # the machine may be busy
+    monkeypatch.setattr("qlm_hoomd.planning.benchmark._SHARE", 0.001)
     path = protocol_file(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     result = qlm("run", path, "--dry-run", "--workers", 3)

@@ -11,14 +11,20 @@ import numpy as np
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
+from signac.job import calc_id
 from typer.testing import CliRunner, Result
 
 from qlm_hoomd.cli import app
-from qlm_hoomd.errors import InputError, QlmError
-from qlm_hoomd.planning.plan import Plan, make_plan, measure_costs, parse_targets
+from qlm_hoomd.ensemble.costs import Costs, seconds_left
+from qlm_hoomd.ensemble.local import LocalExecutor
+from qlm_hoomd.ensemble.status import status_of
+from qlm_hoomd.ensemble.workspace import Workspace
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.planning import plan as planning
+from qlm_hoomd.planning.forecast import make_forecast
+from qlm_hoomd.planning.plan import Plan, make_plan, parse_targets
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.statistics.planning import leverage, weibull_scatter
-from qlm_hoomd.testing.tiny import installed
 
 from .synthetic_ensemble import Ensemble
 
@@ -155,19 +161,57 @@ def test_worst_strain_and_preparation_decide(tmp_path: Path) -> None:
 
 
 def test_costs_of_a_size_that_has_none_follow_the_power_law(tmp_path: Path) -> None:
-    protocol = planted(tmp_path, Ensemble(sizes=SIZES, realisations=8), costs=(500, 1000))
+    """A least-squares line through the logarithms, to which the stage's own power, known to 0.2, is one more measurement."""
+    protocol = planted(tmp_path, Ensemble(sizes=SIZES, realisations=50), costs=(500, 1000))
     plan = make_plan(protocol, tmp_path, {"theta": 0.2})
-    assert plan.core_seconds[4000, "rapid"] == pytest.approx(cpu_seconds(4000), rel=1e-3)
-    assert any(
-        "at N = 2000, 4000 follow power laws (fitted to N = 500, 1000): prepare N^1.60, shear N^1.60" in n for n in plan.notes
-    )
+    weight = np.sqrt(50) / 0.3
+    expected = 0.0
+    for stage in protocol.stages:
+        rows = np.array([[weight, weight * np.log(500)], [weight, weight * np.log(1000)], [0.0, 1 / 0.2]])
+        times = [weight * np.log(SHARES[stage.kind] * cpu_seconds(size)) for size in (500, 1000)]
+        (_, power), *_ = np.linalg.lstsq(rows, np.array([*times, stage.cost_power / 0.2]))
+        expected += SHARES[stage.kind] * cpu_seconds(1000) * 4.0**power
+    assert plan.core_seconds[4000, "rapid"] == pytest.approx(expected, rel=1e-6)
+    assert plan.core_seconds[4000, "rapid"] == pytest.approx(cpu_seconds(4000), rel=0.1)
+    assert any("at N = 2000, 4000 follow power laws from N = 500, 1000: prepare N^1.5" in n for n in plan.notes)
 
 
-def test_one_size_with_costs_takes_an_assumed_power(tmp_path: Path) -> None:
+def test_one_size_with_costs_takes_the_powers_of_the_stages(tmp_path: Path) -> None:
     protocol = planted(tmp_path, Ensemble(sizes=SIZES, realisations=8), costs=(500,))
     plan = make_plan(protocol, tmp_path, {"theta": 0.2})
-    assert plan.core_seconds[2000, "rapid"] == pytest.approx(10.0 * 4**1.5)
-    assert any("assumed, from N = 500 alone" in note for note in plan.notes)
+    expected = sum(10.0 * SHARES[stage.kind] * 4.0**stage.cost_power for stage in protocol.stages)
+    assert plan.core_seconds[2000, "rapid"] == pytest.approx(expected)
+    assert any("from N = 500: prepare N^1.00+-0.20, shear N^1.50+-0.20" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("costs", [(500,), (500, 1000), (500, 1000, 2000), SIZES])
+def test_plan_dry_run_and_status_say_the_same_cost_for_the_same_work(tmp_path: Path, costs: tuple[int, ...]) -> None:
+    ensemble = Ensemble(sizes=SIZES, realisations=20)
+    run = planted(tmp_path, ensemble, costs=costs)
+    for path in list((tmp_path / "workspace").iterdir()):
+        path.rename(path.with_name(calc_id(json.loads((path / "signac_statepoint.json").read_text()))))
+    plan = make_plan(run, tmp_path, {"theta": 0.2})
+    settings = json.loads(run.canonical())
+    settings["ensemble"] |= {"realisations": plan.cheapest.numbers}
+    wanted = build_protocol(settings)
+    # More than half of those in the folder count no more: what they took is still known.
+    settings["ensemble"] |= {"realisations": 7}
+    for protocol in (wanted, build_protocol(settings)):
+        forecast = make_forecast(protocol, tmp_path, LocalExecutor(1), limit_s=0)
+        for part in forecast.parts:
+            assert part.each == pytest.approx(plan.core_seconds[part.n_particles, part.preparation], rel=1e-12)
+    forecast = make_forecast(wanted, tmp_path, LocalExecutor(1), limit_s=0)
+    assert plan.cheapest.core_seconds is not None
+    assert forecast.core_seconds == pytest.approx(plan.cheapest.core_seconds[0], rel=1e-12)
+    assert forecast.core_seconds > 0.0
+    (tmp_path / "protocol.json").write_text(wanted.canonical())
+    groups = {
+        (group["n_particles"], group["preparation"]): group["core_seconds_left"] for group in status_of(tmp_path)["groups"]
+    }
+    assert groups == {(part.n_particles, part.preparation): pytest.approx(part.core_seconds) for part in forecast.parts}
+    workspace = Workspace.open(tmp_path)
+    left = seconds_left(workspace, workspace.realisations)
+    assert sum(left.values()) == pytest.approx(forecast.core_seconds)
 
 
 def test_too_few_minima_take_the_theorys_scatter_and_say_so(tmp_path: Path) -> None:
@@ -237,21 +281,26 @@ def test_nothing_has_run(pilot: tuple[Protocol, Path], monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
 
 
-def test_measuring_runs_one_small_realisation_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_runs_small_realisations_elsewhere(
+    tmp_path: Path, pilot: tuple[Protocol, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = {
-        "name": "t",
-        "seed": 5,
-        "ensemble": {"n_particles": [100, 200, 400], "preparations": ["rapid", "slow"], "realisations": 3},
-        "analysis": {"participation_threshold": {100: 0.2, 200: 0.2, 400: 0.2}},
-    }
-    with installed(tmp_path / "site"):
-        costs = measure_costs(build_protocol(settings | {"stages": [{"kind": "walk"}]}))
-        assert costs.measured("walk", "slow", 100) is not None
-        assert costs.measured("walk", "rapid", 200) is None
-        with pytest.raises(QlmError, match=r"N=100 rapid #0, run to see what it takes, failed in stage walk: ConvergenceError"):
-            measure_costs(build_protocol(settings | {"stages": [{"kind": "walk", "fail": [0]}]}))
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    asked: list[tuple[str, ...]] = []
+
+    def small(protocol: Protocol, preparations: list[str], costs: Costs, **_: Any) -> list[str]:
+        asked.append(tuple(preparations))
+        for stage in protocol.stages:
+            costs.note(stage.kind, "rapid", 100, "benchmark", {"cpu_s": 1.0, "wall_s": 1.0})
+        return ["ran"]
+
+    # What it does is tested with forecasts, which do the same.
+    monkeypatch.setattr(planning, "benchmark", small)
+    plan = make_plan(pilot[0], None, {"theta": 0.05}, measure=True)
+    assert asked == [("rapid",)]
+    assert "ran" in plan.notes
+    assert plan.core_seconds[500, "rapid"] == pytest.approx(sum(5.0**stage.cost_power for stage in pilot[0].stages))
+    make_plan(*pilot, {"theta": 0.05}, measure=True)
+    assert len(asked) == 1  # nothing was unknown
 
 
 # ---- on the command line ----

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from qlm_hoomd.ensemble import progress as watching
-from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
+from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.progress import Progress, duration, grouped_failures
 from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
 from qlm_hoomd.protocol import build_protocol
@@ -49,54 +52,87 @@ def do(workspace: Workspace, index: int, *, walk: float | None, tally: float | N
 # ---- costs ----
 
 
+def costs_of(workspace: Workspace) -> Costs:
+    return Costs.of_folder(workspace.directory, workspace.protocol)
+
+
 def test_mean_cost_of_a_stage(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path)
     do(workspace, 0, walk=10.0, tally=1.0)
     do(workspace, 1, walk=20.0, tally=None)
-    costs = Costs.of(workspace.realisations)
-    costs.add(workspace.realisations[0])  # once more: nothing changes
+    costs = costs_of(workspace)
+    costs.add(workspace.realisations[0], ["walk", "tally"])  # once more: nothing changes
     assert costs.measured("walk", "rapid", 100) == 15.0
     assert costs.measured("walk", "rapid", 100, "wall_s") == 30.0
     assert costs.measured("walk", "rapid", 400) is None
     assert costs.measured("walk", "slow", 100) is None
-    assert costs.of_stages(workspace.protocol.stages, "rapid", 100) == 16.0
+    assert costs.total([(stage, 3) for stage in workspace.protocol.stages], "rapid", 100) == (
+        pytest.approx(3 * 16.0),
+        pytest.approx(3 * (15.0 * 0.3 / 2**0.5 + 1.0 * 0.3)),
+    )
 
 
 def test_unknown_sizes_follow_the_power_law(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, (100, 200, 400), 1)
-    costs = Costs.of(workspace.realisations)
+    walk, tally = workspace.protocol.stages
+    costs = costs_of(workspace)
     assert not costs.any_known
-    assert costs.expected("walk", "rapid", 400) is None
+    assert costs.expected(walk, "rapid", 400) is None
     do(workspace, 0, walk=1.0, tally=None)
-    costs.add(workspace.realisations[0])
-    assert costs.power("walk", "rapid") == (ASSUMED_POWER, (100,))
-    assert costs.expected("walk", "rapid", 400) == pytest.approx(4**ASSUMED_POWER)
+    costs = costs_of(workspace)
+    assert costs.power(walk, "rapid") == (walk.cost_power, pytest.approx(0.2))
+    seconds, error = costs.expected(walk, "rapid", 400) or (0.0, 0.0)
+    assert seconds == pytest.approx(4**walk.cost_power)
+    assert error == pytest.approx(seconds * math.hypot(0.3, 0.2 * math.log(4)))
     do(workspace, 1, walk=3.0, tally=None)
-    costs.add(workspace.realisations[1])
-    assert costs.expected("walk", "rapid", 400) == pytest.approx(9.0)
-    assert costs.expected("walk", "rapid", 200) == 3.0
-    assert costs.expected("tally", "rapid", 200) is None
-    assert costs.of_stages(workspace.protocol.stages, "rapid", 400) is None
+    costs = costs_of(workspace)
+    power, power_error = costs.power(walk, "rapid")
+    assert walk.cost_power < power < math.log2(3.0)
+    assert power_error < 0.2
+    assert costs.expected(walk, "rapid", 400) == (
+        pytest.approx(3.0 * 2**power),
+        pytest.approx(3.0 * 2**power * math.hypot(0.3, power_error * math.log(2))),
+    )
+    assert costs.expected(walk, "rapid", 200) == (3.0, pytest.approx(0.9))  # as it ran
+    assert costs.expected(tally, "rapid", 200) is None
+    assert costs.total([(walk, 1), (tally, 1)], "rapid", 400) is None
+    assert costs.total([(walk, 1), (tally, 0)], "rapid", 200) == (3.0, pytest.approx(0.9))
 
 
-def test_what_is_left_counts_missing_stages(tmp_path: Path) -> None:
+def test_many_realisations_outweigh_the_power_that_the_stage_names(tmp_path: Path) -> None:
+    (walk, _), costs = workspace_of(tmp_path, (100,), 1).protocol.stages, Costs()
+    rng = np.random.default_rng(3)
+    for n in (100, 400, 1600):
+        for index, seconds in enumerate(n**0.9 * rng.lognormal(0.0, 0.3, 400)):
+            costs.note("walk", "rapid", n, str(index), {"cpu_s": seconds, "wall_s": 0.0})
+    power, error = costs.power(walk, "rapid")
+    assert power == pytest.approx(0.9, abs=4 * error)
+    assert error < 0.02
+
+
+def test_costs_are_those_of_what_the_protocol_would_do(tmp_path: Path) -> None:
+    """Of realisations that it does not ask for any more, too; not of other settings of the preparation or of a stage."""
     workspace = workspace_of(tmp_path, (100,))
-    assert Costs.of(workspace.realisations).left(workspace.counts()) == {(100, "rapid"): None}
-    do(workspace, 0, walk=10.0, tally=1.0)
-    do(workspace, 1, walk=10.0, tally=None)
-    left = Costs.of(workspace.realisations).left(workspace.counts())
-    assert left == {(100, "rapid"): pytest.approx(2 * 10.0 + 3 * 1.0)}
-    for index in range(4):
-        do(workspace, index, walk=10.0, tally=1.0)
-    assert Costs.of(workspace.realisations).left(workspace.counts()) == {(100, "rapid"): 0.0}
+    do(workspace, 3, walk=10.0, tally=1.0)
+    settings = json.loads(workspace.protocol.canonical())
+
+    def measured(**changes: Any) -> tuple[float | None, float | None]:
+        costs = Costs.of_folder(tmp_path / "run", build_protocol(settings | changes))
+        return costs.measured("walk", "rapid", 100), costs.measured("tally", "rapid", 100)
+
+    assert measured(ensemble=settings["ensemble"] | {"realisations": 1}, seed=6) == (10.0, 1.0)
+    slow = {"rapid": settings["ensemble"]["preparations"]["rapid"] | {"equilibration_time": 99.0}}
+    assert measured(ensemble=settings["ensemble"] | {"preparations": slow}) == (None, None)
+    walk, tally = settings["stages"]
+    assert measured(stages=[walk | {"steps": 11}, tally]) == (None, None)
+    assert measured(stages=[walk]) == (10.0, None)  # the protocol that was run last has this stage, too
 
 
 def test_stages_that_take_no_time_do_no_harm(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, (100, 200, 400), 1)
     for index in (0, 1):
         do(workspace, index, walk=0.0, tally=0.0)
-    costs = Costs.of(workspace.realisations)
-    assert costs.expected("walk", "rapid", 400) == 0.0
+    assert costs_of(workspace).expected(workspace.protocol.stages[0], "rapid", 400) == (0.0, 0.0)
 
 
 # ---- the line ----
@@ -192,6 +228,7 @@ def test_failures_of_one_reason_are_one_group(tmp_path: Path) -> None:
         (5399, "90 min"),
         (5400, "1.5 h"),
         (0, "0 s"),
+        (1e300, "3.17e+292 years"),
     ],
 )
 def test_durations(seconds: float, text: str) -> None:

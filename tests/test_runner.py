@@ -306,7 +306,7 @@ def test_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(local, "_start_worker", functools.partial(os._exit, 3))
+    monkeypatch.setattr(local, "start_worker", functools.partial(os._exit, 3))
     with pytest.raises(QlmError, match="worker processes die before they start to work"):
         run_protocol(make_protocol(), tmp_path / "run", LocalExecutor(2))
     capfd.readouterr()
@@ -322,7 +322,7 @@ def test_failure_that_cannot_be_recorded_ends_the_run(tmp_path: Path) -> None:
 
 def test_environment_limits_threads_only_while_workers_run() -> None:
     before = dict(os.environ)
-    with local._one_thread_each():
+    with local.one_thread_each():
         assert {os.environ[name] for name in local._THREADS} == {"1"}
     assert dict(os.environ) == before
 

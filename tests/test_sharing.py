@@ -276,27 +276,27 @@ def test_a_stage_gets_the_checkpoint_interval_that_was_asked_for_else_the_enviro
 
 
 def test_chunks_keep_the_order_and_take_about_the_time() -> None:
-    from qlm_hoomd.ensemble.chunks import chunks
+    from qlm_hoomd.ensemble.slurm import chunks
 
-    seconds = [("a", 100.0), ("b", 40.0), ("c", 10.0), ("d", 10.0), ("e", 10.0), ("f", 10.0), ("g", 10.0)]
+    seconds = {"a": 100.0, "b": 40.0, "c": 10.0, "d": 10.0, "e": 10.0, "f": 10.0, "g": 10.0}
     assert chunks(seconds, 1, 30.0) == [["a"], ["b"], ["c", "d", "e"], ["f", "g"]]
     # Two processes share what a task has: never less than two, and twice the time.
     assert chunks(seconds, 2, 30.0) == [["a", "b"], ["c", "d", "e", "f", "g"]]
-    assert chunks([], 2, 30.0) == []
+    assert chunks({}, 2, 30.0) == []
 
 
 def test_times_come_from_what_has_ended_and_from_a_stated_guess(tmp_path: Path) -> None:
-    from qlm_hoomd.ensemble.chunks import GUESSED_SECONDS_PER_PARTICLE, seconds_of
+    from qlm_hoomd.ensemble.costs import GUESSED_SECONDS_PER_PARTICLE, seconds_left
 
     workspace = Workspace.create(make_protocol(realisations=2), tmp_path / "run")
     first, second = workspace.realisations
-    assert seconds_of(workspace, [second]) == [(second.id, pytest.approx(100 * GUESSED_SECONDS_PER_PARTICLE))]
+    assert seconds_left(workspace, [second]) == {second.id: pytest.approx(100 * GUESSED_SECONDS_PER_PARTICLE)}
     walk, tally = workspace.protocol.stages
     first.record_cost(walk, 30.0, 60.0)
     first.record_cost(tally, 5.0, 5.0)
-    assert seconds_of(workspace, [second]) == [(second.id, 35.0)]
+    assert seconds_left(workspace, [second]) == {second.id: 35.0}
     (second.directory / "walk.parquet").touch()
-    assert seconds_of(workspace, [second]) == [(second.id, 5.0)]
+    assert seconds_left(workspace, [second]) == {second.id: 5.0}
 
 
 def test_slurm_settings_are_checked_kept_and_written_into_the_script(tmp_path: Path) -> None:

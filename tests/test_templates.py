@@ -31,7 +31,7 @@ def test_a_new_protocol_means_what_its_template_means_and_can_be_planned(name: s
     protocol = load_protocol(path)
     original = load_protocol(templates._path(name))
     assert protocol == original
-    forecast = make_forecast(protocol, Path("runs") / name, LocalExecutor(3), budget_s=0)
+    forecast = make_forecast(protocol, Path("runs") / name, LocalExecutor(3), limit_s=0)
     assert forecast.n_unfinished == sum(original.ensemble.count(n) for n in original.ensemble.n_particles) * len(
         original.ensemble.preparations
     )

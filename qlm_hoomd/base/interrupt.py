@@ -1,8 +1,9 @@
 """Signals that ask a process to stop: the stage at work saves its state first, and the same command goes on from there.
 
-SIGTERM (schedulers, `kill`), SIGUSR1 (a scheduler's warning before the wall time is over) and Ctrl-C are taken note of by
-:func:`listening` and answered at the next place from which the work can go on (:meth:`qlm_hoomd.base.checkpoint.Checkpoint.waypoint`).
-A process that ends so has the exit code 128 + number of the signal: 143 after SIGTERM, 138 after SIGUSR1, 130 after Ctrl-C.
+SIGTERM (schedulers, `kill`), SIGUSR1 (a scheduler's warning before the wall time is over), SIGHUP (the terminal was closed) and Ctrl-C
+are taken note of by :func:`listening` and answered at the next place from which the work can go on (:meth:`qlm_hoomd.base.checkpoint.Checkpoint.waypoint`).
+A process that ends so has the exit code 128 + number of the signal: 143 after SIGTERM, 138 after SIGUSR1, 129 after
+SIGHUP, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# SIGUSR1 is not known on every platform.
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+# Not every platform knows all of them.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 _requested: int | None = None
 
 
@@ -90,6 +91,19 @@ def interruptible() -> Iterator[None]:
 
     with _handling(interrupt):
         yield
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Keep these signals from this thread within the block, and for ever from processes that are started in it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -37,6 +37,8 @@ class Executor(ABC):
     def __init__(
         self, workers: int | None = None, settings: Sequence[str] = (), *, checkpoint_interval: float | None = None
     ) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"workers = {workers}; expected at least 1.")
         if settings:
             raise InputError(f"settings {', '.join(settings)}; expected none, as {type(self).__name__} has no settings.")
         if checkpoint_interval is not None and not checkpoint_interval >= 0.0:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from pebble import ProcessExpired, ProcessPool
 
-from qlm_hoomd.base.errors import InputError, QlmError, StorageFull
-from qlm_hoomd.base.interrupt import Interrupted, interruptible
+from qlm_hoomd.base.errors import QlmError, StorageFull
+from qlm_hoomd.base.interrupt import Interrupted, blocked, interruptible
 from qlm_hoomd.ensemble.claims import HEARTBEAT_S, place
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import record_death, run_realisation
@@ -54,13 +54,6 @@ class LocalExecutor(Executor):
         checkpoint_interval: see :class:`Executor`.
     """
 
-    def __init__(
-        self, workers: int | None = None, settings: Sequence[str] = (), *, checkpoint_interval: float | None = None
-    ) -> None:
-        if workers is not None and workers < 1:
-            raise InputError(f"workers = {workers}; expected at least 1.")
-        super().__init__(workers, settings, checkpoint_interval=checkpoint_interval)
-
     def run(self, directory: Path, ids: Sequence[str], finished: Callable[[Outcome], None]) -> None:
         """See :meth:`Executor.run`.
 
@@ -72,7 +65,8 @@ class LocalExecutor(Executor):
         gpus = gpus_at_hand() if workspace.protocol.engine.wants_gpu else ()
         waiting = deque((job_id, 1) for job_id in ids)
         pools_that_broke = 0
-        _start_tracker()
+        with blocked():  # all processes of a group get some signals, and multiprocessing's own helper would die of them
+            resource_tracker.ensure_running()
         with interruptible():
             while waiting:
                 n_waiting = len(waiting)
@@ -97,12 +91,12 @@ class LocalExecutor(Executor):
         at_work: dict[Future[Outcome], tuple[str, int, int]] = {}
         slots = list(range(n_workers))
         next_beat = time.monotonic() + HEARTBEAT_S
-        with _one_thread_each():
+        with one_thread_each():
             pool = ProcessPool(
                 n_workers,
                 # A process never gives back the GPU that it chose first, nor all of the GPU's memory.
                 max_tasks=1 if gpus else 0,
-                initializer=_start_worker,
+                initializer=start_worker,
                 context=multiprocessing.get_context("spawn"),
             )
             try:
@@ -149,16 +143,6 @@ def _run(directory: Path, job_id: str, gpu: str | None, checkpoint_interval: flo
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     return run_realisation(directory, job_id, checkpoint_interval)
-
-
-def _start_tracker() -> None:
-    """Start multiprocessing's own helper process deaf to SIGUSR1: schedulers warn all processes, and it would die with a traceback."""
-    if hasattr(signal, "pthread_sigmask"):
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-        try:
-            resource_tracker.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _let_save(workspace: Workspace, at_work: dict[Future[Outcome], str]) -> None:
@@ -215,8 +199,8 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker() -> None:
-    """Make this process end with the one that started it, and work on one thread."""
+def start_worker() -> None:
+    """Make this process end with the one that started it, and work on one thread: with more, small systems take ten times as long."""
     from threadpoolctl import threadpool_limits
 
     parent = multiprocessing.parent_process()
@@ -231,7 +215,7 @@ def _end_with(sentinel: int) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Environment in which libraries start one thread; they read it once, when a worker loads them."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))

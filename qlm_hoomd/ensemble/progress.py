@@ -42,8 +42,9 @@ class Progress:
         self.n_total = len(workspace.realisations)
         self.n_failed = 0
         self.reasons: set[tuple[str, str, str]] = set()
-        self.costs = Costs.of(workspace.realisations)
+        self.costs = Costs.of_folder(workspace.directory, workspace.protocol)
         stages = workspace.protocol.stages
+        self.kinds = [stage.kind for stage in stages]
         self.missing = {
             realisation.id: tuple(
                 stage for stage, state in zip(stages, realisation.stage_states(stages), strict=True) if state != "done"
@@ -85,7 +86,7 @@ class Progress:
     def finished(self, outcome: Outcome) -> None:
         """Take note of a realisation that ended."""
         realisation = self.waiting.pop(outcome.id)
-        self.costs.add(realisation)
+        self.costs.add(realisation, self.kinds)
         if outcome.failure is not None:
             self.n_failed += 1
             if (reason := _reason(outcome.failure)) not in self.reasons:
@@ -108,8 +109,9 @@ class Progress:
         waiting = Counter(map(_group, list(self.waiting.values())))
         lines = []
         for (n_particles, preparation), total in self.total.items():
-            seconds = self.costs.of_stages(self.workspace.protocol.stages, preparation, n_particles, "wall_s")
-            each = "" if seconds is None else f" ({duration(seconds)} each)"
+            whole = [(stage, 1) for stage in self.workspace.protocol.stages]
+            known = self.costs.total(whole, preparation, n_particles, "wall_s")
+            each = "" if known is None else f" ({duration(known[0])} each)"
             if waiting[n_particles, preparation]:
                 lines.append(f"N={n_particles} {preparation} {total - waiting[n_particles, preparation]}/{total}{each}")
         return lines
@@ -123,10 +125,10 @@ class Progress:
         )
         seconds = 0.0
         for (n_particles, preparation, stages), number in missing.items():
-            each = self.costs.of_stages(stages, preparation, n_particles, "wall_s")
-            if each is None:
+            known = self.costs.total([(stage, number) for stage in stages], preparation, n_particles, "wall_s")
+            if known is None:
                 return ""
-            seconds += number * each
+            seconds += known[0]
         return f"about {duration(seconds / max(1, len(self.workspace.running())))} left"
 
     def _speak(self) -> None:
@@ -175,10 +177,12 @@ def grouped_failures(workspace: Workspace) -> list[FailureGroup]:
 
 
 def duration(seconds: float) -> str:
-    """``seconds`` for people: 12 s, 40 min, 3.4 h."""
+    """``seconds`` for people: 12 s, 40 min, 3.4 h, 12 years."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 3.6e8 else f"{seconds / 3.156e7:.3g} years"
 
 
 def _group(realisation: Realisation) -> tuple[int, str]:

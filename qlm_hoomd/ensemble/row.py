@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, ClassVar
 
 from qlm_hoomd.base.files import replacing
-from qlm_hoomd.ensemble.chunks import seconds_of
+from qlm_hoomd.ensemble.costs import seconds_left
 from qlm_hoomd.ensemble.executor import Executor, work_command
 from qlm_hoomd.ensemble.workspace import Workspace
 
@@ -55,7 +55,7 @@ def workflow(workspace: Workspace, workers: int, checkpoint_interval: float | No
     for realisation in workspace.realisations:
         by_size.setdefault(realisation.n_particles, []).append(realisation)
     products = sorted({product for stage in protocol.stages for product in stage.products()})
-    expected = dict(seconds_of(workspace, workspace.realisations))
+    expected = seconds_left(workspace, workspace.realisations)
     lines = [
         "# Written by `qlm run --executor row`; the next one writes it anew.",
         "[workspace]",

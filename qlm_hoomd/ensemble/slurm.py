@@ -25,12 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qlm_hoomd.base.errors import InputError, QlmError, did_you_mean
 from qlm_hoomd.base.files import replacing
-from qlm_hoomd.ensemble.chunks import chunks, seconds_of
+from qlm_hoomd.ensemble.costs import seconds_left
 from qlm_hoomd.ensemble.executor import Executor, work_command
 from qlm_hoomd.ensemble.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from qlm_hoomd.ensemble.workspace import Outcome
 
@@ -149,7 +149,7 @@ class SlurmExecutor(Executor):
             realisations.sort(key=lambda realisation: -realisation.n_particles)
             workers = self.workers or max(1, settings.gpus_per_node * settings.workers_per_gpu)
             hours = min(settings.hours, 0.75 * settings.seconds / 3600)
-            made = chunks(seconds_of(workspace, realisations), workers, 3600 * hours)
+            made = chunks(seconds_left(workspace, realisations), workers, 3600 * hours)
             if waiting & set(ids):
                 sys.stderr.write(f"{len(waiting & set(ids))} realisations are queued or at work already\n")
             size = settings.max_array_size or _max_array_size() if made else 1
@@ -253,6 +253,27 @@ def describe(workspace: Workspace) -> list[str]:
             f"{f' ({why})' if why else ''}; `qlm run --executor slurm` submits them again"
         )
     return lines
+
+
+def chunks(seconds: Mapping[str, float], workers: int, target: float) -> list[list[str]]:
+    """Put realisations together, in the order given, until a chunk keeps ``workers`` processes busy for about ``target`` seconds.
+
+    One that takes longer has a chunk of its own, but for those that share its task's processes.
+
+    Args:
+        seconds: time of each realisation [s], by its id.
+        workers: processes of a task.
+        target: wall time that a chunk is meant to take [s].
+    """
+    made: list[list[str]] = []
+    filled = 0.0
+    for job_id, time in seconds.items():
+        if not made or (filled + time > target * workers and len(made[-1]) >= workers):
+            made.append([])
+            filled = 0.0
+        made[-1].append(job_id)
+        filled += time
+    return made
 
 
 _USUAL = frozenset({"None", "Priority", "Resources", "JobArrayTaskLimit", ""})

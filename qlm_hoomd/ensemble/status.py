@@ -25,8 +25,7 @@ def status_of(directory: Path) -> dict[str, Any]:
         InputError: if there is no run.
     """
     workspace = Workspace.open(directory)
-    costs, counts = Costs.of(workspace.realisations), workspace.counts()
-    left = costs.left(counts)
+    costs, counts = Costs.of_folder(directory, workspace.protocol), workspace.counts()
     groups = [
         {
             "n_particles": size,
@@ -35,9 +34,13 @@ def status_of(directory: Path) -> dict[str, Any]:
                 kind: {**states, "core_seconds_each": costs.measured(kind, preparation, size)}
                 for kind, states in stages.items()
             },
-            "core_seconds_left": left[size, preparation],
+            "core_seconds_left": None if left is None else left[0],
         }
         for (size, preparation), stages in counts.items()
+        for missing in [
+            [(stage, stages[stage.kind]["failed"] + stages[stage.kind]["pending"]) for stage in workspace.protocol.stages]
+        ]
+        for left in [costs.total(missing, preparation, size)]
     ]
     any_failed = any(states["failed"] for stages in counts.values() for states in stages.values())
     return {

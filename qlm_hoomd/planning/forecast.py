@@ -8,88 +8,27 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Timer
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from qlm_hoomd.base.errors import ProtocolError, QlmError
-from qlm_hoomd.base.interrupt import Interrupted, request_stop
 from qlm_hoomd.ensemble import growth
 from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
-from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
-from qlm_hoomd.protocol import Protocol, build_protocol
+from qlm_hoomd.planning.benchmark import benchmark
+from qlm_hoomd.protocol import Protocol
 from qlm_hoomd.stages.base import Stage
 
-BUDGET_S = 10.0
-"""Processor time that the realisations of the benchmark are to take, for each preparation [s]; the compilation of code comes on top."""
-_LIMIT_S = 60.0  # of one of them on the clock, whatever the protocol asks for
-_COMPILATION_S = 600.0  # the same for the first, in which code is compiled: half a minute, much more on a busy machine
-_SMALLEST = 100  # below, a glass has hardly any instabilities
-_SCATTER = 0.3  # standard deviation over mean of the time of a stage from one realisation to the next
-_POWER_ERROR = 0.2  # of Stage.cost_power
 _BYTES_ERROR = 0.2  # of the line through two sizes
-_SHORTEST_S = 1e-3
-_GROWTH_OF_A_REALISATION = 1.3  # power of N by which the next size of the benchmark is chosen
 
-
-@dataclass
-class Known:
-    """Times and sizes of realisations that ended.
-
-    Args:
-        costs: processor times of their stages.
-        n_bytes: sizes of folders [bytes] by (preparation, N).
-    """
-
-    costs: Costs = field(default_factory=Costs)
-    n_bytes: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-
-    def add(self, realisation: Realisation, protocol: Protocol, stages: Sequence[Stage]) -> None:
-        """Take note of a realisation of ``protocol``; of its stages only ``stages`` count."""
-        self.costs.add(realisation, {stage.kind for stage in stages})
-        if len(stages) == len(protocol.stages) and realisation.state(protocol) == "done":
-            with suppress(OSError):
-                size = sum(path.stat().st_size for path in realisation.directory.iterdir() if path.is_file())
-                key = (str(realisation.statepoint["preparation"]), realisation.n_particles)
-                self.n_bytes.setdefault(key, []).append(size)
-
-    def time(self, stage: Stage, preparation: str, n_particles: int) -> tuple[float, float] | None:
-        """Time of a stage [s] and its relative standard error; None where no size is known.
-
-        From the nearest size that is known: the stage's own power of N leads to the others.
-        """
-        kind = stage.kind
-        sizes = self.costs.sizes(kind, preparation)
-        if not sizes:
-            return None
-        nearest = min(sizes, key=lambda n: abs(math.log(n / n_particles)))
-        mean = self.costs.measured(kind, preparation, nearest)
-        assert mean is not None
-        distance = math.log(n_particles / nearest)
-        error = math.hypot(_SCATTER / math.sqrt(self.costs.number(kind, preparation, nearest)), _POWER_ERROR * distance)
-        return mean * math.exp(stage.cost_power * distance), error
-
-    def size(self, preparation: str, n_particles: int) -> float | None:
-        """Size of the folder of a realisation [bytes]: a line through the sizes that are known; None where there are none."""
-        points = {n: float(np.mean(sizes)) for (of, n), sizes in self.n_bytes.items() if of == preparation}
-        if n_particles in points or not points:
-            return points.get(n_particles)
-        ns = sorted(points, key=lambda n: abs(math.log(n / n_particles)))[:2]
-        if len(ns) == 1:
-            return points[ns[0]] * max(1.0, n_particles / ns[0])
-        slope = (points[ns[1]] - points[ns[0]]) / (ns[1] - ns[0])
-        return max(points[ns[0]] + slope * (n_particles - ns[0]), min(points.values()))
+Sizes = dict[tuple[str, int], list[int]]
+"""Sizes of folders [bytes] by (preparation, N)."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +163,7 @@ def make_forecast(
     executor: Executor,
     *,
     alongside: bool = False,
-    budget_s: float = BUDGET_S,
+    limit_s: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Forecast:
     """What :func:`~qlm_hoomd.ensemble.runner.run_protocol` with the same arguments would do.
@@ -234,7 +173,7 @@ def make_forecast(
         directory: the folder, which is only read and need not be there.
         executor: where realisations would run.
         alongside: whether the folder may hold realisations of other physics too.
-        budget_s: processor time for the benchmark of each preparation [s]; 0 for none.
+        limit_s: time on the clock for the benchmark [s]; None for :data:`~qlm_hoomd.planning.benchmark.LIMIT_S`, 0 for none.
         progress: takes lines on the benchmark.
 
     Raises:
@@ -248,166 +187,74 @@ def make_forecast(
     if former is not None and former.hash != protocol.hash:
         growth.check(former, protocol, directory, alongside=alongside)
         kept = growth.kept_stages(former, protocol)
-    known = Known()
     notes: list[str] = []
     kinds = tuple(stage.kind for stage in protocol.stages)
+    costs, n_bytes = Costs.of_folder(directory, protocol), Sizes()
     counts: dict[tuple[int, str], list[set[str]]] = {}
     for realisation in workspace.realisations:
         states = zip(kinds, realisation.stage_states(protocol.stages), strict=True)
         missing = {kind for kind, state in states if state != "done"}
-        known.add(realisation, protocol, protocol.stages)
+        key = (realisation.n_particles, str(realisation.statepoint["preparation"]))
+        if not missing:
+            with suppress(OSError):
+                size = sum(path.stat().st_size for path in realisation.directory.iterdir() if path.is_file())
+                n_bytes.setdefault(key[::-1], []).append(size)
         if former is not None and kept:
             source = _source(realisation, former, directory)
             missing -= {stage.kind for stage in kept if source.is_done(stage)}
-            known.add(source, protocol, kept)
-        counts.setdefault((realisation.n_particles, str(realisation.statepoint["preparation"])), []).append(missing)
+        counts.setdefault(key, []).append(missing)
+    needed = {(kind, name) for (_, name), group in counts.items() for kind in set().union(*group)}
     unknown = [
         name
         for name in protocol.ensemble.preparations
-        if any(
-            stage.kind in missing and known.time(stage, name, n_particles) is None
-            for (n_particles, of), group in counts.items()
-            for missing in group
-            for stage in protocol.stages
-            if of == name
-        )
+        if any(of == name and not costs.sizes(kind, name) for kind, of in needed)
     ]
-    if unknown and budget_s:
-        notes += _benchmark(protocol, unknown, known, budget_s, progress)
-    elif known.costs.any_known:
+    if unknown and limit_s != 0.0:
+        notes += benchmark(protocol, unknown, costs, limit_s=limit_s, n_bytes=n_bytes, progress=progress)
+    elif costs.any_known:
         notes.append("times and sizes are those of realisations that ended in the folder")
     there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.is_dir())
     return Forecast(
         name=protocol.name,
         directory=directory,
         stages=kinds,
-        parts=tuple(_part(protocol, key, group, known) for key, group in counts.items()),
+        parts=tuple(_part(protocol, key, group, costs, n_bytes) for key, group in counts.items()),
         workers=_workers(protocol, executor),
         free_bytes=shutil.disk_usage(there).free,
         notes=tuple(notes),
     )
 
 
-def _part(protocol: Protocol, key: tuple[int, str], group: Sequence[set[str]], known: Known) -> Part:
+def _part(protocol: Protocol, key: tuple[int, str], group: Sequence[set[str]], costs: Costs, n_bytes: Sizes) -> Part:
     n_particles, name = key
     left = {stage.kind: sum(stage.kind in missing for missing in group) for stage in protocol.stages}
     n_unfinished = sum(bool(missing) for missing in group)
-    times = {stage.kind: known.time(stage, name, n_particles) for stage in protocol.stages}
-    size = known.size(name, n_particles)
-    all_known = [time for time in times.values() if time is not None]
-    each = sum(seconds for seconds, _ in all_known) if len(all_known) == len(times) else None
-    needed = [(left[kind], time) for kind, time in times.items() if left[kind]]
-    parts = [(number * time[0], time[1]) for number, time in needed if time is not None]
-    seconds = sum(part for part, _ in parts) if len(parts) == len(needed) else None
-    weights = sum(part for part, _ in parts)
+    each = costs.total([(stage, 1) for stage in protocol.stages], name, n_particles)
+    total = costs.total([(stage, left[stage.kind]) for stage in protocol.stages], name, n_particles)
+    size = _expected_bytes(n_bytes, name, n_particles)
     return Part(
         n_particles=n_particles,
         preparation=name,
         n_realisations=len(group),
         left=left,
         n_unfinished=n_unfinished,
-        each=each,
-        core_seconds=seconds,
-        error=sum(part * error for part, error in parts) / weights if weights else 0.0,
+        each=None if each is None else each[0],
+        core_seconds=None if total is None else total[0],
+        error=0.0 if total is None or not total[0] else total[1] / total[0],
         n_bytes=0.0 if not n_unfinished else None if size is None else n_unfinished * size,
     )
 
 
-def _benchmark(
-    protocol: Protocol, preparations: Sequence[str], known: Known, budget_s: float, progress: Callable[[str], None]
-) -> Iterator[str]:
-    """Run small realisations elsewhere, add what they took to ``known``, and say in notes what was run."""
-    largest = max(protocol.ensemble.n_particles)
-    for name in preparations:
-        sizes: list[int] = []
-        seconds = 0.0
-        size = _first_size(protocol, name)
-        try:
-            progress(f"benchmark of {name}: N = {size}, once to compile and load code, once to see what it takes")
-            _run(_small(protocol, name, size, hurried=True), None, limit_s=_COMPILATION_S)
-            while True:
-                took = _run(_small(protocol, name, size), known, limit_s=_LIMIT_S)
-                sizes.append(size)
-                seconds += took
-                # Up in large steps: the larger system says more, and two sizes tell how files grow.
-                growth_left = (max(0.0, budget_s - seconds) / took) ** (1.0 / _GROWTH_OF_A_REALISATION)
-                larger = min(largest, 2 * int(0.5 * size * growth_left))
-                if larger < 2 * size:
-                    break
-                size = larger
-                progress(f"benchmark of {name}: N = {size}")
-        except QlmError as error:
-            yield f"the benchmark of {name} ended at N = {size}: {error}"
-        if sizes:
-            yield (
-                f"what {name} takes is carried over by powers of N from one realisation each of N = "
-                f"{' and '.join(map(str, sizes))}, run in {duration(seconds)} and not kept"
-            )
-
-
-def _run(protocol: Protocol, known: Known | None, *, limit_s: float) -> float:
-    """Run the second realisation of ``protocol`` in a temporary folder, and add what it took to ``known``.
-
-    The second, as stages write more of the first.
-
-    Returns:
-        Its processor time [s].
-
-    Raises:
-        QlmError: if it fails, or takes too long.
-    """
-    too_long: list[bool] = []
-
-    def stop() -> None:
-        too_long.append(True)
-        request_stop(signal.SIGTERM)
-
-    with TemporaryDirectory() as folder:
-        workspace = Workspace.create(protocol, Path(folder))
-        realisation = workspace.realisations[-1]
-        watch = Timer(limit_s, stop)
-        watch.daemon = True
-        watch.start()
-        try:
-            with threadpool_limits(1):  # as workers have it: with more, linear algebra on small systems takes ten times as long
-                outcome = run_realisation(workspace.directory, realisation.id)
-        except Interrupted:
-            if not too_long:
-                raise
-            raise QlmError(f"it takes more than {duration(limit_s)}.") from None
-        finally:
-            watch.cancel()
-        if outcome.failure is not None:
-            raise QlmError(f"{outcome.failure.error} in stage {outcome.failure.stage}: {outcome.failure.message}")
-        if known is not None:
-            known.add(realisation, protocol, protocol.stages)
-        return max(_SHORTEST_S, sum(cost["cpu_s"] for cost in realisation.costs().values()))
-
-
-def _small(protocol: Protocol, preparation: str, n_particles: int, *, hurried: bool = False) -> Protocol:
-    """The protocol for small realisations of that size; ``hurried`` keeps its preparation short."""
-    settings = protocol.model_dump(mode="json")
-    prepared = settings["ensemble"]["preparations"][preparation]
-    if hurried:
-        prepared |= {
-            "equilibration_time": min(prepared["equilibration_time"], 1.0),
-            "cooling_rate": max(prepared["cooling_rate"], 1.0),
-        }
-    settings["ensemble"] = {"n_particles": [n_particles], "preparations": {preparation: prepared}, "realisations": 2}
-    settings["analysis"] = {}  # its settings may speak of other sizes
-    return build_protocol(settings)
-
-
-def _first_size(protocol: Protocol, preparation: str) -> int:
-    """The smallest size that the stages accept, of those worth a look; never more than the smallest of the protocol."""
-    smallest = min(protocol.ensemble.n_particles)
-    size = 2 * math.ceil(0.5 * max(_SMALLEST, protocol.model.smallest_system()))
-    while size < smallest:
-        with suppress(ProtocolError):
-            _small(protocol, preparation, size)
-            return size
-        size *= 2
-    return smallest
+def _expected_bytes(n_bytes: Sizes, preparation: str, n_particles: int) -> float | None:
+    """Size of the folder of a realisation [bytes]: a line through the sizes that are known; None where there are none."""
+    points = {n: float(np.mean(sizes)) for (of, n), sizes in n_bytes.items() if of == preparation}
+    if n_particles in points or not points:
+        return points.get(n_particles)
+    ns = sorted(points, key=lambda n: abs(math.log(n / n_particles)))[:2]
+    if len(ns) == 1:
+        return points[ns[0]] * max(1.0, n_particles / ns[0])
+    slope = (points[ns[1]] - points[ns[0]]) / (ns[1] - ns[0])
+    return max(points[ns[0]] + slope * (n_particles - ns[0]), min(points.values()))
 
 
 def _source(realisation: Realisation, former: Protocol, directory: Path) -> Realisation:

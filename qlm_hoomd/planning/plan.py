@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from threadpoolctl import threadpool_limits
 
 from qlm_hoomd.base.display import Displayed
-from qlm_hoomd.base.errors import InputError, QlmError
-from qlm_hoomd.ensemble.costs import ASSUMED_POWER, Costs
+from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.local import n_cores
 from qlm_hoomd.ensemble.progress import duration
-from qlm_hoomd.ensemble.runner import run_realisation
-from qlm_hoomd.ensemble.workspace import Realisation, Workspace
-from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol, build_protocol
+from qlm_hoomd.ensemble.workspace import Realisation
+from qlm_hoomd.planning.benchmark import benchmark
+from qlm_hoomd.protocol import MAX_REALISATIONS, Protocol
 from qlm_hoomd.report.analysis import AS_THRESHOLD, Analysis, Estimate, Settings, analyse
 from qlm_hoomd.report.collect import Realisation as Gathered
 from qlm_hoomd.report.collect import collect, realisations
@@ -99,20 +98,12 @@ class Demand(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
-        return {
-            "quantity": self.quantity,
-            "target": self.target,
-            "preparation": self.preparation,
-            "strain": self.strain,
-            "detector": self.detector,
+        names = ("quantity", "target", "preparation", "strain", "detector", "share", "half_width", "leverage", "factor")
+        return {name: getattr(self, name) for name in names} | {
             "exponent": self.scatter.exponent,
             "exponent_assumed": self.scatter.slope_error is None,
             "relative_scatter": self.scatter.relative,
             "n_minima": self.scatter.n_minima,
-            "share": self.share,
-            "half_width": self.half_width,
-            "leverage": self.leverage,
-            "factor": self.factor,
         }
 
 
@@ -318,12 +309,11 @@ def make_plan(
         protocol: whose realisations are planned.
         directory: folder of its run, which is only read; None for runs/<name>, which need not be there.
         targets: half-widths by exponent, ``theta`` or ``alpha``.
-        measure: run realisations of the smallest size elsewhere, where no cost is known (:func:`measure_costs`).
+        measure: run small realisations elsewhere, where no cost is known (:func:`~qlm_hoomd.planning.benchmark.benchmark`).
         progress: takes lines on that.
 
     Raises:
         InputError: if the protocol's stages or sizes cannot give such an exponent, or no number of realisations reaches it.
-        QlmError: if a realisation that is run to measure its cost fails.
     """
     sizes = sorted(protocol.ensemble.n_particles)
     _assert_plannable(protocol, sizes, targets)
@@ -333,20 +323,17 @@ def make_plan(
         raise InputError(f"{directory} is no folder; expected that of a run. Leave it out for runs/{protocol.name}.")
     found, strangers = _belonging(protocol, directory)
     own = [Realisation(one.path, one.statepoint) for one in found]
-    costs = Costs.of(own)
+    costs = Costs.of_folder(directory, protocol)
     notes = [_strangers(strangers, directory)] if strangers else []
     preparations = list(protocol.ensemble.preparations)
-    if not costs.any_known:
-        if measure:
-            costs = measure_costs(protocol, progress)
-            notes.append(
-                f"costs are those of one realisation of N = {sizes[0]} of each preparation, run for the purpose, not kept"
-            )
-        else:
-            notes.append(
-                f"nothing in {directory} tells what a realisation costs: the cheapest numbers rest on an assumed cost of "
-                f"N^{ASSUMED_POWER:g}. With --measure one of N = {sizes[0]} is run to see what it takes"
-            )
+    unknown = [name for name in preparations if any(not costs.sizes(stage.kind, name) for stage in protocol.stages)]
+    if unknown and measure:
+        notes += benchmark(protocol, unknown, costs, progress=progress)
+    elif not costs.any_known:
+        notes.append(
+            f"nothing in {directory} tells what a realisation costs: the cheapest numbers rest on an assumed cost of "
+            f"N^{Stage.cost_power:g}. With --measure small ones are run to see what they take"
+        )
     analysis = _analysis(protocol, found)
     demands = tuple(_demands(protocol, targets, own, analysis, notes))
     if not demands:
@@ -354,16 +341,18 @@ def make_plan(
             f"{' and '.join(targets)} cannot be had at any strain of the analysis: {'; '.join(notes)}. Expected strains that "
             "the stages reach; change analysis.strains or the stages."
         )
-    each = {(size, name): costs.of_stages(protocol.stages, name, size) for size in sizes for name in preparations}
+    whole = [(stage, 1) for stage in protocol.stages]
+    totals = {(size, name): costs.total(whole, name, size) for size in sizes for name in preparations}
+    each = {key: None if total is None else total[0] for key, total in totals.items()}
     if "alpha" in targets:
         notes += _spectra(analysis, targets["alpha"], each)
     notes += [*_assumptions(demands), *_extrapolations(protocol, costs, sizes, preparations)]
-    ledger = _Ledger(protocol, sizes, own, costs, each)
+    done = _Done(protocol, sizes, own, costs)
     least = math.ceil(MIN_REALISATIONS / min(demand.share for demand in demands))
-    at_least_s = np.array([max(least, ledger.begun[size]) for size in sizes])
+    at_least_s = np.array([max(least, done.begun[size]) for size in sizes])
     price_s = np.array([sum(each[size, name] or np.nan for name in preparations) for size in sizes])
     if not np.all(price_s > 0):
-        price_s = np.asarray(sizes, dtype=np.float64) ** ASSUMED_POWER
+        price_s = np.asarray(sizes, dtype=np.float64) ** Stage.cost_power
     most = leverage(sizes, np.full(len(sizes), MAX_REALISATIONS)) / (1 + 1e-5)
     needed, *ends = (max(demand.leverage * demand.factor**power for demand in demands) for power in (0, -1, 1))
     if needed > most:
@@ -376,11 +365,11 @@ def make_plan(
         directory=directory,
         targets=dict(targets),
         demands=demands,
-        there={(size, name): ledger.done[size, name] for size in sizes for name in preparations},
+        there=done.realisations,
         core_seconds=each,
-        core_seconds_done=ledger.core_seconds_done,
-        cheapest=ledger.option(cheapest),
-        equal=ledger.option(equal),
+        core_seconds_done=done.seconds(),
+        cheapest=done.option(cheapest),
+        equal=done.option(equal),
         cores=n_cores(),
         notes=(
             *notes,
@@ -389,85 +378,48 @@ def make_plan(
     )
 
 
-def measure_costs(protocol: Protocol, progress: Callable[[str], None] = lambda _: None) -> Costs:
-    """Costs from one realisation of the smallest size and each preparation, run in a temporary folder in this process.
+class _Done:
+    """How many realisations have each stage done, and what options cost beyond that."""
 
-    One more is run first and does not count: code is compiled in it where that was not done before.
-
-    Raises:
-        QlmError: if one fails.
-    """
-    settings = protocol.model_dump(mode="json")
-    settings["ensemble"] |= {"n_particles": [min(protocol.ensemble.n_particles)], "realisations": 2}
-    settings["analysis"] = {}  # its settings may speak of other sizes
-    with TemporaryDirectory() as folder:
-        workspace = Workspace.create(build_protocol(settings), Path(folder))
-        counting = workspace.realisations[1::2]  # the second of each preparation
-        for realisation in (workspace.realisations[0], *counting):
-            progress(f"{realisation.label} is run to see what it takes")
-            with threadpool_limits(1):  # as workers have it
-                failure = run_realisation(workspace.directory, realisation.id).failure
-            if failure is not None:
-                raise QlmError(
-                    f"{realisation.label}, run to see what it takes, failed in stage {failure.stage}: {failure.error}: "
-                    f"{failure.message} Plan without --measure, or correct this first."
-                )
-        return Costs.of(counting)
-
-
-class _Ledger:
-    """Which stages of which realisations are done, and what options cost beyond that."""
-
-    def __init__(
-        self,
-        protocol: Protocol,
-        sizes: Sequence[int],
-        own: Sequence[Realisation],
-        costs: Costs,
-        each: Mapping[tuple[int, str], float | None],
-    ) -> None:
+    def __init__(self, protocol: Protocol, sizes: Sequence[int], own: Sequence[Realisation], costs: Costs) -> None:
         self.sizes = sizes
         self.costs = costs
-        self.known = None not in each.values()
+        self.stages = protocol.stages
         self.preparations = list(protocol.ensemble.preparations)
-        self.kinds = [stage.kind for stage in protocol.stages]
         self.begun = dict.fromkeys(sizes, 0)
-        self.done = {(size, name): 0 for size in sizes for name in self.preparations}
-        self.stages_done = {(kind, *key): 0 for kind in self.kinds for key in self.done}
+        self.realisations = {(size, name): 0 for size in sizes for name in self.preparations}
+        self.by_stage = {(stage.kind, *key): 0 for stage in self.stages for key in self.realisations}
         for realisation in own:
             key = (realisation.n_particles, str(realisation.statepoint["preparation"]))
-            states = zip(self.kinds, realisation.stage_states(protocol.stages), strict=True)
-            kinds = [kind for kind, state in states if state == "done"]
-            for kind in kinds:
-                self.stages_done[kind, *key] += 1
-            self.done[key] += len(kinds) == len(self.kinds)
-            if kinds:
+            states = realisation.stage_states(self.stages)
+            for stage, state in zip(self.stages, states, strict=True):
+                self.by_stage[stage.kind, *key] += state == "done"
+            self.realisations[key] += set(states) == {"done"}
+            if "done" in states:
                 # A protocol that asks for n of them means the first n: what is done must stay among those.
                 self.begun[key[0]] = max(self.begun[key[0]], int(realisation.statepoint["realisation"]) + 1)
-
-    @property
-    def core_seconds_done(self) -> float | None:
-        """What is done took; where no record of it is there, as the others took."""
-        total = 0.0
-        for (kind, size, name), number in self.stages_done.items():
-            seconds = self.costs.expected(kind, name, size) if number else 0.0
-            if seconds is None:
-                return None
-            total += number * seconds
-        return total
 
     def option(self, numbers: Sequence[np.ndarray]) -> Option:
         """The option with these ``numbers``, and those at the lower and upper end of what it may take ((S,) arrays)."""
         middle, low, high = (dict(zip(self.sizes, number_s.tolist(), strict=True)) for number_s in numbers)
-        missing = {n: sum(max(middle[n] - self.done[n, name], 0) for name in self.preparations) for n in self.sizes}
-        seconds = (self._seconds(middle), self._seconds(low), self._seconds(high)) if self.known else None
-        return Option(middle, low, high, missing, seconds)
+        missing = {n: sum(max(middle[n] - self.realisations[n, name], 0) for name in self.preparations) for n in self.sizes}
+        known = [seconds for each in (middle, low, high) if (seconds := self.seconds(each)) is not None]
+        return Option(middle, low, high, missing, (known[0], known[1], known[2]) if len(known) == 3 else None)
 
-    def _seconds(self, numbers: Mapping[int, int]) -> float:
-        return sum(
-            max(numbers[size] - number, 0) * (self.costs.expected(kind, name, size) or 0.0)
-            for (kind, size, name), number in self.stages_done.items()
-        )
+    def seconds(self, wanted: Mapping[int, int] | None = None) -> float | None:
+        """Time of what is missing of so many realisations by N, or of what is done [s]; None where that of a stage is unknown.
+
+        Where no record is there of what something took, it took what others did.
+        """
+        seconds = 0.0
+        for n, name in self.realisations:
+            done = [(stage, self.by_stage[stage.kind, n, name]) for stage in self.stages]
+            missing = [(stage, max(wanted[n] - number, 0)) for stage, number in done] if wanted else done
+            total = self.costs.total(missing, name, n)
+            if total is None:
+                return None
+            seconds += total[0]
+        return seconds
 
 
 def _belonging(protocol: Protocol, directory: Path) -> tuple[list[Gathered], int]:
@@ -606,7 +558,7 @@ def _spectra(analysis: Analysis, target: float, core_seconds: Mapping[tuple[int,
                 f"of N = {size}{'' if cost is None else f', {duration(number * cost)} of core time'}, at strain {strain:g}, where it is "
                 f"{fit.exponent.value:.2f} so far"
             )
-            options.append((number * (size**ASSUMED_POWER if cost is None else cost), text))
+            options.append((number * (size**Stage.cost_power if cost is None else cost), text))
         worst[preparation] = max(min(options), worst.get(preparation, (0.0, "")))
     yield from (text for _, text in worst.values())
 
@@ -624,18 +576,17 @@ def _extrapolations(protocol: Protocol, costs: Costs, sizes: Sequence[int], prep
     """Which costs follow a power law instead of a measurement."""
     for name in preparations:
         laws: dict[tuple[str, str], list[str]] = {}
-        for kind in (stage.kind for stage in protocol.stages):
-            power, known = costs.power(kind, name)
-            unknown = ", ".join(str(size) for size in sizes if size not in known)
-            if known and unknown:
-                source = (
-                    f"fitted to N = {', '.join(map(str, known))}" if len(known) > 1 else f"assumed, from N = {known[0]} alone"
-                )
-                laws.setdefault((unknown, source), []).append(f"{kind} N^{power:.2f}")
-            elif unknown and costs.any_known:
-                yield f"the cost of {kind} of {name} is unknown, as none has ended"
-        for (unknown, source), powers in laws.items():
-            yield f"costs of {name} at N = {unknown} follow power laws ({source}): {', '.join(powers)}"
+        for stage in protocol.stages:
+            known = costs.sizes(stage.kind, name)
+            others = ", ".join(str(size) for size in sizes if size not in known)
+            if known and others:
+                power, error = costs.power(stage, name)
+                law = f"{stage.kind} N^{power:.2f}+-{error:.2f}"
+                laws.setdefault((others, ", ".join(map(str, known))), []).append(law)
+            elif others and costs.any_known:
+                yield f"the cost of {stage.kind} of {name} is unknown, as none has ended"
+        for (others, known_sizes), powers in laws.items():
+            yield f"costs of {name} at N = {others} follow power laws from N = {known_sizes}: {', '.join(powers)}"
 
 
 def _assert_plannable(protocol: Protocol, sizes: Sequence[int], targets: Mapping[str, float]) -> None:

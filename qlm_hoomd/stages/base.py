@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from zlib import crc32
 
 import numpy as np
@@ -104,6 +104,14 @@ class Stage(BaseModel):
         Raises:
             ValueError: with the fact and the expectation.
         """
+
+    def work(self, preparation: BaseModel) -> float:
+        """What the stage has to do for a glass of that preparation, in any unit: its time is in proportion to that at a given N."""
+        return 1.0
+
+    def shortened(self, strain: float) -> Self:
+        """The same stage with less :meth:`work`, for forecasts from short runs: nothing is done beyond that strain."""
+        return self
 
     @abstractmethod
     def requires(self) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import polars as pl
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
@@ -117,6 +117,15 @@ class ModesStage(Stage):
         most = 3 * min(n_particles) - 3
         if self.count > most:
             raise ValueError(f"count = {self.count}; expected at most {most}, the modes of N = {min(n_particles)}")
+
+    def work(self, preparation: BaseModel) -> float:
+        """Number of glasses whose modes are computed."""
+        return float(len(self.strains))
+
+    def shortened(self, strain: float) -> Self:
+        """Modes up to that strain."""
+        kept = tuple(each for each in self.strains if abs(each) <= strain)
+        return self if kept == self.strains else self.model_copy(update={"strains": tuple(dict.fromkeys((*kept, strain)))})
 
     def requires(self) -> tuple[str, ...]:
         """The quenched glass, and the sheared ones where a strain asks for them."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.box import Box
@@ -36,6 +36,12 @@ class PrepareStage(Stage):
     tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(
         default=1e-10, description="largest force left in the glass [energy/length]"
     )
+
+    def work(self, preparation: BaseModel) -> float:
+        """Time of the dynamics [t_c]."""
+        assert isinstance(preparation, Preparation)
+        cooling = (1.0 - preparation.final_temperature) / preparation.cooling_rate if preparation.quench == "slow" else 0.0
+        return preparation.equilibration_time + cooling
 
     def requires(self) -> tuple[str, ...]:
         """Nothing: it is the first stage."""

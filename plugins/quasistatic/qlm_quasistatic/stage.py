@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.engines.base import AfterEvent
@@ -131,6 +131,20 @@ class ShearStage(Stage):
         off = [strain for strain in self.frames if not any(leg.passes(strain) for leg in legs)]
         if off:
             raise ValueError(f"frames {off} lie off {way}; expected strains that the run passes after its start")
+
+    def work(self, preparation: BaseModel) -> float:
+        """Strain travelled."""
+        last = self._legs(0.0)[-1]
+        return last.travelled_at(last.end)
+
+    def shortened(self, strain: float) -> Self:
+        """The first leg alone, to that strain in the positive direction."""
+        last = self._legs(0.0)[-1]
+        if last.travelled_at(last.end) <= strain or strain < 2.0 * self.increment:
+            return self
+        kept = tuple(each for each in self.frames if 0.0 < each <= strain)
+        frames = kept if kept == self.frames else tuple(dict.fromkeys((*kept, strain)))
+        return self.model_copy(update={"strain_max": strain, "path": None, "frames": frames, "to_next_event": False})
 
     def requires(self) -> tuple[str, ...]:
         """The quenched glass."""
