@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("qlm_hoomd")
 import polars as pl
-from qlm_hoomd.interrupt import Interrupted
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
 from qlm_mesoscopic.stage import MODES, SPECTRA, STEADY, MesoscopicStage
 
+from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
