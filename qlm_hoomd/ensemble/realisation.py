@@ -103,11 +103,6 @@ class Realisation(Displayed):
         return str(self.statepoint["preparation"]), self.n_particles, int(self.statepoint["realisation"])
 
     @property
-    def path(self) -> Path:
-        """The folder, as sections of reports know it."""
-        return self.directory
-
-    @property
     def label(self) -> str:
         """Name for people, e.g. ``N=500 rapid #3``."""
         return f"N={self.n_particles} {self.statepoint['preparation']} #{self.statepoint['realisation']}"

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from qlm_hoomd.files import read_table
 from qlm_hoomd.report.markup import ALPHA, THETA, join, note, number, paragraph, table
 from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Estimate
 from qlm_hoomd.report.results import Results, Section, SectionFigure
@@ -45,7 +44,9 @@ def mesoscopic(results: Results) -> Section | None:
     if wanted is None:
         return Section("The theory at finite frequency", crossover[0], (crossover[1],), crossover[2]) if crossover else None
     settings = MesoscopicStage.model_validate(dict(wanted))
-    tables = {name: _gather(results, name) for name in (STEADY, LOADING, MODES, SPECTRA)}
+    tables = {
+        name: results.tables.get(name.removesuffix(".parquet"), pl.DataFrame()) for name in (STEADY, LOADING, MODES, SPECTRA)
+    }
     text = paragraph(
         "The mesoscopic model of the paper in its mean field, sampled with N blocks per system and, without any sampling, as a master "
         "equation. Stress is in the model's own units. It knows nothing of a glass: nothing here is fitted to particles."
@@ -386,19 +387,6 @@ def _master(settings: MesoscopicStage) -> dict[float, Any]:
     return found
 
 
-def _gather(results: Results, name: str) -> pl.DataFrame:
-    parts = []
-    for realisation in results.realisations:
-        if realisation.has(name):
-            preparation, size, index = realisation.key
-            keys = [
-                pl.lit(value).alias(key)
-                for key, value in zip(("preparation", "n", "index"), (preparation, size, index), strict=True)
-            ]
-            parts.append(read_table(realisation.path / name).with_columns(keys))
-    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
-
-
 def _pool(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     """Mean of an exponent over systems, weighted with the inverse square of their intervals; the larger of both errors."""
     if rows.is_empty():
@@ -424,7 +412,8 @@ def _pool(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 def _binned(loaded: pl.DataFrame, amplitude: float) -> tuple[plots.Points, plots.Points]:
     """Stress and theta of the drift, averaged over systems at each step of the loading."""
     step = loaded.with_columns(
-        pl.int_range(pl.len()).over("n", "index").alias("step"), (pl.col("failures") / pl.col("n")).alias("share")
+        pl.int_range(pl.len()).over("n_particles", "realisation").alias("step"),
+        (pl.col("failures") / pl.col("n_particles")).alias("share"),
     )
     mean = (
         step.group_by("step")

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("qlm_hoomd")
 import polars as pl
-from qlm_hoomd.interrupt import Interrupted
 from qlm_mesoscopic import theory
 from qlm_mesoscopic.section import _pool, mesoscopic
 from qlm_mesoscopic.stage import MODES, SPECTRA, STEADY, MesoscopicStage
 
+from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.checkpoint import Checkpoint
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
@@ -73,6 +73,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def test_tables_of_all_systems_are_in_the_results(finished: Path) -> None:
+    results = Results.load(finished)
+    for name in (STEADY, SPECTRA):
+        gathered = pl.read_parquet(finished / "results" / name)
+        assert gathered.equals(results.tables[name.removesuffix(".parquet")])
+        own = [read_table(realisation.directory / name) for realisation in results.realisations]
+        assert gathered.drop("preparation", "n_particles", "realisation").equals(pl.concat(own))
+
+
 def test_the_section_of_a_run_has_all_figures(finished: Path) -> None:
     section = mesoscopic(Results.load(finished))
     assert section is not None
@@ -92,7 +101,7 @@ def test_the_section_of_a_run_has_all_figures(finished: Path) -> None:
 def test_witnesses_see_the_limit_of_alpha(finished: Path) -> None:
     results = Results.load(finished)
     for realisation in results.realisations:
-        (row,) = read_table(realisation.path / SPECTRA).iter_rows(named=True)
+        (row,) = read_table(realisation.directory / SPECTRA).iter_rows(named=True)
         theta = float(theory.theta_mean_field(row["noise_over_drift"], 1.0))
         assert row["soft_alpha"] == pytest.approx(float(theory.alpha(theta)), abs=0.15)
         assert 0.0 < row["soft_alpha_error"] < 0.15
