@@ -29,4 +29,5 @@ def machine_code(function: Any, *arguments: Any) -> Any:
     To be called with such arguments and no others. To find it out anew at each call takes half a millisecond where there are
     tuples among them.
     """
-    return function.compile(tuple(numba.typeof(argument) for argument in arguments))
+    typeof: Any = numba.typeof  # has no types where numba has some
+    return function.compile(tuple(typeof(argument) for argument in arguments))
