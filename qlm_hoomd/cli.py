@@ -48,7 +48,7 @@ class _Commands(TyperGroup):
             _complain(f"interrupted.{kept}")
             raise typer.Exit(getattr(stop, "exit_code", 130)) from None
         except OSError as error:
-            if error.filename is not None or error.errno == errno.EPIPE:
+            if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}:
                 raise
             _complain(f"the output cannot be written ({error.strerror}); expected a terminal, pipe or file that takes it.")
             # What is still to be written would fail once more, with a traceback, at the end of the interpreter.

@@ -206,7 +206,7 @@ class Claims:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove those of these temporary files that dead processes of this machine left; the names end in host, process and more numbers."""
+    """Remove those of these temporary files that dead processes of this machine left, by the host and process in their names."""
     mine = re.compile(rf"\.{re.escape(socket.gethostname())}\.(\d+)(\.\d+)?\.(tmp|now)$")
     for path in paths:
         found = mine.search(path.name)

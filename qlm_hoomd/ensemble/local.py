@@ -103,8 +103,8 @@ class LocalExecutor(Executor):
                 _ = pool.active  # starts it
             except OSError as error:
                 raise QlmError(
-                    f"worker processes cannot start ({error.strerror}); expected room for semaphores: a /dev/shm that can be written to, "
-                    "and a limit on open files that is not reached."
+                    f"worker processes cannot start ({error.strerror}); expected room for semaphores: a /dev/shm that can be "
+                    "written to, and a limit on open files that is not reached."
                 ) from None
             try:
                 while waiting or at_work:
@@ -207,7 +207,7 @@ def n_cores() -> int:
 
 
 def start_worker() -> None:
-    """Make this process end with the one that started it, and work on one thread: with more, small systems take ten times as long."""
+    """Make this process end with the one that started it, and work on one thread: small systems take ten times as long on more."""
     from threadpoolctl import threadpool_limits
 
     parent = multiprocessing.parent_process()

@@ -58,8 +58,8 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
         The workspace, from which the outcome is read.
 
     Raises:
-        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or holds
-            other physics.
+        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or
+            holds other physics.
         StorageFull: if the disk is full, or a quota is reached.
     """
     if executor.checkpoint_interval is None:
@@ -92,7 +92,7 @@ def check_folder(protocol: Protocol, directory: Path) -> None:
     """Refuse a folder in which ``protocol`` cannot be run now.
 
     Raises:
-        InputError: if its name is no UTF-8, or others are at work in it for another protocol, from whom it would take their own.
+        InputError: if its name is no UTF-8, or others are at work in it for another protocol: theirs would be taken from them.
     """
     try:
         str(directory).encode()
@@ -102,11 +102,12 @@ def check_folder(protocol: Protocol, directory: Path) -> None:
             f"folder {name}: its name is no UTF-8; expected one that is, as GSD files have no other names."
         ) from None
     former = former_protocol(directory)
-    if former is not None and former.hash != protocol.hash and (at_work := Workspace(directory, former).running()):
+    if former is not None and former.hash != protocol.hash and (held := Workspace(directory, former).claims.live()):
+        holder = next(iter(held.values()))
         raise InputError(
-            f"{directory}: others are at work in it for protocol {former.name} with other stages, model or engine "
-            f"({len(at_work)} realisations, e.g. {next(iter(at_work.values()))}). Expected that they have ended: wait, or stop them "
-            "first; they save their state."
+            f"{directory}: others are at work in it for protocol {former.name} with other stages, model or engine ({len(held)} "
+            f"realisations, e.g. process {holder.get('pid')} on {holder.get('host')}). Expected that they have ended: wait, or "
+            "stop them first; they save their state."
         )
 
 
