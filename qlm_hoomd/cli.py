@@ -5,10 +5,12 @@ Imports stand inside the commands: `qlm --help` must not wait for numerical libr
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from qlm_hoomd.ensemble.workspace import Workspace
 
 _MAX_REASONS_SHOWN = 20
+_RESUMES = "qlm_hoomd.resumes"
+"""In the context's ``meta``: set by what the same command goes on with when it was interrupted."""
 
 
 class _Commands(TyperGroup):
@@ -38,8 +42,17 @@ class _Commands(TyperGroup):
             _complain(str(error))
             raise typer.Exit(2 if isinstance(error, (InputError, PluginError)) else 1) from None
         except KeyboardInterrupt as stop:
-            _complain("interrupted. What is finished is kept; the same command goes on from there.")
+            kept = " What is finished is kept; the same command goes on from there." if ctx.meta.get(_RESUMES) else ""
+            _complain(f"interrupted.{kept}")
             raise typer.Exit(getattr(stop, "exit_code", 130)) from None
+        except OSError as error:
+            if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}:
+                raise
+            _complain(f"the output cannot be written ({error.strerror}); expected a terminal, pipe or file that takes it.")
+            # What is still to be written would fail once more, with a traceback, at the end of the interpreter.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
@@ -107,8 +120,8 @@ def _options(
     `qlm COMMAND --help` says more of each command.
 
     Exit codes: 0 done; 1 some realisations failed, the rest is kept; 2 the
-    input is wrong; 130, 138 or 143 stopped by Ctrl-C, SIGUSR1 or SIGTERM, with
-    the state saved.
+    input is wrong; 129, 130, 138 or 143 stopped by SIGHUP, Ctrl-C, SIGUSR1 or
+    SIGTERM, with the state saved.
     """
 
 
@@ -156,6 +169,7 @@ def new(
 
 @_command(_GLASSES, "qlm run quickstart.yaml --workers 4")
 def run(
+    context: typer.Context,
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/<name of the protocol>")] = None,
     dry_run: Annotated[
@@ -201,6 +215,7 @@ def run(
 
         _show(make_forecast(settings, directory, made, alongside=alongside, progress=_say).report())
         return
+    context.meta[_RESUMES] = True
     workspace = run_protocol(settings, directory, made, alongside=alongside)
     states = [realisation.state(settings) for realisation in workspace.realisations]
     if "done" in states and made.runs_here:
@@ -260,7 +275,9 @@ def status(
 
 @_command(_KEEP, "qlm plan quickstart.yaml --target-error theta=0.1")
 def plan(
-    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Protocol file (YAML).", show_default=False)],
+    protocol: Annotated[
+        Path, typer.Argument(metavar="PROTOCOL|DIR", help="Protocol file (YAML), or the folder of a run.", show_default=False)
+    ],
     target_error: Annotated[
         list[str],
         typer.Option(
@@ -270,7 +287,7 @@ def plan(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/<name of the protocol>")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/<name of the protocol>, or DIR")
     ] = None,
     measure: Annotated[
         bool,
@@ -282,12 +299,14 @@ def plan(
 
     From the scatter and the times of what has run so far; where nothing has, from the theory. The folder is only read.
     """
+    from qlm_hoomd.ensemble.workspace import Workspace
     from qlm_hoomd.planning.plan import make_plan, parse_targets
     from qlm_hoomd.protocol import load_protocol
 
+    of_run = protocol.is_dir()
     made = make_plan(
-        load_protocol(protocol),
-        out,
+        Workspace.open(protocol).protocol if of_run else load_protocol(protocol),
+        protocol if of_run and out is None else out,
         parse_targets(target_error),
         measure=measure,
         progress=_say,
@@ -372,6 +391,7 @@ def _ids(text: str | None) -> list[str]:
 
 @_command(_KEEP, "qlm work runs/quickstart --ids ids.txt --workers 4")
 def work(
+    context: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)],
     realisations: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of realisations.", show_default=False)
@@ -390,6 +410,7 @@ def work(
     from qlm_hoomd.ensemble.local import LocalExecutor
     from qlm_hoomd.ensemble.runner import run_chunk
 
+    context.meta[_RESUMES] = True
     executor = LocalExecutor(workers, checkpoint_interval=checkpoint_interval)
     failed = run_chunk(directory, [*(realisations or ()), *_ids(ids)], executor, typer.echo)
     if failed:

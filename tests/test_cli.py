@@ -164,6 +164,25 @@ def test_interruption_exits_with_130_and_one_line(tmp_path: Path) -> None:
     ]
 
 
+def test_interrupted_dry_run_promises_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qlm_hoomd.planning.forecast.make_forecast", stop)
+    result = qlm("run", protocol_file(tmp_path), "--out", "x", "--dry-run")
+    assert (result.exit_code, result.stderr) == (130, "qlm: interrupted.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    program = Path(sys.executable).with_name("qlm")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([program, "plugins"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("qlm: the output cannot be written (No space left on device); ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_status_counts_by_stage(tmp_path: Path) -> None:
     path = protocol_file(tmp_path, "[1]")
     qlm("run", path, "--out", "x", "--executor", "here")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from qlm_hoomd.base.interrupt import Interrupted, interruptible, listening, stop_if_requested, stop_requested
+from qlm_hoomd.base.interrupt import Interrupted, blocked, interruptible, listening, stop_if_requested, stop_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +50,25 @@ def test_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not() -> None:
     assert not isinstance(caught.value, Interrupted)
 
 
-def test_ignored_signals_stay_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])  # a job in the background of a script; nohup
+def test_ignored_signals_stay_ignored(signum: int) -> None:
+    before = signal.signal(signum, signal.SIG_IGN)
     try:
         with listening(), interruptible():
-            os.kill(os.getpid(), signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signum)
+        assert signal.getsignal(signum) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signum, before)
+
+
+def test_blocked_signals_never_reach_a_process_that_is_started_then() -> None:
+    with blocked():
+        process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    for signum in SIGNALS:
+        process.send_signal(signum)
+    process.communicate(b"\n")
+    assert process.returncode == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SIGNALS)
 
 
 def test_who_only_waits_is_interrupted_at_once() -> None:

@@ -334,6 +334,20 @@ def test_output_names_all_that_counts_and_ends_in_the_line_for_the_protocol(
     )
 
 
+def test_folder_of_a_run_stands_for_its_protocol(pilot: tuple[Protocol, Path], plan: Plan) -> None:
+    protocol, directory = pilot
+    (directory / "protocol.json").write_text(protocol.canonical())
+    try:
+        result = qlm("plan", directory, "--target-error", "theta=0.1", "--json")
+    finally:
+        (directory / "protocol.json").unlink()
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads(json.dumps(plan.to_dict()))
+    refused = qlm("plan", directory, "--target-error", "theta=0.1")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "holds no readable protocol.json" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

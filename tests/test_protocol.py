@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from qlm_hoomd.errors import ProtocolError
-from qlm_hoomd.protocol import Protocol, build_protocol, load_protocol, schema
+from qlm_hoomd.protocol import Protocol, build_protocol, load_protocol, read_settings, schema
 from qlm_hoomd.testing.tiny import installed
 
 ROOT = Path(__file__).parents[1]
@@ -374,3 +376,21 @@ def test_no_file_gives_a_traceback(tmp_path: Path, content: str | bytes) -> None
     path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="surrogatepass"))
     with pytest.raises(ProtocolError):
         load_protocol(path)
+
+
+# ---- pipes ----
+
+
+def test_pipe_is_read_if_somebody_writes_to_it_and_else_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qlm_hoomd.protocol import yaml
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(yaml, "_PIPE_S", 0.1)
+    with pytest.raises(ProtocolError, match=r"a pipe into which nobody wrote for 0.1 s\); expected a YAML protocol file"):
+        read_settings(pipe)
+    monkeypatch.setattr(yaml, "_PIPE_S", 60.0)
+    writer = threading.Thread(target=lambda: pipe.write_text("partition: long\n"))
+    writer.start()
+    assert read_settings(pipe) == {"partition": "long"}
+    writer.join()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,8 @@ from qlm_hoomd.ensemble import runner
 from qlm_hoomd.ensemble.local import LocalExecutor, _run, gpus_at_hand
 from qlm_hoomd.ensemble.runner import run_chunk, run_protocol, run_realisation, work_through
 from qlm_hoomd.ensemble.workspace import Outcome, Workspace
-from qlm_hoomd.errors import InputError
+from qlm_hoomd.errors import InputError, QlmError
+from qlm_hoomd.planning.forecast import make_forecast
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.registry import EXECUTORS
 from qlm_hoomd.testing.tiny import HereExecutor, WalkStage, installed
@@ -210,6 +213,62 @@ def test_each_worker_sees_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_local_takes_no_settings() -> None:
     with pytest.raises(InputError, match="LocalExecutor has no settings"):
         LocalExecutor(1, ("time=3",))
+
+
+def test_larger_protocol_is_refused_while_others_are_at_work_for_the_smaller_one(tmp_path: Path) -> None:
+    workspace = run_protocol(make_protocol(), tmp_path / "run", HereExecutor())
+    stored = (tmp_path / "run" / "protocol.json").read_bytes()
+    grown = build_protocol(json.loads(workspace.protocol.canonical()) | {"stages": [{"kind": "walk"}]})
+    claim = workspace.claims.take(workspace.realisations[1].id)
+    assert claim is not None
+    with claim:
+        for alongside in (False, True):
+            with pytest.raises(
+                InputError, match=rf"others are at work in it .*1 realisations, e\.g\. process {os.getpid()} on"
+            ):
+                run_protocol(grown, tmp_path / "run", HereExecutor(), alongside=alongside)
+        assert (tmp_path / "run" / "protocol.json").read_bytes() == stored
+        make_forecast(make_protocol(2), tmp_path / "run", HereExecutor(), limit_s=0)  # the same physics: nobody is in the way
+    assert states(run_protocol(grown, tmp_path / "run", HereExecutor(), alongside=True)) == ["done"] * 3
+
+
+def test_what_killed_workers_left_is_removed_by_the_next_run_and_nothing_else(tmp_path: Path) -> None:
+    workspace = run_protocol(make_protocol(2), tmp_path / "run", HereExecutor())
+    process = subprocess.Popen(["true"])
+    process.wait()
+    host = socket.gethostname()
+    folder = workspace.realisations[0].directory
+    (folder / "failed").mkdir()
+    left = [folder / f".costs.json.{host}.{process.pid}.tmp", folder / "failed" / f".walk.json.{host}.{process.pid}.tmp"]
+    left.append(tmp_path / "run" / f".protocol.json.{host}.{process.pid}.tmp")
+    others = [folder / f".costs.json.{host}.{os.getpid()}.tmp", folder / f".costs.json.another.{process.pid}.tmp"]
+    for path in (*left, *others):
+        path.touch()
+    run_protocol(make_protocol(2), tmp_path / "run", HereExecutor())
+    assert [path.exists() for path in (*left, *others)] == [False] * 3 + [True] * 2
+
+
+def test_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xff"))
+    for refused in (
+        lambda: run_protocol(make_protocol(), folder, HereExecutor()),
+        lambda: make_forecast(make_protocol(), folder, HereExecutor()),
+    ):
+        with pytest.raises(InputError, match="its name is no UTF-8") as error:
+            refused()
+        assert str(error.value).encode()
+    assert not folder.exists()
+
+
+def test_semaphores_that_cannot_be_made_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", refuse)
+    with pytest.raises(
+        QlmError, match=r"worker processes cannot start \(Read-only file system\); expected room for semaphores"
+    ):
+        run_protocol(make_protocol(), tmp_path / "run", LocalExecutor(1))
 
 
 # ---- what row and slurm are given ----

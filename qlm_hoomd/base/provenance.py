@@ -24,10 +24,10 @@ WITHOUT_NUMBERS = (
         for name in ("__init__", "display", "errors", "files", "interrupt", "provenance", "registry", "settings")
     ),
 )
-"""Folders and files of qlm_hoomd that make no product of a stage: they read, spread, watch, plan, report, or only pass names on.
+"""Folders and files of qlm_hoomd that make no product of a stage: they read, spread, watch, plan, report, or only pass names.
 
-All others count as makers of numbers. A plugin's package says the same of itself by an attribute of this name; without it, all of its
-files count.
+All others count as makers of numbers. A plugin's package says the same of itself by an attribute of this name; without it, all of
+its files count.
 """
 
 
@@ -52,8 +52,8 @@ def provenance(protocol_hash: str, engine: dict[str, Any]) -> dict[str, Any]:
 def code_fingerprint(packages: tuple[str, ...] = ()) -> str:
     """16 hex digits that change with the code that makes numbers: two codes of one version are told apart by it.
 
-    It covers the contents of Python files, whatever their names: those of qlm_hoomd and of ``packages``, but for what these name in
-    :data:`WITHOUT_NUMBERS`.
+    It covers the contents of Python files, whatever their names: those of qlm_hoomd and of ``packages``, but for what these name
+    in :data:`WITHOUT_NUMBERS`.
 
     Args:
         packages: top-level packages of the plugins at work.
@@ -69,7 +69,7 @@ def code_fingerprint(packages: tuple[str, ...] = ()) -> str:
 
 
 def contents(root: Path, without: Collection[str]) -> list[bytes]:
-    """The SHA-256 of every Python file in ``root``, or of that file, but for the files and folders ``without``, named from there."""
+    """The SHA-256 of every Python file in ``root``, or of that file, but for the files and folders ``without`` in it."""
     paths = root.rglob("*.py") if root.is_dir() else [root]
     left_out = {root / name for name in without}
     return [hashlib.sha256(path.read_bytes()).digest() for path in paths if not {path, *path.parents} & left_out]

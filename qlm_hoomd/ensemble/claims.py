@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
 State: TypeAlias = Literal["free", "void", "alive", "unknown"]
@@ -135,12 +137,7 @@ class Claims:
 
     def sweep(self) -> None:
         """Remove what processes of this machine left that were killed while they were creating a claim."""
-        mine = f".{socket.gethostname()}."
-        for path in (*self.directory.glob(".*.tmp"), *self.directory.glob(".*.now")):
-            pid = path.name.removeprefix(mine).partition(".")[0]
-            if path.name.startswith(mine) and pid.isdecimal() and _started(int(pid)) is None:
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+        remove_leftovers((*self.directory.glob(".*.tmp"), *self.directory.glob(".*.now")))
 
     def _files(self) -> dict[str, list[int]]:
         files: dict[str, list[int]] = {}
@@ -206,6 +203,16 @@ class Claims:
         finally:
             with suppress(OSError):
                 sample.unlink(missing_ok=True)
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove those of these temporary files that dead processes of this machine left, by the host and process in their names."""
+    mine = re.compile(rf"\.{re.escape(socket.gethostname())}\.(\d+)(\.\d+)?\.(tmp|now)$")
+    for path in paths:
+        found = mine.search(path.name)
+        if found and _started(int(found[1])) is None:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 @cache

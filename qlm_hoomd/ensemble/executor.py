@@ -25,8 +25,8 @@ class Executor(ABC):
     Args:
         workers: realisations at work at the same time; None for what the executor finds best.
         settings: ``key=value`` texts and names of YAML files, for executors that have settings.
-        checkpoint_interval: seconds between two checkpoints of a long stage, which :meth:`run` hands to where realisations run; None for
-            what the environment says there (:func:`~qlm_hoomd.base.checkpoint.interval_from_environment`).
+        checkpoint_interval: seconds between two checkpoints of a long stage, which :meth:`run` hands to where realisations run;
+            None for what the environment says there (:func:`~qlm_hoomd.base.checkpoint.interval_from_environment`).
 
     Attributes:
         runs_here: whether realisations run on this machine, so that what they need has to be installed and at hand here.

@@ -92,13 +92,20 @@ class LocalExecutor(Executor):
         slots = list(range(n_workers))
         next_beat = time.monotonic() + HEARTBEAT_S
         with one_thread_each():
-            pool = ProcessPool(
-                n_workers,
-                # A process never gives back the GPU that it chose first, nor all of the GPU's memory.
-                max_tasks=1 if gpus else 0,
-                initializer=start_worker,
-                context=multiprocessing.get_context("spawn"),
-            )
+            try:
+                pool = ProcessPool(
+                    n_workers,
+                    # A process never gives back the GPU that it chose first, nor all of the GPU's memory.
+                    max_tasks=1 if gpus else 0,
+                    initializer=start_worker,
+                    context=multiprocessing.get_context("spawn"),
+                )
+                _ = pool.active  # starts it
+            except OSError as error:
+                raise QlmError(
+                    f"worker processes cannot start ({error.strerror}); expected room for semaphores: a /dev/shm that can be "
+                    "written to, and a limit on open files that is not reached."
+                ) from None
             try:
                 while waiting or at_work:
                     # No more than the workers can take: what is not handed out yet cannot be lost with a pool that breaks.
@@ -200,7 +207,7 @@ def n_cores() -> int:
 
 
 def start_worker() -> None:
-    """Make this process end with the one that started it, and work on one thread: with more, small systems take ten times as long."""
+    """Make this process end with the one that started it, and work on one thread: small systems take ten times as long on more."""
     from threadpoolctl import threadpool_limits
 
     parent = multiprocessing.parent_process()

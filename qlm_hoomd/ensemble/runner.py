@@ -19,9 +19,10 @@ from qlm_hoomd.base.files import read_json, replacing
 from qlm_hoomd.base.interrupt import listening, stop_if_requested
 from qlm_hoomd.base.provenance import code_fingerprint, provenance, versions
 from qlm_hoomd.ensemble import integrity
+from qlm_hoomd.ensemble.claims import remove_leftovers
 from qlm_hoomd.ensemble.integrity import storage_named
 from qlm_hoomd.ensemble.progress import Progress
-from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace
+from qlm_hoomd.ensemble.workspace import Failure, Outcome, Workspace, former_protocol
 from qlm_hoomd.model import Preparation
 from qlm_hoomd.stages.base import StageContext
 
@@ -56,18 +57,21 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
         The workspace, from which the outcome is read.
 
     Raises:
-        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or holds
-            other physics.
+        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or
+            holds other physics.
         StorageFull: if the disk is full, or a quota is reached.
     """
     if executor.checkpoint_interval is None:
         interval_from_environment()
+    check_folder(protocol, directory)
     if executor.runs_here:
         protocol.engine.build(protocol.model)
     workspace = Workspace.create(protocol, directory, alongside=alongside)
     with storage_named(directory):
         note_code(workspace)
         workspace.claims.sweep()
+        for pattern in (".*.tmp", "workspace/*/.*.tmp", "workspace/*/failed/.*.tmp"):
+            remove_leftovers(directory.glob(pattern))
         left = workspace.claims.left()
         for leftover in workspace.running_directory.glob("*"):
             if leftover.name not in left:
@@ -81,6 +85,29 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
             if unfinished:
                 work_through(workspace, [realisation.id for realisation in unfinished], executor, progress.finished)
     return workspace
+
+
+def check_folder(protocol: Protocol, directory: Path) -> None:
+    """Refuse a folder in which ``protocol`` cannot be run now.
+
+    Raises:
+        InputError: if its name is no UTF-8, or others are at work in it for another protocol: theirs would be taken from them.
+    """
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        name = str(directory).encode(errors="replace").decode()
+        raise InputError(
+            f"folder {name}: its name is no UTF-8; expected one that is, as GSD files have no other names."
+        ) from None
+    former = former_protocol(directory)
+    if former is not None and former.hash != protocol.hash and (held := Workspace(directory, former).claims.live()):
+        holder = next(iter(held.values()))
+        raise InputError(
+            f"{directory}: others are at work in it for protocol {former.name} with other stages, model or engine ({len(held)} "
+            f"realisations, e.g. process {holder.get('pid')} on {holder.get('host')}). Expected that they have ended: wait, or "
+            "stop them first; they save their state."
+        )
 
 
 def work_through(

@@ -1,7 +1,7 @@
 """What small realisations of a protocol take: run elsewhere, in a process of their own that is killed when its time is over.
 
-The first are short: to a small strain, from a hurried preparation. What they took is multiplied by what the protocol asks for beyond
-that (``Stage.work``). As long as there is time left they get longer, then larger.
+The first are short: to a small strain, from a hurried preparation. What they took is multiplied by what the protocol asks for
+beyond that (``Stage.work``). As long as there is time left they get longer, then larger.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def benchmark(
                 line = receiver.recv()
                 (progress if line.startswith("benchmark of") else notes.append)(line)
             notes.append(
-                f"the benchmark was ended after {duration(limit_s)}; where code had to be compiled first, another one comes further"
+                f"the benchmark was ended after {duration(limit_s)}; where code had to be compiled first, the next one comes "
+                "further"
             )
         except EOFError:  # it is through
             process.join()
@@ -88,7 +89,7 @@ def benchmark(
 
 
 def _gather(protocol: Protocol, folder: Path, costs: Costs, n_bytes: dict[tuple[str, int], list[int]]) -> Iterator[str]:
-    """Add what was run in ``folder`` to ``costs`` and ``n_bytes``, as if all the work of each stage had been done; say what it was."""
+    """Add what was run in ``folder`` to ``costs`` and ``n_bytes``, as if all the work had been done, and say what it was."""
     unknown = {
         (stage.kind, name)
         for stage in protocol.stages

@@ -20,6 +20,7 @@ from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
 from qlm_hoomd.ensemble.progress import duration
+from qlm_hoomd.ensemble.runner import check_folder
 from qlm_hoomd.ensemble.workspace import Realisation, Workspace, former_protocol
 from qlm_hoomd.planning.benchmark import benchmark
 from qlm_hoomd.protocol import Protocol
@@ -181,6 +182,7 @@ def make_forecast(
     """
     if executor.runs_here:
         protocol.engine.build(protocol.model)
+    check_folder(protocol, directory)
     workspace = Workspace(directory, protocol)
     former = former_protocol(directory)
     kept: Sequence[Stage] = ()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import select
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from qlm_hoomd.base.errors import ProtocolError
 from qlm_hoomd.protocol.facts import Location, short
 from qlm_hoomd.protocol.models import Protocol
 
+_PIPE_S = 5.0
 _MAX_BYTES = 200_000
 _MAX_DEPTH = 40
 _MAX_VALUES = 100_000
@@ -32,7 +36,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ProtocolError(path, [(None, f"cannot be read ({error.strerror}); expected a YAML protocol file.")]) from None
@@ -74,6 +78,22 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         keys = ", ".join(Protocol.model_fields)
         raise ProtocolError(path, [(1, f"the top level is {kind}; expected a mapping with the keys {keys}.")])
     return settings, lines
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, open for reading; a pipe is one only if somebody writes to it, else opening it would wait for ever.
+
+    Raises:
+        OSError: if it cannot be opened, or is a pipe into which nobody writes.
+    """
+    if not path.is_fifo():
+        return path.open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not select.select([descriptor], [], [], _PIPE_S)[0]:
+        os.close(descriptor)
+        raise TimeoutError(errno.ETIMEDOUT, f"a pipe into which nobody wrote for {_PIPE_S:g} s")
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "rb")
 
 
 class _Plain:

@@ -106,7 +106,7 @@ class Stage(BaseModel):
         """
 
     def work(self, preparation: BaseModel) -> float:
-        """What the stage has to do for a glass of that preparation, in any unit: its time is in proportion to that at a given N."""
+        """What the stage has to do for a glass of that preparation, in any unit: its time at a given N is proportional to it."""
         return 1.0
 
     def shortened(self, strain: float) -> Self:
