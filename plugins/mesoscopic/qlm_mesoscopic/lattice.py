@@ -30,7 +30,7 @@ from qlm_mesoscopic import block
 from qlm_mesoscopic.block import Floats
 from qlm_mesoscopic.brief import Brief
 from qlm_mesoscopic.errors import ModelError, RunawayAvalanche, one_of
-from qlm_mesoscopic.kinds import ModeSnapshot
+from qlm_mesoscopic.kinds import ModeBlocks, ModeSnapshot
 from qlm_mesoscopic.meanfield import Control
 
 Update = Literal["sequential", "synchronous"]
@@ -145,8 +145,7 @@ class BlockSites:
 
     Args:
         coupling: stress that a failure redistributes: ``coupling`` times the displacement 3 sqrt(phi), or ``coupling`` itself.
-        replacement: lambda_min and P_0.
-        amplitude: ``jump`` or ``constant``.
+        blocks: replacement, and which of the two, ``jump`` (default) or ``constant``.
         spread: standard deviation of the stress that is added before the quench.
 
     Attributes:
@@ -154,24 +153,16 @@ class BlockSites:
         branch_n: -1 or +1.
 
     Raises:
-        ModelError: for a coupling or a spread below 0 or an unknown amplitude.
+        ModelError: for a coupling or a spread below 0.
     """
 
     self_stress = False
 
-    def __init__(
-        self,
-        coupling: float = 0.1,
-        replacement: block.Replacement | None = None,
-        amplitude: Literal["jump", "constant"] = "jump",
-        spread: float = 0.5,
-    ) -> None:
+    def __init__(self, coupling: float = 0.1, blocks: ModeBlocks | None = None, spread: float = 0.5) -> None:
         if not (isfinite(coupling) and coupling >= 0.0 and isfinite(spread) and spread >= 0.0):
             raise ModelError(f"coupling = {coupling}, spread = {spread}; expected numbers of at least 0.")
-        one_of(("jump", "constant"), amplitude=amplitude)
         self.coupling = coupling
-        self.replacement = block.Replacement() if replacement is None else replacement
-        self.amplitude = amplitude
+        self.blocks = ModeBlocks(kick="jump") if blocks is None else blocks
         self.spread = spread
         self.phi_n = np.empty(0)
         self.branch_n = np.empty(0)
@@ -182,9 +173,9 @@ class BlockSites:
 
     def start(self, rng: np.random.Generator, n: int) -> tuple[Floats, Floats, Floats]:
         """phi from P_0, either branch, stress uniform within the bounds plus a Gaussian."""
-        self.phi_n = self.replacement.p0.sample(rng, n)
+        self.phi_n = self.blocks.replacement.p0.sample(rng, n)
         self.branch_n = rng.choice((-1.0, 1.0), n)
-        low_n, high_n = self.replacement.bounds(self.phi_n, self.branch_n)
+        low_n, high_n = self.blocks.replacement.bounds(self.phi_n, self.branch_n)
         sigma_n = rng.uniform(low_n, high_n) + rng.normal(0.0, self.spread, n)
         return sigma_n, low_n, high_n
 
@@ -192,20 +183,21 @@ class BlockSites:
         self, rng: np.random.Generator, site_n: NDArray[np.intp], sigma_n: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """Flip the branch where a minimum has vanished, replace the mode where lambda has reached lambda_min."""
+        replacement = self.blocks.replacement
         phi_n, branch_n = self.phi_n[site_n], self.branch_n[site_n]
         failing_n = (phi_n > 0.0) & (branch_n * sigma_n <= -block.limit(np.maximum(phi_n, 0.0)))
         direction_n = np.where(failing_n, -branch_n, np.sign(sigma_n))
         yielded_n = np.zeros(len(site_n))
-        size_n = block.jump(phi_n[failing_n]) if self.amplitude == "jump" else np.ones(int(failing_n.sum()))
+        size_n = block.jump(phi_n[failing_n]) if self.blocks.kick == "jump" else np.ones(int(failing_n.sum()))
         yielded_n[failing_n] = self.coupling * size_n * direction_n[failing_n]
         sigma_n, branch_n, phi_n = sigma_n.copy(), branch_n.copy(), phi_n.copy()
         branch_n[failing_n] *= -1.0
         swap_n = ~failing_n
         if swap_n.any():
-            beyond_n = np.maximum(np.abs(sigma_n[swap_n]) - self.replacement.swap_stress(phi_n[swap_n]), 0.0)
-            phi_n[swap_n], sigma_n[swap_n], branch_n[swap_n] = self.replacement.enter(rng, direction_n[swap_n], beyond_n)
+            beyond_n = np.maximum(np.abs(sigma_n[swap_n]) - replacement.swap_stress(phi_n[swap_n]), 0.0)
+            phi_n[swap_n], sigma_n[swap_n], branch_n[swap_n] = replacement.enter(rng, direction_n[swap_n], beyond_n)
         self.phi_n[site_n], self.branch_n[site_n] = phi_n, branch_n
-        low_n, high_n = self.replacement.bounds(phi_n, branch_n)
+        low_n, high_n = replacement.bounds(phi_n, branch_n)
         return yielded_n, sigma_n, low_n, high_n
 
 

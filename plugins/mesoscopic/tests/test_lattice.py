@@ -112,7 +112,7 @@ def test_blocks_stay_in_bounds_and_their_curvature_positive() -> None:
     assert (seen.failures_a == 0).any()  # replacements alone
     modes = sites.snapshot(lattice.sigma_n)
     assert np.all(modes.lam_n >= 0.0)
-    assert np.all(modes.lam_n <= sites.replacement.lambda_min * (1 + 1e-9))
+    assert np.all(modes.lam_n <= sites.blocks.replacement.lambda_min * (1 + 1e-9))
     loaded_n = (sites.branch_n < 0) & (sites.phi_n > 0)
     assert modes.distance_n(1)[loaded_n] == pytest.approx(lattice.x_n[loaded_n], abs=1e-12)
 
@@ -164,7 +164,6 @@ def test_stress_rises_to_a_plateau_under_strain_and_avalanches_run_away_beyond_i
         (lambda: propagator((8, 8), "force"), "control = 'force'"),
         (lambda: ThresholdSites(spread=0.0), "spread = 0"),
         (lambda: BlockSites(-0.1), "coupling = -0.1"),
-        (lambda: BlockSites(0.1, amplitude="both"), "amplitude = 'both'"),
         (lambda: Lattice((8, 8), ThresholdSites(), update="parallel"), "update = 'parallel'"),
         (lambda: Lattice((8, 8), ThresholdSites(spread=3.0)).load(1), "Call relax"),
         (lambda: Lattice((8, 8), ThresholdSites()).load(0), "0 avalanches"),
