@@ -31,7 +31,7 @@ N_GLASSES, N_EVENTS = 3, 3
 EULER_STEP = 2e-4
 # So far beyond the fold the glass lingers for some tens of time units, which small steps can bear.
 BEYOND = 5e-4
-N_FOLDS, STRAIN = 20, 0.2
+N_FOLDS, N_EULER, STRAIN = 20, 5, 0.45
 FALL_400 = Path(__file__).parents[2] / "plugins/rewind/tests/data/fall_400.gsd"
 
 
@@ -93,19 +93,19 @@ def on_cpu(model: GlassModel, glass: Glass) -> list[Instability]:
     return _folds(CPUEngine(model.potential), glass)
 
 
-def test_falls_from_twenty_folds_end_where_small_euler_steps_end(
-    ledger: Any, model: GlassModel, on_cpu: list[Instability]
-) -> None:
-    """From 5e-3 along the critical mode, as the detector pushes, and from half of that."""
+def test_falls_from_twenty_folds_end_where_small_steps_end(ledger: Any, model: GlassModel, on_cpu: list[Instability]) -> None:
+    """From half as far along the critical mode as the detector pushes, at a fifteenth of the error; some by Euler's method too."""
     jumps = []
-    for event in on_cpu[:N_FOLDS]:
+    for number, event in enumerate(on_cpu[:N_FOLDS]):
         assert event.fold is not None
         assert event.fallen is not None
         start = event.fold.glass.moved(event.fold.glass.positions - 2.5e-3 * event.fold.mode)
         mechanics = Mechanics(model.potential, start.typeid, 0.12)
-        _, path = descent(mechanics, start)
-        duration = float(path.notes[-1].split("t = ")[1].split(",")[0])
-        assert _same(event.fallen.glass, _euler_minimum(mechanics, start, 1.1 * duration + 5.0, 5e-4))
+        end, path = descent(mechanics, start, accuracy=2e-5)
+        assert _same(event.fallen.glass, end)
+        if number < N_EULER:
+            duration = float(path.notes[-1].split("t = ")[1].split(",")[0])
+            assert _same(event.fallen.glass, _euler_minimum(mechanics, start, 1.1 * duration + 5.0, 5e-4))
         jumps.append(float(np.linalg.norm(event.displacement, axis=1).max()))
     ledger.note(f"{len(jumps)} folds, largest displacement {min(jumps):.2g} to {max(jumps):.2g}")
     assert len(jumps) == N_FOLDS

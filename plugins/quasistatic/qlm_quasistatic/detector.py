@@ -137,6 +137,19 @@ class Detector(BaseModel):
             right after the step in which it happened. Steps that are rewound are not yielded.
         """
 
+    def first(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> tuple[float, Fold | None] | None:
+        """The first instability from ``start``: its strain, and its fold from a detector that locates it.
+
+        What it costs to find what lies behind is saved by detectors that can do without.
+
+        Returns:
+            None if the grid ends before there is one.
+        """
+        for item in self.follow(stepper, start, grid):
+            if isinstance(item, Instability):
+                return item.strain_c, item.fold
+        return None
+
     def resume(self, stepper: Stepper, memory: Any, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """What :meth:`follow` would have yielded after one of its waypoints, to the same bits on an engine that repeats them.
 

@@ -18,7 +18,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,8 @@ from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.pair import InversePowerLaw, check_room
 from qlm_quasistatic.detector import Detector, Instability, follow, missed, steps_without_event
-from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg
+from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
+from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, axes_of
 from qlm_quasistatic.stepper import ShearState, Stepper
 
 # After qlm_hoomd.pair, which says what to do where HOOMD-blue is missing.
@@ -287,6 +288,46 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         without_event = steps_without_event(pl.DataFrame(steps), self.events, start.state.glass.n_particles, volume)
         if self._detector is not None and without_event.height:
             _log.warning(missed(without_event, self._detector))
+
+    def first_instabilities(self, directions: Literal["all"] | Sequence[Direction] = "all") -> pl.DataFrame:
+        """The first instability in each direction from the simulation as it stands, without the fall behind it.
+
+        The simulation is as before afterwards. Where it is strained, only the directions in its plane, +xy and -xy, can be had.
+
+        Args:
+            directions: some of ``+xy``, ``-xy``, ``+xz``, ``-xz``, ``+yz``, ``-yz``, or all.
+
+        Returns:
+            the columns of ``directions.parquet``; a row for each direction.
+
+        Raises:
+            InputError: if the driver has no detector or other forces than a single :class:`qlm_hoomd.pair.InversePowerLaw`, which no
+                turn of the axes changes; if the state is not at a minimum, a direction is unknown, or lies out of the plane of strain.
+            ConvergenceError: if a relaxation fails, or a branch ends without an instability.
+        """
+        wanted = ALL_DIRECTIONS if directions == "all" else tuple(directions)
+        unknown = [direction for direction in wanted if direction not in ALL_DIRECTIONS]
+        if unknown:
+            raise InputError(f"directions = {unknown}; expected some of {', '.join(ALL_DIRECTIONS)}, or 'all'.")
+        if self._detector is None:
+            raise InputError("the driver has no detector; expected one that finds instabilities, e.g. detector=FoldDetector().")
+        if not _is_known(self._forces):
+            raise InputError(
+                f"forces = {self._forces!r}; expected a single qlm_hoomd.pair.InversePowerLaw, which no turn of the axes changes."
+            )
+        self._take_over()
+        start = self._start()
+        rows = []
+        try:
+            for direction in wanted:
+                glass = start.state.glass.turned(axes_of(plane_of(direction)))
+                found = first_instability(
+                    self._engine, glass, direction, self._detector, increment=self._increment, tolerance=self._tolerance
+                )
+                rows.append(found)
+        finally:
+            self._show(self.checkpoint)
+        return as_table(rows)
 
     def _start(self) -> Checkpoint:
         """The last accepted state if the simulation still holds it, else the state that it holds."""

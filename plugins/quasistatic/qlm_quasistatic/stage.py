@@ -11,13 +11,15 @@ import polars as pl
 from pydantic import BaseModel, Field, model_validator
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.base.interrupt import stop_if_requested
 from qlm_hoomd.engines.base import AfterEvent
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.registry import DETECTORS
-from qlm_hoomd.settings import OfKind
+from qlm_hoomd.settings import Later, OfKind
 from qlm_hoomd.stages import Stage, StageContext
 from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, missed, resume, steps_without_event
+from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of, check_room, legs_of
 from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
 from qlm_quasistatic.strains import Reach
@@ -103,6 +105,16 @@ class ShearStage(Stage):
         default=1e-10, description="largest force at rest [energy/length]"
     )
 
+    directions: Annotated[Literal["all"] | tuple[Direction, ...], Later()] = Field(
+        default=(),
+        description="directions of shear in which the quenched glass is taken to its first instability, without the fall behind it, for "
+        "directions.parquet: a list of +xy, -xy, +xz, -xz, +yz, -yz, or all",
+    )
+    directions_at: Annotated[tuple[_Strain, ...], Later()] = Field(
+        default=(),
+        description="strains of frames from which the same is done, in those of the directions that lie in the plane of the run",
+    )
+
     @model_validator(mode="after")
     def _has_one_way(self) -> ShearStage:
         if (self.strain_max is None) == (self.path is None):
@@ -139,6 +151,7 @@ class ShearStage(Stage):
                     f"strains {one!r} and {next_one!r} are closer than {_SHORTEST_STEP:g}, too close to tell a step between them "
                     "from rounding; expected one of them"
                 )
+        self._check_directions()
         off = [strain for strain in self.frames if not any(leg.passes(strain) for leg in legs)]
         if off:
             raise ValueError(f"frames {off} lie off {way}; expected strains that the run passes after its start")
@@ -155,18 +168,47 @@ class ShearStage(Stage):
             return self
         kept = tuple(each for each in self.frames if 0.0 < each <= strain)
         frames = kept if kept == self.frames else tuple(dict.fromkeys((*kept, strain)))
-        return self.model_copy(update={"strain_max": strain, "path": None, "frames": frames, "to_next_event": False})
+        at = tuple(each for each in self.directions_at if each in frames)
+        shorter = {"strain_max": strain, "path": None, "frames": frames, "directions_at": at, "to_next_event": False}
+        return self.model_copy(update=shorter)
+
+    def _check_directions(self) -> None:
+        wanted = self._wanted_directions
+        if wanted and self.detector is None:
+            raise ValueError("directions need a detector; the detector is null")
+        if len(set(wanted)) < len(wanted):
+            raise ValueError(f"directions = {list(wanted)} names one twice; expected each once")
+        if not self.directions_at:
+            return
+        missing = [strain for strain in self.directions_at if strain not in self.frames]
+        if missing:
+            raise ValueError(
+                f"directions_at = {missing} are no strains of frames; expected some of frames = {list(self.frames)}"
+            )
+        if self.path is not None:
+            raise ValueError("directions_at goes with strain_max; a path that turns back may pass a strain several times")
+        if not any(plane_of(direction) == self.plane for direction in wanted):
+            raise ValueError(
+                f"directions_at needs +{self.plane} or -{self.plane} among the directions: a box that is tilted in the plane {self.plane} is "
+                "sheared on in that plane only"
+            )
+
+    @property
+    def _wanted_directions(self) -> tuple[Direction, ...]:
+        return ALL_DIRECTIONS if self.directions == "all" else self.directions
 
     def requires(self) -> tuple[str, ...]:
         """The quenched glass."""
         return ("quenched.gsd",)
 
     def products(self) -> tuple[str, ...]:
-        """Tables of steps and instabilities, and the frames if any are asked for.
+        """Tables of steps and instabilities; the frames, and the table of directions, if any are asked for.
 
         Written before them is ``shear.checkpoint``, where a run to a larger ``strain_max`` goes on.
         """
-        return ("sheared.gsd", "steps.parquet", "events.parquet") if self.frames else ("steps.parquet", "events.parquet")
+        frames = ("sheared.gsd",) if self.frames else ()
+        directions = ("directions.parquet",) if self.directions else ()
+        return (*frames, *directions, "steps.parquet", "events.parquet")
 
     def optional_products(self) -> tuple[str, ...]:
         """The steps that were tried."""
@@ -193,10 +235,39 @@ class ShearStage(Stage):
             record.write_frames(context, "sheared.gsd")
         if with_trials:
             context.write_table("trials.parquet", pl.DataFrame(record.trials, schema=_TRIAL_COLUMNS, orient="row"))
+        if self.directions:
+            context.write_table("directions.parquet", as_table(self._first_instabilities(context, record)))
         if station is not None:
             context.checkpoint.keep(self._progress_at(station, record.memory), station.cost)
         self._warn_of_missed_events(record, context.n_particles)
         record.write_tables(context, "steps.parquet", "events.parquet")
+
+    def _first_instabilities(self, context: StageContext, record: _Record) -> list[dict[str, Any]]:
+        """The rows of ``directions.parquet``, by strain and direction."""
+        # What the engine did before must not show in the last digits.
+        context.engine.recall(None)
+        quenched = gsdio.read_glass(context.path("quenched.gsd")).glass
+        starts = [(quenched.turned(axes_of(plane_of(direction))), direction) for direction in self._wanted_directions]
+        for glass, _ in record.frames:
+            if glass.strain in self.directions_at:
+                starts += [(glass, direction) for direction in self._wanted_directions if plane_of(direction) == self.plane]
+        assert self.detector is not None
+        rows = []
+        for glass, direction in starts:
+            context.progress(f"first instability in the direction {direction} from strain {glass.strain:g}")
+            rows.append(
+                first_instability(
+                    context.engine,
+                    glass,
+                    direction,
+                    self.detector,
+                    increment=self.increment,
+                    tolerance=self.tolerance,
+                    # A stop loses what was done since the shear was last saved.
+                    on_waypoint=lambda _: stop_if_requested(),
+                )
+            )
+        return rows
 
     def _warn_of_missed_events(self, record: _Record, n_particles: int) -> None:
         steps = steps_without_event(*record.tables(), n_particles, record.last[0].box.volume)

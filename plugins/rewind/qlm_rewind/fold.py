@@ -164,6 +164,15 @@ class FoldDetector(Detector):
             yield event
             state = event.step.after
 
+    def first(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> tuple[float, Fold | None] | None:
+        """The first instability, without the fall behind it; see :meth:`qlm_quasistatic.detector.Detector.first`.
+
+        Raises:
+            ConvergenceError: if the branch ends and no fold is found there.
+        """
+        _, fold = self.locate_next(stepper, start, grid)
+        return None if fold is None or grid.beyond(fold.strain_c) else (fold.strain_c, fold)
+
     def locate_next(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> tuple[list[ShearStep], Fold | None]:
         """Shear elastically from ``start`` and locate the first instability, without letting the glass fall.
 
