@@ -8,6 +8,7 @@
 Importing this module raises :class:`~qlm_hoomd.errors.InputError` where HOOMD-blue is not installed.
 """
 
+# One file: the driver, the engine it is to a detector, and what it keeps to rewind.
 # Array names carry their axes: n particles, c Cartesian components.
 # HOOMD ships no types.
 # mypy: disable-error-code="misc, metaclass, untyped-decorator"
@@ -26,14 +27,15 @@ from pydantic import ValidationError
 
 from qlm_hoomd.box import Box, as_written
 from qlm_hoomd.display import Displayed, counted, in_words
-from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import PARAMETERS
-from qlm_hoomd.pair import InversePowerLaw, check_room
+from qlm_hoomd.pair import InversePowerLaw
 from qlm_quasistatic.detector import Detector, Instability, follow, missed, steps_without_event
 from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
+from qlm_quasistatic.hoomd_checks import is_known, usable_box, usable_fall, usable_terms
+from qlm_quasistatic.hoomd_rate import ShearRate as ShearRate  # noqa: PLC0414  (scripts take it from here)
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, axes_of
 from qlm_quasistatic.stepper import ShearState, Stepper
 
@@ -151,18 +153,18 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             settings = HOOMDEngineSettings(fire_dt=fire_dt)
         except ValidationError as error:
             raise InputError(f"fire_dt = {fire_dt}: {error.errors()[0]['msg']}.") from None
-        box = _usable_box(simulation)
-        terms = _usable_terms(simulation, forces)
+        box = usable_box(simulation)
+        terms = usable_terms(simulation, forces)
         self._user = simulation
         self._forces = list(forces)
         self._terms = terms
         self._increment = increment
         self._detector = detector
         self._tolerance = tolerance
-        self._after_event = _usable_fall(forces, after_event)
+        self._after_event = usable_fall(forces, after_event)
         if detector is not None:
             try:
-                detector.check(forces[0].potential if _is_known(forces) else None)
+                detector.check(forces[0].potential if is_known(forces) else None)
             except ValueError as error:
                 raise InputError(f"forces = {list(forces)!r}: {error}.") from None
         self._settings = settings
@@ -311,7 +313,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             raise InputError(f"directions = {unknown}; expected some of {', '.join(ALL_DIRECTIONS)}, or 'all'.")
         if self._detector is None:
             raise InputError("the driver has no detector; expected one that finds instabilities, e.g. detector=FoldDetector().")
-        if not _is_known(self._forces):
+        if not is_known(self._forces):
             raise InputError(
                 f"forces = {self._forces!r}; expected a single qlm_hoomd.pair.InversePowerLaw, which no turn of the axes changes."
             )
@@ -377,7 +379,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
 
     def _present_strain(self) -> float:
         """The accumulated strain of the box as it is: of those that belong to its tilt the one nearest to the last known."""
-        tilt = _usable_box(self._user).xy
+        tilt = usable_box(self._user).xy
         turns = round(self._strain - tilt)
         # A state from a GSD file has the tilt in single precision.
         return self._strain if abs(tilt + turns - self._strain) < 5e-8 else tilt + turns
@@ -442,84 +444,6 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
     def position(self) -> NDArray[np.float64]:
         """((N, 3) ndarray) positions by tag [length], bit for bit those of HOOMD."""
         return self._accepted("position").positions
-
-
-class ShearRate(hoomd.custom.Action):
-    """Simple shear at a constant rate, for :class:`hoomd.update.CustomUpdater`.
-
-        shear = qlm_quasistatic.hoomd.ShearRate(rate=1e-4)
-        simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=hoomd.trigger.Periodic(10), action=shear))
-
-    Each call shears box and positions affinely by rate dt times the time steps since the last one, the first call by those since
-    the run began. Velocities stay as they are: they are relative to the affine flow, which is what thermostats need. The box
-    flips beyond abs(xy) = 1/2. Neighbour lists do not notice a tilt and are rebuilt at each call, so call every few steps only.
-
-    Args:
-        rate: strain per time [1 / time].
-
-    Loggable quantity: ``strain``.
-
-    Raises:
-        InputError: if the rate is not finite; at the start of the run if there is no integrator with a time step, if there are
-            several MPI ranks, or the box is no cube under xy shear.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        if not math.isfinite(rate):
-            raise InputError(f"rate = {rate}; expected a finite number.")
-        self.rate = rate
-        self._strain = 0.0
-        self._last_timestep = 0
-
-    def __repr__(self) -> str:
-        return f"ShearRate(rate={self.rate!r})"
-
-    @hoomd.logging.log
-    def strain(self) -> float:
-        """Strain so far."""
-        return self._strain
-
-    def attach(self, simulation: hoomd.Simulation) -> None:
-        """HOOMD calls this when a run begins."""
-        _usable_box(simulation)
-        if not hasattr(simulation.operations.integrator, "dt"):
-            raise InputError(
-                "the simulation has no integrator with a time step; expected a hoomd.md.Integrator before the run."
-            )
-        super().attach(simulation)
-        self._simulation = simulation
-        self._last_timestep = simulation.timestep
-
-    def act(self, timestep: int) -> None:
-        """HOOMD calls this inside the run."""
-        integrator = self._simulation.operations.integrator
-        increment = self.rate * integrator.dt * (timestep - self._last_timestep)
-        self._last_timestep = timestep
-        state = self._simulation.state
-        box = state.box
-        hoomd.update.BoxResize.update(state, [box.Lx, box.Ly, box.Lz, box.xy + increment, box.xz, box.yz])
-        if abs(state.box.xy) > 0.5:
-            _flip(state)
-        self._strain += increment
-        for force in integrator.forces:
-            nlist = getattr(force, "nlist", None)
-            if nlist is not None:
-                nlist.buffer = nlist.buffer
-
-
-def _flip(state: hoomd.State) -> None:
-    """Take the cell with abs(xy) <= 1/2 of the same lattice; nothing moves, image flags say so."""
-    box = state.box
-    tilted = Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
-    flipped = Box.at_strain(tilted.length, tilted.xy)
-    with state.cpu_local_snapshot as local:
-        positions_nc = np.array(local.particles.position)
-        image_nc = np.array(local.particles.image)
-        image_nc[:, 0] += round(tilted.xy - flipped.xy) * image_nc[:, 1]
-        local.particles.image[:] = image_nc + flipped.images(positions_nc).astype(np.int32)
-        local.particles.position[:] = flipped.wrap(positions_nc)
-    state.set_box(flipped.to_gsd().tolist())
 
 
 class _Engine(HOOMDEngine):
@@ -613,60 +537,3 @@ def _images(before: Glass, image_nc: NDArray[np.int32], after: Glass) -> NDArray
     # A flip takes another cell of the same lattice: its second vector is shorter by so many of the first.
     image_nc[:, 0] += round(before.box.xy + increment - after.box.xy) * image_nc[:, 1]
     return image_nc + after.box.images(reached_nc - wrapped_nc).astype(np.int32)
-
-
-def _usable_box(simulation: hoomd.Simulation) -> Box:
-    """The box of a simulation that this module can shear."""
-    n_ranks = simulation.device.communicator.num_ranks
-    if n_ranks > 1:
-        raise InputError(f"the simulation runs on {n_ranks} MPI ranks; expected one. Run one process per sample instead.")
-    if simulation.state is None:
-        raise InputError("the simulation has no state; expected one, e.g. from simulation.create_state_from_snapshot.")
-    box = simulation.state.box
-    if abs(box.xz) + abs(box.yz) > 1e-7:
-        raise InputError(
-            f"the box has the tilts xz = {box.xz:g} and yz = {box.yz:g}; expected shear in the plane xy only. For another plane "
-            "exchange the axes of the sample in a snapshot before it is strained."
-        )
-    return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
-
-
-def _usable_fall(forces: Sequence[Any], after_event: AfterEvent | None) -> AfterEvent:
-    """How the sample falls from an instability, given its forces."""
-    check_after_event(after_event)
-    known = _is_known(forces)
-    if after_event == "descent" and not known:
-        raise InputError(
-            f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, whose overdamped "
-            "path is known. Use after_event='fire'."
-        )
-    return after_event or ("descent" if known else "fire")
-
-
-def _is_known(forces: Sequence[Any]) -> bool:
-    """Whether the law behind the forces is known, so that there are a Hessian and an overdamped path."""
-    return len(forces) == 1 and isinstance(forces[0], InversePowerLaw)
-
-
-def _usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[Any]:
-    """The HOOMD forces behind ``forces``, none of which is in use."""
-    mass_n = np.asarray(simulation.state.get_snapshot().particles.mass)
-    if not (mass_n == 1.0).all():
-        raise InputError(
-            f"particle masses from {mass_n.min():g} to {mass_n.max():g}; expected 1 for all, as FIRE weighs forces with them. "
-            "Statics do not depend on masses: set them to 1 in a snapshot."
-        )
-    if not any(getattr(force, "nlist", None) is not None for force in forces):
-        raise InputError(
-            f"forces = {list(forces)!r}; expected at least one pair force, e.g. [qlm_hoomd.pair.InversePowerLaw(...)]."
-        )
-    integrator = simulation.operations.integrator
-    check_room(simulation, forces)
-    terms = [term for force in forces for term in (force.terms if isinstance(force, InversePowerLaw) else [force])]
-    # HOOMD has no public word for it.
-    if (integrator is not None and len(integrator.forces)) or any(force._attached for force in (*forces, *terms)):  # noqa: SLF001
-        raise InputError(
-            "the forces belong to an integrator, or the simulation's integrator holds others; expected free forces and a free "
-            "simulation. Take them out first: simulation.operations.integrator.forces.clear()."
-        )
-    return terms

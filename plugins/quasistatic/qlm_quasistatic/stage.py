@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -20,39 +20,17 @@ from qlm_hoomd.settings import Later, OfKind
 from qlm_hoomd.stages import Stage, StageContext
 from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, missed, resume, steps_without_event
 from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
-from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of, check_room, legs_of
-from qlm_quasistatic.stepper import ShearState, ShearStep, Stepper
+from qlm_quasistatic.path import Leg, Plane, axes_of, check_room, legs_of
+from qlm_quasistatic.record import _TRIAL_COLUMNS, REMAINS, Record, _Ends, _nothing, _Progress, _RecordMemory, _Station
+from qlm_quasistatic.stepper import Stepper
 from qlm_quasistatic.strains import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qlm_hoomd.engines.base import Observables
-    from qlm_hoomd.glass import Glass
     from qlm_hoomd.model import GlassModel
 
 _log = logging.getLogger(__name__)
-
-_STEP_COLUMNS = {
-    "strain": pl.Float64,
-    "increment": pl.Float64,
-    "stress_xy": pl.Float64,
-    "energy": pl.Float64,
-    "q": pl.Float64,
-    "max_force": pl.Float64,
-    "force_evaluations": pl.Int64,
-    "hessian_products": pl.Int64,
-    "left_basin": pl.Boolean,
-    "fallbacks": pl.Int64,
-    "travelled": pl.Float64,
-}
-_TRIAL_COLUMNS = {
-    "strain_before": pl.Float64,
-    "strain_after": pl.Float64,
-    "q": pl.Float64,
-    "left_basin": pl.Boolean,
-    "travelled": pl.Float64,
-}
 # How far beyond its end a run looks for the next instability; far beyond any distance between two of them.
 _LARGEST_OVERTIME = 0.5
 # Positions are at rest to 1e-10 or so: over a shorter step that is no small displacement per strain.
@@ -221,7 +199,7 @@ class ShearStage(Stage):
         """
         for name in REMAINS:
             context.path(name).unlink(missing_ok=True)
-        record = _Record(self)
+        record = Record(self.frames, self.detector, self.plane)
         with_trials = self.trials == "always" or (self.trials == "first" and context.statepoint["realisation"] == 0)
         try:
             station = self._shear(context, record, with_trials=with_trials)
@@ -242,7 +220,7 @@ class ShearStage(Stage):
         self._warn_of_missed_events(record, context.n_particles)
         record.write_tables(context, "steps.parquet", "events.parquet")
 
-    def _first_instabilities(self, context: StageContext, record: _Record) -> list[dict[str, Any]]:
+    def _first_instabilities(self, context: StageContext, record: Record) -> list[dict[str, Any]]:
         """The rows of ``directions.parquet``, by strain and direction."""
         # What the engine did before must not show in the last digits.
         context.engine.recall(None)
@@ -269,7 +247,7 @@ class ShearStage(Stage):
             )
         return rows
 
-    def _warn_of_missed_events(self, record: _Record, n_particles: int) -> None:
+    def _warn_of_missed_events(self, record: Record, n_particles: int) -> None:
         steps = steps_without_event(*record.tables(), n_particles, record.last[0].box.volume)
         if steps.height and self.detector is not None:
             _log.warning(missed(steps, self.detector))
@@ -281,7 +259,7 @@ class ShearStage(Stage):
         assert self.strain_max is not None
         return (Leg(start, self.strain_max),)
 
-    def _shear(self, context: StageContext, record: _Record, *, with_trials: bool) -> _Station | None:
+    def _shear(self, context: StageContext, record: Record, *, with_trials: bool) -> _Station | None:
         """Shear to the end; where a longer run may go on."""
         at, reach = 0, Reach()
         station: _Station | None = None
@@ -379,179 +357,3 @@ class ShearStage(Stage):
         tables = {name: rows[: station.rows[name]] for name, rows in memory.tables.items()}
         then = _RecordMemory(tables, station.state, station.since)
         return _Progress(0, then, station.engine, station.detector, Reach(station.reach), self._ends(), None)
-
-
-REMAINS = ("failed/shear.gsd", "failed/shear_steps.parquet", "failed/shear_events.parquet")
-"""What a run that fails leaves behind: its last state at rest, and its tables so far."""
-
-
-def _nothing() -> None:
-    """What a detector remembers where a leg begins."""
-
-
-@dataclass(frozen=True)
-class _RecordMemory:
-    """A :class:`_Record` as plain values: its tables, its last state, and the strain travelled up to the last instability."""
-
-    tables: dict[str, list[Any]]
-    state: ShearState
-    since: float
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """The settings that say how far a run goes, and where it stops on its way."""
-
-    strain_max: float | None
-    frames: tuple[float, ...]
-    max_events: int | None
-
-
-@dataclass(frozen=True)
-class _Station:
-    """A place of which nothing before depended on the end of the run: a longer one comes by in the same state.
-
-    Args:
-        rows: number of rows of each table of the record.
-        state: its last state.
-        since: strain travelled up to the last instability.
-        engine: what the engine remembered.
-        detector: what the detector remembered.
-        reach: strain up to which the stops must be the same.
-        cost: processor and wall time up to here [s].
-    """
-
-    rows: dict[str, int]
-    state: ShearState
-    since: float
-    engine: Any
-    detector: Any
-    reach: float
-    cost: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """How far a run is.
-
-    Args:
-        leg: index of the leg that it is on.
-        record: what its record remembers.
-        engine: what its engine remembers.
-        detector: what its detector remembers.
-        reach: how far it has asked for the strains of its leg.
-        ends: which run it is.
-        station: the last place at which a longer one may go on.
-    """
-
-    leg: int
-    record: _RecordMemory
-    engine: Any
-    detector: Any
-    reach: Reach
-    ends: _Ends
-    station: _Station | None
-
-
-@dataclass
-class _Record:
-    """What a run has come by, in the frame of the sample."""
-
-    stage: ShearStage
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    frames: list[tuple[Glass, Observables]] = field(default_factory=list)
-    frames_travelled: list[float] = field(default_factory=list)
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    state: ShearState = field(init=False)
-
-    def begin(self, leg: Leg, start: ShearState) -> None:
-        self._leg, self.state = leg, start
-        self._since = leg.travelled
-        if not self.steps:
-            nothing = {
-                "increment": 0.0,
-                "q": 0.0,
-                "force_evaluations": 0,
-                "hessian_products": 0,
-                "left_basin": False,
-                "fallbacks": 0,
-            }
-            self.steps.append(self._row(start, nothing))
-
-    @property
-    def memory(self) -> _RecordMemory:
-        """All that is in it."""
-        tables = {each.name: rows for each in fields(self) if isinstance(rows := getattr(self, each.name), list)}
-        return _RecordMemory(tables, self.state, self._since)
-
-    @property
-    def marks(self) -> tuple[dict[str, int], ShearState, float]:
-        """The numbers of rows of its tables, its last state, and the strain travelled up to the last instability."""
-        memory = self.memory
-        return {name: len(rows) for name, rows in memory.tables.items()}, memory.state, memory.since
-
-    def recall(self, leg: Leg, memory: _RecordMemory) -> None:
-        """Go on as the record on this leg that had this memory; the tables stay the lists that they are."""
-        for name, rows in memory.tables.items():
-            getattr(self, name)[:] = rows
-        self._leg, self.state, self._since = leg, memory.state, memory.since
-
-    @property
-    def last(self) -> tuple[Glass, Observables]:
-        """The last state at rest."""
-        return self._leg.glass(self.state.glass), self._leg.observables(self.state.observables)
-
-    def add_step(self, step: ShearStep) -> None:
-        self.state = step.after
-        names = ("increment", "q", "force_evaluations", "hessian_products", "left_basin", "fallbacks")
-        self.steps.append(self._row(step.after, {name: getattr(step, name) for name in names}))
-        strain = self.steps[-1]["strain"]
-        if strain in self.stage.frames and self._leg.passes(strain):
-            self.frames.append(self.last)
-            self.frames_travelled.append(self.steps[-1]["travelled"])
-
-    def add_trial(self, before: ShearState, strain: float, step: ShearStep | None) -> None:
-        row = {
-            "strain_before": before.strain,
-            "strain_after": strain,
-            # Where the basin is lost and nothing fell, there is no displacement to speak of.
-            "q": None if step is None else step.q,
-            "left_basin": step is None or step.left_basin,
-        }
-        self.trials.append(self._leg.row(row) | {"travelled": self._leg.travelled_at(self._leg.strain(strain))})
-
-    def add_event(self, event: Instability) -> None:
-        self.events.append(self._leg.event_row(event, self._since, self.stage.detector))
-        self._since = self.events[-1]["travelled"]
-
-    def _row(self, state: ShearState, measures: dict[str, Any]) -> dict[str, Any]:
-        seen = state.observables
-        row = {"strain": state.strain, "stress_xy": seen.stress_xy, "energy": seen.energy, "max_force": seen.max_force}
-        row = self._leg.row(row | measures)
-        return row | {"travelled": self._leg.travelled_at(row["strain"])}
-
-    def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Steps and events so far."""
-        steps = pl.DataFrame(self.steps, schema=_STEP_COLUMNS, orient="row")
-        return steps, pl.DataFrame(self.events, schema=PATH_EVENT_COLUMNS, orient="row")
-
-    def write_tables(self, context: StageContext, steps: str, events: str) -> None:
-        for name, table in zip((steps, events), self.tables(), strict=True):
-            context.write_table(name, table)
-
-    def write_frames(self, context: StageContext, name: str) -> None:
-        gsdio.write_glasses(
-            context.path(name),
-            self.frames,
-            context.provenance,
-            axes=axes_of(self.stage.plane),
-            travelled=self.frames_travelled,
-        )
-
-    def write_remains(self, context: StageContext) -> None:
-        state, steps, events = REMAINS
-        context.path(state).parent.mkdir(exist_ok=True)
-        self.frames, self.frames_travelled = [self.last], [self.steps[-1]["travelled"]]
-        self.write_frames(context, state)
-        self.write_tables(context, steps, events)

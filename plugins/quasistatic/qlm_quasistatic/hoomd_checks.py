@@ -1,0 +1,81 @@
+"""What the driver of HOOMD scripts looks at before anything runs: the box, the forces, and whether they know their law."""
+
+# Array names carry their axes: n particles, c Cartesian components.
+# HOOMD ships no types.
+# mypy: disable-error-code="misc, metaclass, untyped-decorator"
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qlm_hoomd.box import Box
+from qlm_hoomd.engines.base import check_after_event
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.pair import InversePowerLaw, check_room
+
+# After qlm_hoomd.pair, which says what to do where HOOMD-blue is missing.
+import hoomd  # isort: skip
+import hoomd.md  # isort: skip
+
+if TYPE_CHECKING:
+    from qlm_hoomd.engines.base import AfterEvent
+
+
+def usable_box(simulation: hoomd.Simulation) -> Box:
+    """The box of a simulation that this module can shear."""
+    n_ranks = simulation.device.communicator.num_ranks
+    if n_ranks > 1:
+        raise InputError(f"the simulation runs on {n_ranks} MPI ranks; expected one. Run one process per sample instead.")
+    if simulation.state is None:
+        raise InputError("the simulation has no state; expected one, e.g. from simulation.create_state_from_snapshot.")
+    box = simulation.state.box
+    if abs(box.xz) + abs(box.yz) > 1e-7:
+        raise InputError(
+            f"the box has the tilts xz = {box.xz:g} and yz = {box.yz:g}; expected shear in the plane xy only. For another plane "
+            "exchange the axes of the sample in a snapshot before it is strained."
+        )
+    return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
+
+
+def usable_fall(forces: Sequence[Any], after_event: AfterEvent | None) -> AfterEvent:
+    """How the sample falls from an instability, given its forces."""
+    check_after_event(after_event)
+    known = is_known(forces)
+    if after_event == "descent" and not known:
+        raise InputError(
+            f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, whose overdamped "
+            "path is known. Use after_event='fire'."
+        )
+    return after_event or ("descent" if known else "fire")
+
+
+def is_known(forces: Sequence[Any]) -> bool:
+    """Whether the law behind the forces is known, so that there are a Hessian and an overdamped path."""
+    return len(forces) == 1 and isinstance(forces[0], InversePowerLaw)
+
+
+def usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[Any]:
+    """The HOOMD forces behind ``forces``, none of which is in use."""
+    mass_n = np.asarray(simulation.state.get_snapshot().particles.mass)
+    if not (mass_n == 1.0).all():
+        raise InputError(
+            f"particle masses from {mass_n.min():g} to {mass_n.max():g}; expected 1 for all, as FIRE weighs forces with them. "
+            "Statics do not depend on masses: set them to 1 in a snapshot."
+        )
+    if not any(getattr(force, "nlist", None) is not None for force in forces):
+        raise InputError(
+            f"forces = {list(forces)!r}; expected at least one pair force, e.g. [qlm_hoomd.pair.InversePowerLaw(...)]."
+        )
+    integrator = simulation.operations.integrator
+    check_room(simulation, forces)
+    terms = [term for force in forces for term in (force.terms if isinstance(force, InversePowerLaw) else [force])]
+    # HOOMD has no public word for it.
+    if (integrator is not None and len(integrator.forces)) or any(force._attached for force in (*forces, *terms)):  # noqa: SLF001
+        raise InputError(
+            "the forces belong to an integrator, or the simulation's integrator holds others; expected free forces and a free "
+            "simulation. Take them out first: simulation.operations.integrator.forces.clear()."
+        )
+    return terms
