@@ -187,7 +187,7 @@ def test_what_fails_in_a_small_system_is_tried_in_a_larger_one() -> None:
     assert made.core_seconds is not None
 
 
-@pytest.mark.parametrize("strain_max", [10.0, 1e300])
+@pytest.mark.parametrize("strain_max", [2.0, 10.0])
 def test_long_runs_are_cut_short_and_scaled(strain_max: float) -> None:
     settings = {
         "name": "t",

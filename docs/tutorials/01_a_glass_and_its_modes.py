@@ -30,7 +30,7 @@ for name, parameter in PARAMETERS.items():
 import numpy as np
 
 engine = qlm.CPUEngine(model.potential)
-rng = np.random.default_rng(3)
+rng = np.random.default_rng(1)
 rapid = qlm.Preparation(quench="rapid", equilibration_time=10)  # the default, 50, is on the safe side
 liquid, dynamics = qlm.equilibrate(engine, qlm.random_start(model, 500, rng), model, rapid, rng)
 glass, _, report = qlm.quench(engine, liquid, model, rapid, rng)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.stages import StageContext
 from qlm_quasistatic.detector import Detector, Instability
-from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, axes_of
+from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, Plane, axes_of
 from qlm_quasistatic.stepper import ShearState, ShearStep
 from qlm_quasistatic.strains import Reach
 
@@ -129,7 +129,7 @@ class Record:
 
     wanted: tuple[float, ...]
     detector: Detector | None
-    plane: Literal["xy", "xz", "yx", "yz", "zx", "zy"]
+    plane: Plane
     steps: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     frames: list[tuple[Glass, Observables]] = field(default_factory=list)
