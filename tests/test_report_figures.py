@@ -23,7 +23,7 @@ from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import Results, paper
 from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark, save
-from qlm_hoomd.report.figures import MissingDataError
+from qlm_hoomd.report.figures import MissingDataError, draw
 from qlm_hoomd.report.means import seen_by_the_papers_detector
 from qlm_hoomd.report.numbers import AS_THRESHOLD
 from qlm_hoomd.report.paper.rewinding import _accepted, _level, rewinding
@@ -198,6 +198,40 @@ def test_figure_2_shows_the_means(both: Results) -> None:
     spectrum = both.analysis.largest("slow", 0.0)
     ends = data.filter(pl.col("panel") == "h", pl.col("series") == "fit range")["x"]
     assert max(ends) == pytest.approx(spectrum.window.upper)
+
+
+def test_insets_lie_on_no_curve(both: Results) -> None:
+    figure, _, _ = drawn(2, both)
+    with_inset = [ax for ax in figure.axes if ax.child_axes]
+    assert [ax.get_label() for ax in with_inset] == ["a", "b", "g", "h"]
+    figure.draw_without_rendering()
+    for ax in with_inset:
+        (small,) = ax.child_axes
+        box = small.get_window_extent().transformed(ax.transAxes.inverted())
+        for line in ax.lines:
+            if not all(line.get_transform().contains_branch_seperately(ax.transData)):
+                continue
+            for x, y in (ax.transData + ax.transAxes.inverted()).transform(np.column_stack(line.get_data(orig=False))):
+                assert not (box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1), (ax.get_label(), line.get_label())
+
+
+def test_predicted_strain_is_the_smallest_that_a_mode_has_ahead(both: Results) -> None:
+    observed = both.analysis.samples.filter(
+        pl.col("detector") == "fold", ~pl.col("censored"), quantity="gamma_min", preparation="slow", strain=0.0
+    )
+    rows = [
+        {"preparation": "slow", "n_particles": n, "realisation": r, "strain": 0.0, "relaxed_strain_forward": strain}
+        for n, r, value in observed.select("n_particles", "realisation", "value").iter_rows()
+        for strain in (None, 3.0 * value, 1.25 * value, -0.1 * value)
+    ]
+    results = replace(both, tables={**both.tables, "modes": pl.DataFrame(rows)})
+    vars(results)["analysis"] = both.analysis
+    figure = draw(results, "predicted", "predicted").figure
+    data = drawn_data(figure).filter(pl.col("series") != "equal")
+    assert data.height == observed.height
+    assert data["x"].to_numpy() == pytest.approx(1.25 * data["y"].to_numpy())
+    assert sorted(data["y"]) == pytest.approx(sorted(observed["value"]))
+    assert "rank correlation 1.00" in figure.axes[0].get_title()
 
 
 def test_figure_4_tells_what_stands_from_what_was_undone(both: Results) -> None:

@@ -122,12 +122,17 @@ def density(
 
 
 def _range_of_spectra(ax: Axes, densities: Sequence[DensityOfStates]) -> None:
-    """A range that holds all occupied bins, and omega^4 beside them."""
-    seen = [(x, y) for d in densities for x, y, n in zip(d.centres, d.density, d.counts, strict=True) if n and y > 0]
-    low, high = min(x for x, _ in seen), max(x for x, _ in seen)
-    bottom, top = min(y for _, y in seen), max(y for _, y in seen)
+    """A range that holds all occupied bins, and omega^4 above their bars."""
+    seen = [
+        (x, y, end)
+        for d in densities
+        for x, y, end, n in zip(d.centres, d.density, d.high, d.counts, strict=True)
+        if n and y > 0
+    ]
+    low, high = min(x for x, *_ in seen), max(x for x, *_ in seen)
+    bottom, top = min(y for _, y, _ in seen), max(end for *_, end in seen)
     ax.set(xlim=(low / 1.4, high * 1.5), ylim=(0.3 * bottom, 3.0 * top))
-    power_guide(ax, 4, (0.5 * high, 0.7 * high), 1.8 * max((y for x, y in seen if x < 0.85 * high), default=top))
+    power_guide(ax, 4, (0.5 * high, 0.7 * high), 1.5 * max((end for x, _, end in seen if x < 0.85 * high), default=top))
 
 
 def _primed_marks(ax: Axes, results: Results, spectrum: Spectrum) -> None:
