@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING
@@ -32,6 +33,13 @@ hypothesis.settings.register_profile("qlm", deadline=None)
 hypothesis.settings.load_profile("qlm")
 # Tests run one to a core (pytest -n); linear algebra on several threads would then wait for itself, twenty times over.
 threadpool_limits(limits=1)
+
+
+# A job in the background is born deaf to Ctrl-C, one under nohup to a closed terminal too; the tests send these signals, and so must be
+# processes that hear them.
+for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
