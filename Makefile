@@ -7,6 +7,7 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 QLM := $(VENV)/bin/qlm
+LOWEST := .venv-lowest
 EDITABLE_PLUGINS := -e plugins/quasistatic -e plugins/rewind -e plugins/mesoscopic
 REQUIREMENTS := pyproject.toml plugins/quasistatic/pyproject.toml plugins/rewind/pyproject.toml plugins/mesoscopic/pyproject.toml $(wildcard constraints/*.txt)
 
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test physics faults docs lint types dist clean
+.PHONY: help venv demo test physics faults lowest docs lint types dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,10 @@ physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
 faults: $(VENV)/.qlm-test ## kill, fill, damage and fuzz: nothing may be lost (some 15 minutes)
 	@$(PY) tests/faults campaign --kills 200
 	@$(PY) tests/faults fuzz --inputs 20000
+
+lowest: $(LOWEST)/.qlm-lowest ## run the tests and the smallest whole run with the lowest versions that pyproject.toml allows (Python 3.11)
+	@$(LOWEST)/bin/python -m pytest -n $(JOBS)
+	@out=$$(mktemp -d) && $(LOWEST)/bin/qlm run .ci/smoke.yaml --out $$out; code=$$?; rm -rf "$$out"; exit $$code
 
 docs: $(VENV)/.qlm-docs ## build the documentation, tutorials run, warnings as errors: docs/_build/html/index.html
 	@MPLBACKEND=agg $(PY) -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
@@ -112,6 +117,18 @@ comma := ,
 $(VENV)/.qlm-dev: $(REQUIREMENTS) $(VENV)/pyvenv.cfg
 	$(call install,[test$(comma)dev])
 	@touch $@ $(VENV)/.qlm-test $(VENV)/.qlm-run
+
+# Wheels of the lowest versions exist for the lowest Python. Nothing of the interpreter's own packages may help.
+$(LOWEST)/.qlm-lowest: $(REQUIREMENTS)
+	@python=$$(command -v python3.11 || command -v $(PYTHON)); \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "make lowest needs Python 3.11, the lowest that pyproject.toml allows; found neither python3.11 nor 3.11 as $(PYTHON)." >&2; \
+	  echo "Name it: make PYTHON=/path/to/python3.11 lowest" >&2; \
+	  exit 1; }; \
+	echo "Making $(LOWEST) with the versions of constraints/lowest.txt"; \
+	$$python -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet -c constraints/lowest.txt -e ".[test]" $(EDITABLE_PLUGINS)
+	@touch $@
 
 $(VENV)/.qlm-docs: $(REQUIREMENTS) $(VENV)/pyvenv.cfg
 	$(call install,[docs])
