@@ -100,7 +100,7 @@ class ShearStage(Stage):
             raise ValueError(
                 f"{found} of strain_max and path; expected one of them, e.g. strain_max: 0.1 or path: [0, 0.1, -0.1]"
             )
-        end = self.strain_max if self.path is None else max(map(abs, self.path))
+        end = self.strain_max if self.path is None else max(map(abs, self.path), default=0.0)
         if end is not None and end > LARGEST_STRAIN:
             raise ValueError(
                 f"the shear goes to strain {end:g}; expected at most {LARGEST_STRAIN:g}. Strain is no percentage: 0.1 is 10 %, and a glass "
