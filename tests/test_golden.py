@@ -1,18 +1,22 @@
-"""What later code must not change: hashes and ids of protocols, the numbers and files of the smallest run, and that old runs go on.
+"""What later code must not change: hashes and ids of protocols, numbers and files of the smallest run, and that old runs go on.
 
 ``tests/golden/`` was recorded with the code of commit b446ea3.
 
 Same bits, and where. The processes that make numbers here run in :data:`PORTABLE`: numba compiles for a generic x86-64, OpenBLAS and
-numpy keep to AVX2. What is left that can round otherwise are other versions of the libraries and another kind of processor. So the
-numbers are compared to the bits where the versions are the recorded ones and the processor is an x86-64 with AVX2, and to
-:data:`TOLERANCE` elsewhere. Measured on one machine whose features were switched off one after the other, with this result:
+numpy keep to AVX2. So the numbers are compared to the bits where the libraries have the recorded versions and the processor is an
+x86-64 with AVX2; elsewhere, and where the code rounds otherwise by intent (:data:`SAME_BITS`), to a tolerance.
 
-* The equilibrated liquid of the smallest run is chaotic: 50 t_c at T0 make of one rounding, such as another target of numba, another
-  glass, in which no number agrees. Elsewhere the smallest run is therefore held to its files and columns, not to its numbers.
-* From one and the same quenched glass, through two instabilities, all columns of ``events.parquet`` agree to 1e-11 for other BLAS
-  kernels, numpy without AVX-512, and numba with the processor's own instructions; to the bits for a C library without AVX2 and FMA.
-  The exception is ``strain_c_error``, of which an iteration leaves 1e-13: it is compared to 1e-10 of strain. In ``steps.parquet``
-  ``q`` agrees to 1e-8 only, and the forces left at rest do not: its end alone is compared.
+* The liquid at T0 is chaotic: 50 t_c make of one rounding another glass, in which no number agrees. So the glasses come along, as the
+  recorded code prepared them, and all that follows is computed from them; of a glass prepared here, files and columns are compared,
+  and numbers only as long as the bits of the liquid are the same.
+* From one and the same quenched glass, strains and energies agree to :data:`TOLERANCE`, 1e-10; measured: to 4e-13, with other BLAS
+  kernels, numpy without AVX-512, numba with the processor's own instructions (all on one machine whose features were switched off),
+  and with pairs summed in another order.
+* What is of first order in the forces left at rest, such as drops of stress and displacements, they allow no more than
+  :data:`AT_REST`. A state is at rest below 1e-10, and 5e-7 of strain before a fold that leaves the softest mode, and with it the
+  stress, undetermined by some 1e-10; measured: 1e-11 with those processors, and 2e-9 where another order of pairs ends the last linear
+  solver one product earlier.
+* ``strain_c_error`` is what an iteration leaves, and of ``steps.parquet``, whose steps are adaptive, the end alone is compared.
 """
 
 from __future__ import annotations
@@ -52,11 +56,17 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 SMOKE = ROOT / ".ci" / "smoke.yaml"
 
-SAME_BITS = True
-"""A change that rounds otherwise by intent, e.g. another order of the same sum, sets this to False and says so in the CHANGELOG; where
-its numbers are known to be right, ``python tests/test_golden.py`` records those of the smallest run anew, and it is True again."""
+SAME_BITS: set[str] = set()
+"""What the present code repeats to the bits: the dynamics of the liquid, and the two records. A change that rounds otherwise by intent,
+e.g. another order of the same sum, takes out what it concerns. The records stay what the code of b446ea3 has found."""
 TOLERANCE = 1e-10
-"""Largest relative difference where the bits cannot be the same."""
+"""Largest relative difference of strains and energies where the bits are not the same."""
+AT_REST = 1e-8
+"""That of what is of first order in the forces left at rest."""
+SECOND_ORDER = {"strain_before", "strain_after", "strain_c", "gamma_min", "energy_drop", "travelled", "strain", "energy"}
+
+GAINED = {"modes.gsd": {"log/qlm/frequency", "log/qlm/index", "log/qlm/participation_ratio"}}
+"""Chunks that files have gained since the record, in which older ones lack them."""
 
 PORTABLE = {
     "NUMBA_CPU_NAME": "generic",
@@ -161,7 +171,7 @@ def test_recorded_protocols_use_every_kind_and_set_every_setting() -> None:
         if isinstance(value, BaseModel):
             names = used.setdefault(key_of(type(value)), {"kind"})
             for name, field in type(value).model_fields.items():
-                item = getattr(value, name)
+                item = dict(value)[name]
                 visit(item)
                 if field.is_required() or item != field.get_default(call_default_factory=True):
                     names.add(name)
@@ -221,16 +231,17 @@ def numbers_of(folder: Path) -> dict[str, Any]:
 
 
 def form_of(folder: Path) -> dict[str, Any]:
-    """What is in the files of a realisation: columns of tables, chunks of GSD files, keys of JSON files."""
+    """What is in the files of a realisation, but for its log: columns of tables, chunks of GSD files, keys of JSON files."""
     form: dict[str, Any] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if path.name != "log.txt"):
         if path.suffix == ".parquet":
             origin = json.loads(pl.read_parquet_metadata(path)["qlm_hoomd"])
             columns = [[name, str(kind)] for name, kind in pl.read_parquet_schema(path).items()]
             form[path.name] = {"columns": columns, "provenance": sorted(origin)}
         elif path.suffix == ".gsd":
             with gsd.fl.open(path, "r") as file:
-                form[path.name] = sorted(file.find_matching_chunk_names(""))
+                chunks = set(file.find_matching_chunk_names(""))
+            form[path.name] = sorted(chunks - GAINED.get(path.name, set()))
         elif path.suffix == ".json":
             form[path.name] = sorted(json.loads(path.read_text(encoding="utf-8")))
         else:
@@ -256,7 +267,7 @@ def realisations(run: Path, protocol: Protocol) -> dict[str, Path]:
 def why_other_bits(recorded: dict[str, str]) -> str | None:
     """Why numbers made here cannot have the bits of those that were recorded with these versions; None if they can."""
     here = {name: version(name) for name in LIBRARIES}
-    others = [f"{name} {here[name]}, not {recorded[name]}" for name in LIBRARIES if here[name] != recorded[name]]
+    others = [f"{name} {here[name]}, not {recorded[name]}" for name in here if here[name] != recorded.get(name)]
     if others:
         return f"other libraries than recorded: {', '.join(others)}"
     if platform.machine() != "x86_64" or not llvmlite.binding.get_host_cpu_features().get("avx2", False):
@@ -264,17 +275,18 @@ def why_other_bits(recorded: dict[str, str]) -> str | None:
     return None
 
 
-def assert_same_numbers(folders: dict[str, Path], recorded: dict[str, Any], versions: dict[str, str]) -> None:
-    """The numbers of realisations: all of them to the bits, or those of events and the end of the shear to :data:`TOLERANCE`."""
+def assert_same_numbers(folders: dict[str, Path], name: str, part: str) -> None:
+    """The numbers of realisations: all of them to the bits, or those of events and the end of the shear to a tolerance."""
+    recorded, versions = read(name)[part], read(name)["versions"]
     found = {job_id: numbers_of(folder) for job_id, folder in folders.items()}
-    if SAME_BITS and why_other_bits(versions) is None:
-        assert found == recorded
-    assert list(found) == list(recorded)
-    for job_id, numbers in recorded.items():
-        for part in ("events", "end"):
-            assert list(found[job_id][part]) == list(numbers[part])
-            for column, rows in numbers[part].items():
-                _assert_close(found[job_id][part][column], rows, column)
+    assert set(found) <= set(recorded)
+    for job_id, numbers in found.items():
+        if name in SAME_BITS and why_other_bits(versions) is None:
+            assert numbers == recorded[job_id]
+        for table in ("events", "end"):
+            assert list(numbers[table]) == list(recorded[job_id][table])
+            for column, rows in recorded[job_id][table].items():
+                _assert_close(numbers[table][column], rows, column)
 
 
 def _assert_close(found: Any, expected: Any, column: str) -> None:
@@ -284,66 +296,62 @@ def _assert_close(found: Any, expected: Any, column: str) -> None:
             _assert_close(one, other, column)
     elif isinstance(expected, str) and isinstance(found, str) and column != "detector":
         one, other = float.fromhex(found), float.fromhex(expected)
+        tolerance = TOLERANCE if column in SECOND_ORDER else AT_REST
         small = TOLERANCE if column == "strain_c_error" else 0.0
-        close = math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=small)
+        close = math.isclose(one, other, rel_tol=tolerance, abs_tol=small)
         assert close or (math.isnan(one) and math.isnan(other)), (column, one, other)
     else:
         assert found == expected, column
 
 
+def unpacked(name: str, folder: Path) -> Path:
+    with tarfile.open(GOLDEN / f"{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / name
+
+
 # ---- the smallest run ----
+
+PREPARED_HERE = "0aa3411171fd8532aeeb6f0f989b3686"
+"""The realisation of which ``smoke_run.tar.gz`` has no glass."""
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("smoke") / "run"
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The realisations of the smallest run: one from its start, the others from the quenched glasses of the recorded code."""
+    run = unpacked("smoke_run", tmp_path_factory.mktemp("smoke"))
     work_through(SMOKE, run)
-    return run
+    return realisations(run, load_protocol(SMOKE))
 
 
-def test_smallest_run_makes_the_same_numbers(smoke: Path) -> None:
-    recorded = read("smoke.json")
-    reason = why_other_bits(recorded["versions"])
-    if reason is not None:
-        pytest.skip(f"{reason}: its liquid is chaotic, and other glasses come out")
-    assert_same_numbers(realisations(smoke, load_protocol(SMOKE)), recorded["numbers"], recorded["versions"])
+def test_smallest_run_makes_the_same_numbers_of_the_same_glasses(smoke: dict[str, Path]) -> None:
+    folders = {job_id: folder for job_id, folder in smoke.items() if job_id != PREPARED_HERE}
+    assert len(folders) == 3
+    assert_same_numbers(folders, "smoke.json", "numbers")
 
 
-def test_smallest_run_makes_the_same_files_columns_and_chunks(smoke: Path) -> None:
-    assert forms_of(realisations(smoke, load_protocol(SMOKE))) == read("smoke.json")["form"]
+def test_smallest_run_makes_the_same_glass(smoke: dict[str, Path]) -> None:
+    reason = why_other_bits(read("smoke.json")["versions"])
+    if reason is not None or "liquid" not in SAME_BITS:
+        pytest.skip(f"{reason or 'the code rounds otherwise'}: the liquid is chaotic, and another glass comes out")
+    assert_same_numbers({PREPARED_HERE: smoke[PREPARED_HERE]}, "smoke.json", "numbers")
 
 
-def record_smoke(run: Path) -> None:
-    """Write ``tests/golden/smoke.json``."""
-    work_through(SMOKE, run)
-    folders = realisations(run, load_protocol(SMOKE))
-    _write(
-        "smoke.json",
-        {
-            "versions": {name: version(name) for name in LIBRARIES},
-            "numbers": {job_id: numbers_of(folder) for job_id, folder in folders.items()},
-            "form": forms_of(folders),
-        },
-    )
+def test_smallest_run_makes_the_same_files_columns_and_chunks(smoke: dict[str, Path]) -> None:
+    assert forms_of(smoke) == read("smoke.json")["form"]
 
 
 # ---- a run that older code began ----
 
-OLD_RUN = GOLDEN / "golden_run.tar.gz"
-"""A folder that `qlm run` of the recorded code made: one realisation is done, the other was stopped by SIGTERM within its shear."""
+# golden_run.tar.gz is a folder that `qlm run` of the recorded code made: one realisation is done, the other was stopped by SIGTERM
+# within its shear.
 OLD_PROTOCOL = GOLDEN / "golden.yaml"
-
-
-def unpacked(folder: Path) -> Path:
-    with tarfile.open(OLD_RUN) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "golden_run"
 
 
 @pytest.fixture(scope="module")
 def continued(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     """The old run after `qlm run`, and the files of its finished realisation before that."""
-    run = unpacked(tmp_path_factory.mktemp("continued"))
+    run = unpacked("golden_run", tmp_path_factory.mktemp("continued"))
     finished, _ = realisations(run, load_protocol(OLD_PROTOCOL)).values()
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
     assert "report.html" in qlm("run", OLD_PROTOCOL, "--out", run, "--workers", "1").stdout
@@ -351,7 +359,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 
 
 def test_old_run_is_read_and_verified(tmp_path: Path) -> None:
-    run = unpacked(tmp_path)
+    run = unpacked("golden_run", tmp_path)
     shown = CliRunner().invoke(app, ["status", str(run), "--json"])
     assert shown.exit_code == 0, shown.output
     state = json.loads(shown.stdout)
@@ -365,14 +373,14 @@ def test_old_run_is_read_and_verified(tmp_path: Path) -> None:
 
 def test_old_run_goes_on_to_the_numbers_that_it_would_have_had(continued: tuple[Path, dict[str, bytes]]) -> None:
     run, before = continued
-    recorded = read("golden_run.json")
     folders = realisations(run, load_protocol(OLD_PROTOCOL))
-    assert_same_numbers(folders, recorded["continued"], recorded["versions"])
+    assert_same_numbers(folders, "golden_run.json", "continued")
     finished, interrupted = folders.values()
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
     # Other code than that of the checkpoint begins the stage anew. It must say so, of a checkpoint that it could read.
     log = interrupted / "log.txt"
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    for line in (line for line in lines if ".checkpoint" in line):
         said = re.search(r"\.shear\.checkpoint is the checkpoint of another run \((.*) differ\)", line)
         assert said is not None, line
         assert set(said[1].split(", ")) <= {"code", "provenance"}
@@ -394,27 +402,10 @@ def test_old_run_goes_further_where_its_strain_max_is_raised(continued: tuple[Pa
     raised = tmp_path / "raised.yaml"
     raised.write_text(text.replace("strain_max: 0.06", "strain_max: 0.1"), encoding="utf-8")
     work_through(raised, run)
-    recorded = read("golden_run.json")
     before, after = (realisations(run, load_protocol(protocol)) for protocol in (OLD_PROTOCOL, raised))
-    assert_same_numbers(after, recorded["raised"], recorded["versions"])
+    assert_same_numbers(after, "golden_run.json", "raised")
     for folder, further in zip(before.values(), after.values(), strict=True):
         # The liquid is not made a second time, and what was there is as it was.
         assert (folder / "quenched.gsd").samefile(further / "quenched.gsd")
-    assert_same_numbers(before, recorded["continued"], recorded["versions"])
-    assert forms_of({job_id: without_log(folder) for job_id, folder in (before | after).items()}) == recorded["form"]
-
-
-def without_log(folder: Path) -> Path:
-    (folder / "log.txt").unlink(missing_ok=True)
-    return folder
-
-
-def _write(name: str, content: Any) -> None:
-    (GOLDEN / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as made:
-        record_smoke(Path(made) / "run")
+    assert_same_numbers(before, "golden_run.json", "continued")
+    assert forms_of(before | after) == read("golden_run.json")["form"]

@@ -62,6 +62,16 @@ def test_later_setting_that_is_used_is_part_of_what_is_hashed() -> None:
     assert for_hash(Whole(part=Part(colour="red")), include={"part"}) == {"part": {"weight": 1.0, "colour": "red"}}
 
 
+def test_deprecated_settings_are_hashed_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    class Former(BaseModel):
+        old: float = Field(default=1.0, deprecated=True)
+        new: Annotated[float, Later()] = Field(default=2.0, deprecated=True)
+
+    assert for_hash(Former()) == {"old": 1.0}
+    assert for_hash(Former(new=1.0)) == {"old": 1.0, "new": 1.0}
+    assert not recwarn.list
+
+
 class Pair(BaseModel):
     """Two ways to say one thing, one of which came later."""
 

@@ -167,8 +167,9 @@ def for_hash(settings: BaseModel, *, include: set[str] | None = None) -> dict[st
 def _without_later(value: Any, plain: Any) -> Any:
     """``plain``, which is ``value`` as plain values, without what is later and at its default."""
     if isinstance(value, BaseModel) and isinstance(plain, dict):
+        items = dict(value)  # not getattr, which warns of deprecated ones
         later = {name for name, field in type(value).model_fields.items() if is_later(field) and _is_default(value, name)}
-        return {name: _without_later(getattr(value, name, None), each) for name, each in plain.items() if name not in later}
+        return {name: _without_later(items.get(name), each) for name, each in plain.items() if name not in later}
     if isinstance(value, Mapping) and isinstance(plain, dict) and len(value) == len(plain):
         return {name: _without_later(item, each) for item, (name, each) in zip(value.values(), plain.items(), strict=True)}
     if isinstance(value, (list, tuple)) and isinstance(plain, list) and len(value) == len(plain):
@@ -178,9 +179,10 @@ def _without_later(value: Any, plain: Any) -> Any:
 
 def _is_default(settings: BaseModel, name: str) -> bool:
     """Whether a setting has the value that it gets where it is not named, whatever way the model finds it."""
-    others = {other: getattr(settings, other) for other in type(settings).model_fields if other != name}
+    others = dict(settings)
+    own = others.pop(name)
     try:
-        return bool(getattr(type(settings).model_validate(others), name) == getattr(settings, name))
+        return bool(dict(type(settings).model_validate(others))[name] == own)
     except ValidationError:  # the others cannot do without it
         return False
 
