@@ -152,6 +152,13 @@ def test_refuses_a_potential_that_hoomd_does_not_have(model: GlassModel) -> None
     assert isinstance(model.potential, InversePowerLaw)
 
 
+def test_settings_without_effect_are_named_where_they_were_changed(model: GlassModel, caplog: pytest.LogCaptureFixture) -> None:
+    HOOMDEngineSettings.model_validate(HOOMDEngineSettings().model_dump()).build(model)
+    assert not caplog.records
+    HOOMDEngineSettings(descent_time=20.0).build(model)
+    assert "descent_time: no effect any more" in caplog.text
+
+
 def test_refuses_a_gpu_that_is_not_there(model: GlassModel) -> None:
     hoomd = pytest.importorskip("hoomd")
     if hoomd.device.GPU.is_available():

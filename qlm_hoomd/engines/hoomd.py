@@ -78,12 +78,14 @@ class HOOMDEngineSettings(EngineSettings):
     )
     fire_dt: Annotated[float, Field(gt=0, lt=0.059)] = Field(default=0.04, description="largest time step of FIRE [t_c]")
     # They steered HOOMD's own overdamped dynamics, which ended in other minima. They stay because protocols are known by their hash.
-    descent_dt: Annotated[float, Field(gt=0, lt=1.7e-3)] = Field(default=1e-3, description=_NO_EFFECT, deprecated=True)
+    descent_dt: Annotated[float, Field(gt=0, lt=1.7e-3)] = Field(
+        default=1e-3, description=_NO_EFFECT, json_schema_extra={"deprecated": True}
+    )
     descent_time: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        default=50.0, description=_NO_EFFECT, deprecated=True
+        default=50.0, description=_NO_EFFECT, json_schema_extra={"deprecated": True}
     )
     switch_force: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        default=1e-2, description=_NO_EFFECT, deprecated=True
+        default=1e-2, description=_NO_EFFECT, json_schema_extra={"deprecated": True}
     )
     reach: Annotated[float, Field(gt=0, le=0.5)] = Field(
         default=0.05, description="displacement beyond which the end of FIRE counts as another basin [length]"
@@ -113,7 +115,10 @@ class HOOMDEngineSettings(EngineSettings):
                 f"engine hoomd knows the potential inverse_power_law, not {type(model.potential).__name__}. Use `engine: cpu`, "
                 "which takes any."
             )
-        unused = sorted({"descent_dt", "descent_time", "switch_force"} & self.model_fields_set)
+        # By value: a protocol that was stored names every setting.
+        fields = type(self).model_fields
+        without_effect = ("descent_dt", "descent_time", "switch_force")
+        unused = [name for name in without_effect if getattr(self, name) != fields[name].default]
         if unused:
             _log.warning("engine hoomd: %s: %s.", ", ".join(unused), _NO_EFFECT)
         return HOOMDEngine(model.potential, self)
