@@ -12,7 +12,7 @@ from markupsafe import Markup
 from qlm_hoomd.report.markup import ALPHA, GAMMA_MIN, OMEGA_MIN, THETA, N, link
 from qlm_hoomd.report.numbers import Estimate
 from qlm_hoomd.report.results import Results
-from qlm_hoomd.statistics import Exponent, SpectrumFit
+from qlm_hoomd.statistics import Exponent, FiniteSizeScaling, SpectrumFit
 
 
 def quoted(results: Results, preparation: str, strain: float) -> list[Estimate]:
@@ -130,7 +130,8 @@ class Card:
         symbol: of the exponent, HTML.
         kind: ``measured`` or ``predicted``.
         status: ``measured``, ``insisted`` or ``withheld``.
-        value, interval: in words; without an exponent a dash and nothing.
+        value, interval: in words; without an exponent a dash and nothing. A value that the theory does not have says so behind its interval.
+        slope: of the log means with its interval, for an exponent that they do not carry.
         method: how it was obtained, HTML.
         sample: how many realisations are behind it.
         refusal: why it is withheld, or weak.
@@ -141,6 +142,7 @@ class Card:
     status: str
     value: str
     interval: str
+    slope: str
     method: Markup
     sample: str
     refusal: str
@@ -149,6 +151,10 @@ class Card:
 def card(estimate: Estimate) -> Card:
     """The one place that turns an exponent into what the first screen says: what may be quoted, and how, is decided here."""
     value, _, interval = number_with_interval(estimate).partition(" ")
+    outside = estimate.exponent.outside_theory if estimate.exponent else None
+    slope = ""
+    if isinstance(fit := estimate.fit, FiniteSizeScaling) and estimate.status == "withheld":
+        slope = f"{two_decimals(fit.slope)} [{two_decimals(fit.slope_low)}, {two_decimals(fit.slope_high)}]"
     numbers = estimate.exponent.n_realisations if estimate.exponent else None
     if isinstance(numbers, dict):
         least, most = min(numbers.values()), max(numbers.values())
@@ -161,7 +167,8 @@ def card(estimate: Estimate) -> Card:
         kind="predicted" if estimate.method == "prediction" else "measured",
         status=estimate.status,
         value=value,
-        interval=interval,
+        interval=", ".join(part for part in (interval, outside and in_symbols(outside)) if part),
+        slope=slope,
         method=method(estimate),
         sample=sample,
         refusal=in_symbols(estimate.refusal or ""),
