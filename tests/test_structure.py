@@ -61,6 +61,7 @@ def packed(start: Glass) -> Glass:
         first, second, distance_pc = neighbours.compute(
             points=flat.reshape(-1, 3), box=start.box.matrix, periodic=True, quantities="ijD"
         )
+        first, second = first.astype(np.intp), second.astype(np.intp)  # numpy 2.0 does not count unsigned integers
         # The floor tames the overlaps of a random start.
         w_p = np.maximum((distance_pc**2).sum(axis=1), 0.3)
         derivative_kp = potential.derivatives(w_p, (start.typeid[first] * 2 + start.typeid[second]).astype(np.uint8), 1)

@@ -130,6 +130,24 @@ with installed(folder / "site", entry_points, name="my_plugins"):
         print(f"{type(suite).__name__}: {len(tests)} tests passed")
 
 # %%
+# And to look at: energy and force between two small particles, beside the paper's potential.
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from qlm_hoomd.model import GlassModel
+
+r = np.linspace(0.85, 1.6, 300)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+for potential, name in ((TestSmoothSphere.potential, "smooth sphere"), (GlassModel().potential, "the paper's")):
+    energy, slope = potential.derivatives(r**2, np.zeros(r.size, dtype=np.uint8), 1)  # phi, d phi / d(r^2)
+    for ax, values in zip(axes, (energy, -2 * r * slope), strict=True):
+        ax.semilogy(r, np.where(values > 0, values, np.nan), label=name)
+axes[0].set(xlabel="distance $r$", ylabel=r"energy $\varphi$", ylim=(1e-6, 20))
+axes[1].set(xlabel="distance $r$", ylabel=r"force $-d\varphi/dr$", ylim=(1e-5, 200))
+_ = axes[0].legend(frameon=False)
+
+# %%
 # Use them
 # --------
 # As any other; ``qlm plugins`` lists them with the distribution that they are from, and a wrong setting is an error that names its line.
