@@ -27,6 +27,10 @@ class Box(Displayed):
     Args:
         length: edge of the cube [length].
         xy: tilt factor [dimensionless].
+
+    Examples:
+        >>> Box.at_strain(8.0, 0.75)
+        Box(length=8.0, xy=-0.25)
     """
 
     length: float

@@ -30,6 +30,13 @@ class Glass(Displayed):
         box: periodic box, at the tilt that belongs to ``strain``.
         strain: accumulated shear strain since the quench; equal to the box tilt modulo 1.
         provenance: how the glass came to be (seed, preparation, versions).
+
+    Examples:
+        >>> glass = Glass(np.zeros((2, 3)), np.array([0, 1]), Box(5.0))
+        >>> glass
+        <Glass: 2 particles (1 + 1), L = 5, strain 0>
+        >>> glass.sheared(0.02).strain
+        0.02
     """
 
     positions: NDArray[np.float64]

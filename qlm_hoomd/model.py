@@ -57,7 +57,15 @@ _INVERSE_POWER_LAW = {name: _default(name) for name in ("epsilon", "n", "q", "x_
 
 
 class GlassModel(BaseModel):
-    """The binary glass: pair potential, density, composition, parent temperature. Units: epsilon, small length, mass, k_B = 1."""
+    """The binary glass: pair potential, density, composition, parent temperature. Units: epsilon, small length, mass, k_B = 1.
+
+    Examples:
+        >>> model = GlassModel()
+        >>> round(model.box_length(1000), 3), model.smallest_system()
+        (10.684, 82)
+        >>> model.typeid(4)
+        array([0, 0, 1, 1], dtype=int32)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -33,6 +33,12 @@ def participation_ratio(modes_mnc: NDArray[np.float64]) -> NDArray[np.float64]:
     """((M,) ndarray) e = 1 / (N sum_j |psi_j|^4) for normalised modes ((M, N, 3) ndarray): 1 / N for one particle, 1 for all.
 
     Source: the paper, section III (after Mizuno, Shiba, Ikeda, PNAS 114, E9767 (2017)), with sum_j |psi_j|^2 = 1.
+
+    Examples:
+        A translation moves all particles alike:
+
+        >>> participation_ratio(np.ones((1, 4, 3)))
+        array([1.])
     """
     square_mn = np.einsum("mnc,mnc->mn", modes_mnc, modes_mnc)
     norm_m = square_mn.sum(axis=1)
@@ -59,6 +65,11 @@ class LowestModes(Computation):
     * ``solver_used``: "dense", "factor", "filter" or "warm start";
     * ``completeness``: how it was made sure that no mode was missed. "all" (LAPACK finds every eigenvalue), "inertia" (counted),
       "random block" (a fresh block of random vectors showed no further mode; the filter always does that), "none".
+
+    Examples:
+        >>> modes = LowestModes(k=5)
+        >>> hasattr(modes, "frequencies")
+        False
     """
 
     eigenvalues: NDArray[np.float64]

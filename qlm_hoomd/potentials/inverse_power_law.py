@@ -26,6 +26,14 @@ class InversePowerLaw(PairPotential):
     phi(r) = epsilon [ (lambda/r)^n + sum_{l=0}^{q} c_{2l} (r/lambda)^{2l} ] for r < x_c lambda, else 0, with
     c_{2l} = (-1)^{l+1} / ((2q-2l)!! (2l)!!) (n+2q)!! / ((n-2)!! (n+2l)) x_c^{-(n+2l)}.
     Source: Lerner, J. Non-Cryst. Solids 522, 119570 (2019). For q = 3 the fourth derivative jumps at the cut-off.
+
+    Examples:
+        phi and its first derivative with respect to w = r^2 at r = 1, and nothing beyond the cut-off:
+
+        >>> law = InversePowerLaw(n=10, q=3, x_c=1.48, lengths=((1.0,),))
+        >>> law.derivatives(np.array([1.0, 2.2]), np.zeros(2, dtype=np.uint8), 1).round(3)
+        array([[ 0.727,  0.   ],
+               [-4.526,  0.   ]])
     """
 
     kind: Literal["inverse_power_law"] = "inverse_power_law"

@@ -80,7 +80,12 @@ class LennardJones(PairPotential):
 
 
 class KobAndersen(LennardJones):
-    """The binary Lennard-Jones glass former of Kob and Andersen, PRE 51, 4626 (1995): 80 % A, 20 % B at density 1.2."""
+    """The binary Lennard-Jones glass former of Kob and Andersen, PRE 51, 4626 (1995): 80 % A, 20 % B at density 1.2.
+
+    Examples:
+        >>> KobAndersen(q=2).largest_cutoff
+        2.5
+    """
 
     kind: Literal["kob_andersen"] = "kob_andersen"  # type: ignore[assignment]  # a kind of its own, by design of the registry
     epsilon: Matrix = Field(default=((1.0, 1.5), (1.5, 0.5)), description="symmetric matrix of well depths [energy]")

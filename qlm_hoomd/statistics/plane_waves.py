@@ -84,6 +84,11 @@ def phonons(shear_modulus: float, bulk_modulus: float, density: float, n_particl
 
     Raises:
         ValueError: if an argument is not positive.
+
+    Examples:
+        >>> waves = phonons(shear_modulus=10.0, bulk_modulus=90.0, density=0.82, n_particles=2000)
+        >>> waves.bands(2.0)[0]
+        <PhononBand: frequency = 1.63005, degeneracy = 12, transverse = yes>
     """
     if not min(shear_modulus, bulk_modulus, density, n_particles) > 0:
         raise ValueError(f"{shear_modulus=:g}, {bulk_modulus=:g}, {density=:g}, {n_particles=}; expected positive numbers.")
