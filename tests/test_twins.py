@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from qlm_hoomd.errors import PluginError
+from qlm_hoomd.errors import InputError, PluginError
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import Harmonic, Hertzian, InversePowerLaw, KobAndersen, PairPotential
 from qlm_hoomd.testing import check_potential
@@ -96,3 +96,11 @@ def test_wrong_potentials_are_named_with_what_is_wrong(fault: str, sentence: str
     wrong = Crooked(**GlassModel().potential.model_dump(), fault=fault)
     with pytest.raises(PluginError, match=rf"^Crooked: .*{sentence}"):
         check_potential(wrong)
+
+
+def test_what_is_no_potential_or_no_distance_is_said_first() -> None:
+    with pytest.raises(InputError, match=r"KobAndersen is a class; expected a potential"):
+        check_potential(KobAndersen)  # type: ignore[arg-type]
+    for closest in (-1.0, 0.0, 5.0):
+        with pytest.raises(InputError, match="expected a part of the cut-off"):
+            check_potential(KobAndersen(q=2), closest=closest)

@@ -16,12 +16,13 @@ from qlm_hoomd.protocol.sentences import described, problems_of
 from qlm_hoomd.protocol.yaml import read_yaml
 
 
-def load_protocol(path: Path) -> Protocol:
+def load_protocol(path: Path | str) -> Protocol:
     """The protocol in a YAML file.
 
     Raises:
         ProtocolError: with file, line, fact and expectation of every problem.
     """
+    path = Path(path)
     settings, lines = read_yaml(path)
     return build_protocol(settings, path=path, lines=lines)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlm_hoomd.base.display import Displayed
-from qlm_hoomd.base.errors import PluginError
+from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.box import Box
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
@@ -85,8 +85,15 @@ def check_potential(
         seed: of the frame.
 
     Raises:
+        InputError: for a class in place of a potential, or a ``closest`` that is no part of the cut-off.
         PluginError: with the quantity that is wrong, by how much, and where.
     """
+    if isinstance(potential, type):
+        raise InputError(
+            f"{potential.__name__} is a class; expected a potential, e.g. check_potential({potential.__name__}(...))."
+        )
+    if not 0.0 < closest < 1.0:
+        raise InputError(f"closest = {closest:g}; expected a part of the cut-off, between 0 and 1.")
     name = type(potential).__name__
     suite = type(name, (PotentialConformance,), {"potential": potential, "closest": closest})()
     for check in _CHECKS:

@@ -205,7 +205,9 @@ def _same(state: ShearState) -> ShearState:
 _NOTHING_DISSIPATED = 1e-6
 
 
-def steps_without_event(steps: pl.DataFrame, events: pl.DataFrame, n_particles: int, volume: float) -> pl.DataFrame:
+def steps_without_event(
+    steps: pl.DataFrame, events: pl.DataFrame, n_particles: int, volume: float, *, exact: bool = False
+) -> pl.DataFrame:
     """The steps that lost energy, or left their basin, and that no recorded instability explains.
 
     An elastic step stores the work done, dU = V sigma dgamma, and so no less than V dgamma times the lower of the stresses at its ends,
@@ -216,6 +218,8 @@ def steps_without_event(steps: pl.DataFrame, events: pl.DataFrame, n_particles: 
         events: columns of ``events.parquet``; the one needed is travelled.
         n_particles: N.
         volume: V [length^3].
+        exact: whether the detector is exact: it holds each step against the first law itself, closer than this does, so that only steps
+            that left their basin count.
     """
     increment, stress, energy, travelled = (
         steps[name].to_numpy() for name in ("increment", "stress_xy", "energy", "travelled")
@@ -227,7 +231,8 @@ def steps_without_event(steps: pl.DataFrame, events: pl.DataFrame, n_particles: 
     lost[1:] = n_particles * np.diff(energy) < least_work - _NOTHING_DISSIPATED
     # An instability lies within the step that first travels as far as it.
     explained = np.isin(np.arange(steps.height), np.searchsorted(travelled, events["travelled"].to_numpy()))
-    return steps.filter(pl.Series((lost | steps["left_basin"].to_numpy()) & ~explained))
+    gone = steps["left_basin"].to_numpy()
+    return steps.filter(pl.Series((gone if exact else lost | gone) & ~explained))
 
 
 def missed(steps: pl.DataFrame, detector: Detector) -> str:
@@ -235,8 +240,12 @@ def missed(steps: pl.DataFrame, detector: Detector) -> str:
     largest = steps.sort(pl.col("q") * pl.col("increment").abs(), descending=True).row(0, named=True)
     return (
         f"{steps.height} {'step' if steps.height == 1 else 'steps'} lost energy or left the basin and the detector {detector.name} saw no "
-        f"instability there; the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). Use a smaller increment, "
-        "or the detector fold."
+        f"instability there; the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). "
+        + (
+            "Take a smaller max_increment of the detector."
+            if detector.exact
+            else "Use a smaller increment, or the detector fold."
+        )
     )
 
 

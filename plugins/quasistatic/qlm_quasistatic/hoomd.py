@@ -287,7 +287,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             # A detector may have tried steps beyond the last one that stands.
             self._show(self.checkpoint)
         volume = start.state.glass.box.volume
-        without_event = steps_without_event(pl.DataFrame(steps), self.events, start.state.glass.n_particles, volume)
+        exact = self._detector is not None and self._detector.exact
+        n_particles = start.state.glass.n_particles
+        without_event = steps_without_event(pl.DataFrame(steps), self.events, n_particles, volume, exact=exact)
         if self._detector is not None and without_event.height:
             _log.warning(missed(without_event, self._detector))
 

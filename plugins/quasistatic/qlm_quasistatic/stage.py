@@ -53,7 +53,7 @@ class ShearStage(Stage):
         description="in place of strain_max: the strains between which the run goes to and fro, e.g. [0, 0.1, -0.1, 0]",
     )
     plane: Plane = Field(default="xy", description="direction of the flow and direction of its gradient; the paper: xy")
-    increment: Annotated[float, Field(gt=0, le=0.1, allow_inf_nan=False)] = Field(
+    increment: Annotated[float, Field(ge=1e-8, le=0.1, allow_inf_nan=False)] = Field(
         default=PARAMETERS["increment"].value, description="coarse strain increment; the paper: 1e-4"
     )
     frames: tuple[_Strain, ...] = Field(
@@ -248,8 +248,11 @@ class ShearStage(Stage):
         return rows
 
     def _warn_of_missed_events(self, record: Record, n_particles: int) -> None:
-        steps = steps_without_event(*record.tables(), n_particles, record.last[0].box.volume)
-        if steps.height and self.detector is not None:
+        if self.detector is None:
+            return
+        exact = self.detector.exact
+        steps = steps_without_event(*record.tables(), n_particles, record.last[0].box.volume, exact=exact)
+        if steps.height:
             _log.warning(missed(steps, self.detector))
 
     def _legs(self, start: float) -> tuple[Leg, ...]:
