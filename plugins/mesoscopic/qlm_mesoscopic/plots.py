@@ -254,7 +254,8 @@ def crossover(panels: Mapping[str, Crossover]) -> Figure:
             ax.bar(panel.strain, high - low, 0.7 * step, low, color=BLUE, alpha=strength, linewidth=0, label=label)
         for index, (series, colour, marker) in enumerate(zip(panel.series, (INK, RED, GREEN), "os^", strict=False)):
             x, y = np.asarray(series.x), np.asarray(series.y)
-            reach = np.clip([y - np.asarray(series.low), np.asarray(series.high) - y], 0.0, 10.0)
+            with np.errstate(invalid="ignore"):  # an exponent without bound has no reach either, and is not drawn
+                reach = np.clip([y - np.asarray(series.low), np.asarray(series.high) - y], 0.0, 10.0)
             weak = np.asarray(series.open, dtype=bool)
             for chosen, fill in ((~weak, "full"), (weak, "none")):
                 label = series.label if fill == "full" or weak.all() else None
