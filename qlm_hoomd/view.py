@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.files import replacing
 from qlm_hoomd.base.version import __version__
-from qlm_hoomd.stages.base import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

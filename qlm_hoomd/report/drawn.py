@@ -26,9 +26,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 from numpy.typing import ArrayLike, NDArray
 
-from qlm_hoomd.base.files import write_table
+from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.report.axes import INK, STYLE
-from qlm_hoomd.stages.base import replacing
 
 PIXELS_PER_INCH = 128  # of a figure in the page; its text is then as large as the page's small print
 

@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from qlm_hoomd.base.checkpoint import Checkpoint
 from qlm_hoomd.base.errors import PluginError
-from qlm_hoomd.base.files import replacing as replacing  # noqa: PLC0414  (plugins find it here)
-from qlm_hoomd.base.files import write_table
+from qlm_hoomd.base.files import replacing, write_table
 
 if TYPE_CHECKING:
     import polars as pl
