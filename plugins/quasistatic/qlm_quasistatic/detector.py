@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from qlm_hoomd.box import Box
-from qlm_hoomd.display import Displayed
+from qlm_hoomd.display import Displayed, counted
 from qlm_hoomd.engines.base import Observables
 from qlm_hoomd.errors import PluginError
 from qlm_hoomd.glass import Glass
@@ -235,17 +235,18 @@ def steps_without_event(
     return steps.filter(pl.Series((gone if exact else lost | gone) & ~explained))
 
 
-def missed(steps: pl.DataFrame, detector: Detector) -> str:
-    """The warning about steps without event."""
-    largest = steps.sort(pl.col("q") * pl.col("increment").abs(), descending=True).row(0, named=True)
+def missed(steps: pl.DataFrame, events: pl.DataFrame, n_particles: int, volume: float, detector: Detector) -> str | None:
+    """A warning about :func:`steps_without_event`, where there are any."""
+    missing = steps_without_event(steps, events, n_particles, volume, exact=detector.exact)
+    if missing.is_empty():
+        return None
+    largest = missing.sort(pl.col("q") * pl.col("increment").abs(), descending=True).row(0, named=True)
+    remedy = (
+        "Take a smaller max_increment of the detector" if detector.exact else "Use a smaller increment, or the detector fold"
+    )
     return (
-        f"{steps.height} {'step' if steps.height == 1 else 'steps'} lost energy or left the basin and the detector {detector.name} saw no "
-        f"instability there; the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). "
-        + (
-            "Take a smaller max_increment of the detector."
-            if detector.exact
-            else "Use a smaller increment, or the detector fold."
-        )
+        f"{counted(missing.height, 'step')} lost energy or left the basin and the detector {detector.name} saw no instability there; "
+        f"the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). {remedy}."
     )
 
 

@@ -32,7 +32,7 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.pair import InversePowerLaw
-from qlm_quasistatic.detector import Detector, Instability, follow, missed, steps_without_event
+from qlm_quasistatic.detector import Detector, Instability, follow, missed
 from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
 from qlm_quasistatic.hoomd_checks import is_known, usable_box, usable_fall, usable_terms
 from qlm_quasistatic.hoomd_rate import ShearRate as ShearRate  # noqa: PLC0414  (scripts take it from here)
@@ -286,12 +286,11 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         finally:
             # A detector may have tried steps beyond the last one that stands.
             self._show(self.checkpoint)
-        volume = start.state.glass.box.volume
-        exact = self._detector is not None and self._detector.exact
-        n_particles = start.state.glass.n_particles
-        without_event = steps_without_event(pl.DataFrame(steps), self.events, n_particles, volume, exact=exact)
-        if self._detector is not None and without_event.height:
-            _log.warning(missed(without_event, self._detector))
+        glass, detector = start.state.glass, self._detector
+        if detector is not None:
+            warning = missed(pl.DataFrame(steps), self.events, glass.n_particles, glass.box.volume, detector)
+            if warning is not None:
+                _log.warning(warning)
 
     def first_instabilities(self, directions: Literal["all"] | Sequence[Direction] = "all") -> pl.DataFrame:
         """The first instability in each direction from the simulation as it stands, without the fall behind it.

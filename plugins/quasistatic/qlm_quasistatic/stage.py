@@ -18,7 +18,7 @@ from qlm_hoomd.model import PARAMETERS
 from qlm_hoomd.registry import DETECTORS
 from qlm_hoomd.settings import Later, OfKind
 from qlm_hoomd.stages import Stage, StageContext
-from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, missed, resume, steps_without_event
+from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, missed, resume
 from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
 from qlm_quasistatic.path import Leg, Plane, axes_of, check_room, legs_of
 from qlm_quasistatic.record import _TRIAL_COLUMNS, REMAINS, Record, _Ends, _nothing, _Progress, _RecordMemory, _Station
@@ -217,7 +217,10 @@ class ShearStage(Stage):
             context.write_table("directions.parquet", as_table(self._first_instabilities(context, record)))
         if station is not None:
             context.checkpoint.keep(self._progress_at(station, record.memory), station.cost)
-        self._warn_of_missed_events(record, context.n_particles)
+        if self.detector is not None:
+            warning = missed(*record.tables(), context.n_particles, record.last[0].box.volume, self.detector)
+            if warning is not None:
+                _log.warning(warning)
         record.write_tables(context, "steps.parquet", "events.parquet")
 
     def _first_instabilities(self, context: StageContext, record: Record) -> list[dict[str, Any]]:
@@ -246,14 +249,6 @@ class ShearStage(Stage):
                 )
             )
         return rows
-
-    def _warn_of_missed_events(self, record: Record, n_particles: int) -> None:
-        if self.detector is None:
-            return
-        exact = self.detector.exact
-        steps = steps_without_event(*record.tables(), n_particles, record.last[0].box.volume, exact=exact)
-        if steps.height:
-            _log.warning(missed(steps, self.detector))
 
     def _legs(self, start: float) -> tuple[Leg, ...]:
         """The legs of a run that starts at the strain ``start``."""
