@@ -204,12 +204,11 @@ class Realisation(Displayed):
         records = sorted((self.directory / "failed").glob("*.json"))
         return tuple(failure for record in records if (failure := _failure(record)) is not None)
 
-    def stage_state(self, stage: Stage) -> State:
-        """Done if the products are there and not outdated, failed if a record says so, else pending."""
-        return self.stage_states((stage,))[0]
-
     def stage_states(self, stages: Sequence[Stage]) -> list[State]:
-        """The state of each stage, from one look at the folder: there may be thousands of them on a slow disk."""
+        """The state of each stage: done if the products are there and not outdated, failed if a record says so, else pending.
+
+        From one look at the folder: there may be thousands of them on a slow disk.
+        """
         files, folders = _file_names(self.directory)
         files |= self.left_out
         known = self.recorded if CHECKSUMS in files and any(stage.requires() for stage in stages) else {}
