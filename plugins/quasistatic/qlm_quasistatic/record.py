@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Observables
     from qlm_hoomd.glass import Glass
 
-_log = logging.getLogger(__name__)
-
 _STEP_COLUMNS = {
     "strain": pl.Float64,
     "increment": pl.Float64,
@@ -35,22 +32,8 @@ _STEP_COLUMNS = {
     "travelled": pl.Float64,
 }
 
-
-_TRIAL_COLUMNS = {
-    "strain_before": pl.Float64,
-    "strain_after": pl.Float64,
-    "q": pl.Float64,
-    "left_basin": pl.Boolean,
-    "travelled": pl.Float64,
-}
-
-
 REMAINS = ("failed/shear.gsd", "failed/shear_steps.parquet", "failed/shear_events.parquet")
 """What a run that fails leaves behind: its last state at rest, and its tables so far."""
-
-
-def _nothing() -> None:
-    """What a detector remembers where a leg begins."""
 
 
 @dataclass(frozen=True)

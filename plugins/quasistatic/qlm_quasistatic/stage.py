@@ -21,7 +21,7 @@ from qlm_hoomd.stages import Stage, StageContext
 from qlm_quasistatic.detector import STATE_CLASSES, Detector, Instability, follow, missed, resume
 from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
 from qlm_quasistatic.path import Leg, Plane, axes_of, check_room, legs_of
-from qlm_quasistatic.record import _TRIAL_COLUMNS, REMAINS, Record, _Ends, _nothing, _Progress, _RecordMemory, _Station
+from qlm_quasistatic.record import REMAINS, Record, _Ends, _Progress, _RecordMemory, _Station
 from qlm_quasistatic.stepper import Stepper
 from qlm_quasistatic.strains import Reach
 
@@ -38,6 +38,17 @@ _SHORTEST_STEP = 1e-9
 LARGEST_STRAIN = 10.0
 """Where a run may end: a hundred times the strain at which a glass yields, and 10^5 steps of the paper's increment."""
 _Strain = Annotated[float, Field(allow_inf_nan=False)]
+_TRIAL_COLUMNS = {
+    "strain_before": pl.Float64,
+    "strain_after": pl.Float64,
+    "q": pl.Float64,
+    "left_basin": pl.Boolean,
+    "travelled": pl.Float64,
+}
+
+
+def _nothing() -> None:
+    """What a detector remembers where a leg begins."""
 
 
 class ShearStage(Stage):
