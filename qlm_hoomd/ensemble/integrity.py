@@ -78,10 +78,10 @@ def record(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code
     """
     folder = realisation.directory
     kind = stage.kind
-    known = (
-        realisation.recorded
-    )  # where it cannot be read, the stages that it stood for are recorded again when they are looked at
-    kept = {name: entry for name, entry in known.items() if entry.get("stage") != kind and (folder / name).is_file()}
+    # Where the record cannot be read, the stages that it stood for are recorded again when they are looked at.
+    kept = {
+        name: entry for name, entry in realisation.recorded.items() if entry.get("stage") != kind and (folder / name).is_file()
+    }
     made: dict[str, Any] = {"stage": kind, "version": versions()["qlm_hoomd"], "code": code}
     if inputs:
         made["inputs"] = dict(sorted(inputs.items()))
