@@ -18,7 +18,8 @@ import scipy.sparse.linalg as spl
 
 from qlm_hoomd.base.errors import ConvergenceError
 from qlm_hoomd.numerics.jit import Floats
-from qlm_hoomd.numerics.lanes import LANES, BlockHessian, Chebyshev
+from qlm_hoomd.numerics.lanes import BlockHessian, Chebyshev
+from qlm_hoomd.numerics.simd import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,14 +18,13 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from qlm_hoomd.numerics.jit import FAST, Floats, Ints, compiled, index
+from qlm_hoomd.numerics.simd import LANES, broadcast, vector_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qlm_hoomd.numerics.bonds import Bonds
 
-# Vectors that go through one pass over the pairs. Eight doubles are one register of AVX-512, two of AVX2.
-LANES = 8
 # What the filter makes of a zero mode. More: fewer vectors to keep orthogonal, more products; flat between 50 and 500.
 _GROWTH = 200.0
 
@@ -37,15 +36,11 @@ def _codegen_add_run(context: Any, builder: Any, signature: Any, args: Any) -> A
         context.make_array(kind)(context, builder, value).data for kind, value in zip(array_types, args[3:], strict=True)
     )
     assert partner_type.dtype == types.int32
-    word, lanes = ir.IntType(64), ir.VectorType(ir.DoubleType(), LANES)
+    word = ir.IntType(64)
     flags = tuple(FAST)
 
     def at(pointer: Any, base: Any, component: int) -> Any:
-        return builder.bitcast(builder.gep(pointer, [builder.add(base, word(LANES * component))]), lanes.as_pointer())
-
-    def everywhere(number: Any) -> Any:
-        first = builder.insert_element(ir.Constant(lanes, ir.Undefined), number, ir.IntType(32)(0))
-        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+        return builder.bitcast(builder.gep(pointer, [builder.add(base, word(LANES * component))]), vector_type.as_pointer())
 
     own = builder.mul(args[0], word(3 * LANES))
     mine = [builder.load(at(x, own, c), align=8) for c in range(3)]
@@ -54,7 +49,7 @@ def _codegen_add_run(context: Any, builder: Any, signature: Any, args: Any) -> A
         j = builder.zext(builder.load(builder.gep(partner, [p])), word)
         other, entry = builder.mul(j, word(3 * LANES)), builder.mul(p, word(6))
         z = [builder.fsub(builder.load(at(x, other, c), align=8), mine[c], flags=flags) for c in range(3)]
-        k = [everywhere(builder.load(builder.gep(block, [builder.add(entry, word(i))]))) for i in range(6)]
+        k = [broadcast(builder, builder.load(builder.gep(block, [builder.add(entry, word(i))]))) for i in range(6)]
         for c, row in enumerate(((0, 1, 2), (1, 3, 4), (2, 4, 5))):
             force = builder.fmul(k[row[0]], z[0], flags=flags)
             for i in (1, 2):

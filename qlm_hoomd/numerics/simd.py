@@ -23,6 +23,7 @@ from numba.extending import intrinsic, models, overload, register_model
 types: Any = numba_types
 cgutils: Any = numba_cgutils
 
+# Doubles in a vector, and the vectors of modes that go through one pass over the pairs: one register of AVX-512, two of AVX2.
 LANES = 8
 ROW = 4
 # Products and sums may be fused; nothing else about the arithmetic is loosened.
@@ -30,7 +31,7 @@ _FLAGS = ("contract",)
 
 _double, _bit, _word = ir.DoubleType(), ir.IntType(1), ir.IntType(64)
 _int32, _int8 = ir.IntType(32), ir.IntType(8)
-_vector, _row = ir.VectorType(_double, LANES), ir.VectorType(_double, ROW)
+vector_type, _row = ir.VectorType(_double, LANES), ir.VectorType(_double, ROW)
 _numbers = ir.VectorType(_int32, LANES)
 
 
@@ -55,7 +56,7 @@ lanes_type, mask_type = _LanesType(), _MaskType()
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _vector)  # type: ignore[no-untyped-call]  # numba's
+        super().__init__(manager, kind, vector_type)  # type: ignore[no-untyped-call]  # numba's
 
 
 @register_model(_MaskType)
@@ -72,8 +73,9 @@ def _mask(*places: int) -> Any:
 _EVEN, _ODD = _mask(0, 8, 2, 10, 4, 12, 6, 14), _mask(1, 9, 3, 11, 5, 13, 7, 15)
 
 
-def _splat(builder: Any, number: Any) -> Any:
-    first = builder.insert_element(ir.Constant(_vector, ir.Undefined), number, _int32(0))
+def broadcast(builder: Any, number: Any) -> Any:
+    """A vector with ``number`` in each lane, for code that builds its own instructions."""
+    first = builder.insert_element(ir.Constant(vector_type, ir.Undefined), number, _int32(0))
     return builder.shuffle_vector(first, first, _mask(*[0] * LANES))
 
 
@@ -90,7 +92,7 @@ def splat(_context: Any, number: Any) -> Any:
     """The same double in every lane."""
 
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        return _splat(builder, args[0])
+        return broadcast(builder, args[0])
 
     return (lanes_type(types.float64), codegen) if isinstance(number, types.Float) else None
 
@@ -143,7 +145,9 @@ for _symbol, _sign in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "==
 @_instruction
 def _sqrt(_context: Any, a: Any) -> Any:
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_vector, [_vector]), f"llvm.sqrt.v{LANES}f64")
+        root = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector_type, [vector_type]), f"llvm.sqrt.v{LANES}f64"
+        )
         return builder.call(root, args)
 
     return lanes_type(a), codegen
@@ -183,7 +187,7 @@ def beyond(_context: Any, a: Any, limit: Any) -> Any:
     """a - limit where that is positive, else zero: how far a lies beyond the limit."""
 
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        rest, zero = builder.fsub(*args, flags=_FLAGS), ir.Constant(_vector, [0.0] * LANES)
+        rest, zero = builder.fsub(*args, flags=_FLAGS), ir.Constant(vector_type, [0.0] * LANES)
         return builder.select(builder.fcmp_ordered(">", rest, zero), rest, zero)
 
     return lanes_type(a, limit), codegen
@@ -195,7 +199,9 @@ def magnitude(_context: Any, a: Any) -> Any:
 
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
         name = f"llvm.fabs.v{LANES}f64"
-        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(_vector, [_vector]), name), args)
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector_type, [vector_type]), name), args
+        )
 
     return lanes_type(a), codegen
 
@@ -225,7 +231,7 @@ def any_beyond(_context: Any, a: Any, limit: Any) -> Any:
     """Whether a lane is not at most ``limit``; one that is not a number is not."""
 
     def codegen(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        beyond = builder.fcmp_unordered(">", args[0], _splat(builder, args[1]))
+        beyond = builder.fcmp_unordered(">", args[0], broadcast(builder, args[1]))
         return builder.icmp_unsigned("!=", builder.bitcast(beyond, _int8), _int8(0))
 
     return types.boolean(a, types.float64), codegen
@@ -236,7 +242,7 @@ def load(_context: Any, array: Any, index: Any) -> Any:
     """Eight doubles in a row, from ``index`` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_at(builder, _data(context, builder, signature.args[0], args[0]), args[1], _vector), align=8)
+        return builder.load(_at(builder, _data(context, builder, signature.args[0], args[0]), args[1], vector_type), align=8)
 
     return lanes_type(array, types.uint64), codegen
 
@@ -246,7 +252,7 @@ def store(_context: Any, array: Any, index: Any, value: Any) -> Any:
     """Write eight doubles in a row, from ``index`` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _at(builder, _data(context, builder, signature.args[0], args[0]), args[1], _vector), align=8)
+        builder.store(args[2], _at(builder, _data(context, builder, signature.args[0], args[0]), args[1], vector_type), align=8)
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, value), codegen
