@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = YAML(typ="safe").load(ROOT / "environment.yml")["dependencies"]
 IN_CONDA = {"freud-analysis": "freud", "matplotlib": "matplotlib-base"}
-ONLY_IN_PIP = {"vesin"}
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +64,7 @@ def test_environment_has_the_bounds_of_pyproject() -> None:
     wanted = {"python": project["requires-python"]}
     for requirement in project["dependencies"]:
         name, bound = re.fullmatch(r"([\w.-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
-        if name not in ONLY_IN_PIP:
-            wanted[IN_CONDA.get(name, name)] = bound
+        wanted[IN_CONDA.get(name, name)] = bound
     given = dict(entry.partition(" ")[::2] for entry in ENVIRONMENT if isinstance(entry, str))
     # pip installs what is here, and HOOMD-blue is why there is a conda environment at all.
     assert {name: bound for name, bound in given.items() if name not in {"pip", "hoomd"}} == wanted

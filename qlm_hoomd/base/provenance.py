@@ -14,7 +14,7 @@ from typing import Any
 
 from qlm_hoomd.base.version import PACKAGE, __version__
 
-_DEPENDENCIES = ("numpy", "scipy", "numba", "vesin", "gsd", "freud-analysis", "polars", "hoomd")
+_DEPENDENCIES = ("numpy", "scipy", "numba", "gsd", "freud-analysis", "polars", "hoomd")
 WITHOUT_NUMBERS = (
     *("ensemble", "planning", "protocol", "report", "statistics", "testing"),
     *("__init__.py", "cli.py", "doctor.py", "frames.py", "postanalysis.py", "view.py"),
