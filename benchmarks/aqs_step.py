@@ -129,8 +129,9 @@ def _lammps_steps(states: list[ShearState], style: str, count: int) -> list[Ende
         low, high = -0.5 * length, 0.5 * length
         code.commands_string(
             "units lj\natom_style atomic\natom_modify map yes\n"
-            f"region box prism {low - 0.5 * tilt:.17g} {high - 0.5 * tilt:.17g} {low:.17g} {high:.17g} {low:.17g} {high:.17g} {tilt:.17g} 0 0\n"
-            f"create_box 2 box\nmass * 1.0\nneighbor {_LAMMPS_SKIN} bin\nneigh_modify delay 0 every 1 check yes\n"
+            f"region box prism {low - 0.5 * tilt:.17g} {high - 0.5 * tilt:.17g} {low:.17g} {high:.17g} {low:.17g} "
+            f"{high:.17g} {tilt:.17g} 0 0\ncreate_box 2 box\nmass * 1.0\nneighbor {_LAMMPS_SKIN} bin\nneigh_modify delay 0 "
+            "every 1 check yes\n"
         )
         ids = list(range(1, glass.n_particles + 1))
         wrapped_nc = glass.box.wrap(glass.positions)
@@ -264,7 +265,10 @@ def _peers(states: list[ShearState]) -> list[Peer]:
 
 
 def _disagreement(states: list[ShearState], ends: list[Ended]) -> float:
-    """Largest difference in energy per particle, of our potential at the positions where a peer ended; infinite if it did not converge."""
+    """Largest difference in energy per particle, of our potential at the positions where a peer ended.
+
+    Infinite if it did not converge.
+    """
     worst = 0.0
     for state, end in zip(states[1:], ends, strict=False):
         if not end.max_force < _SLACK * _TOLERANCE:
@@ -288,7 +292,8 @@ def _compare(n_particles: int, stepper: Stepper, states: list[ShearState], turns
             agree[peer.name] = max(agree[peer.name], _disagreement(states, ends))
     ours_s = _median(ours)
     note(
-        f"\naqs_step, N = {n_particles}: milliseconds, median over the steps, the smallest of {turns} turns\n{'':32}{'step':>10}{'agree':>10}"
+        f"\naqs_step, N = {n_particles}: milliseconds, median over the steps, the smallest of {turns} "
+        f"turns\n{'':32}{'step':>10}{'agree':>10}"
     )
     note(f"{'qlm_hoomd':32}{1e3 * ours_s:10.2f}            {len(states) - 1} steps from strain {states[0].strain:g}")
     for peer in peers:

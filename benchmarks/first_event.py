@@ -37,8 +37,8 @@ _LARGEST_DISAGREEMENT = 1e-6
 class LammpsStepper(Stepper):
     """Steps that LAMMPS makes: `change_box ... remap` and `minimize` with conjugate gradients, from whatever state it is given.
 
-    A state that is not the one at which LAMMPS stopped is handed to it again: the rewind. What the paper's procedure needs of a step is
-    Q, so nothing else is measured.
+    A state that is not the one at which LAMMPS stopped is handed to it again: the rewind. What the paper's procedure needs of a
+    step is Q, so nothing else is measured.
 
     Args:
         glass: says how many particles there are, of what types, in what box.

@@ -165,8 +165,8 @@ def _compare_lattice(shape: tuple[int, ...], turns: int) -> bool:
 def _compare_gooseepm(shape: tuple[int, int], turns: int) -> bool:
     """The same lattice, propagator, stresses and thresholds for GooseEPM, where it is installed; whether the answers agree.
 
-    Both fail the weakest site of all until none is left. Their failing sites keep N(0, 0.01) of their stress, by random numbers of their
-    own, so that what is compared is one failure: what it does to all other sites.
+    Both fail the weakest site of all until none is left. Their failing sites keep N(0, 0.01) of their stress, by random numbers
+    of their own, so that what is compared is one failure: what it does to all other sites.
     """
     try:
         from GooseEPM import SystemAthermal
@@ -208,7 +208,8 @@ def _report(
 ) -> bool:
     """The table for people and the JSON line of a case, of which ours is the first and the peer the last."""
     note(
-        f"\n{benchmark}, N = {n_blocks}: a failure, processor time, the smallest of {turns} turns\n{'':32}{'ms':>10}{'blocks/s':>12}"
+        f"\n{benchmark}, N = {n_blocks}: a failure, processor time, the smallest of {turns} "
+        f"turns\n{'':32}{'ms':>10}{'blocks/s':>12}"
     )
     for name, seconds in times.items():
         note(f"{name:32}{1e3 * seconds:10.4f}{n_blocks / seconds:12.3g}")
@@ -264,8 +265,9 @@ def _theta(amplitude: float) -> None:
     found = theta_from_distances(run.snapshots)
     theory = math.atan(math.pi * run.noise_over_drift) / math.pi
     note(
-        f"A = {amplitude:g}, N = {_THETA_BLOCKS}, {run.activity:.1f} failures per block: v = {run.drift:.4f}, theta = {found.value:.4f} +- "
-        f"{found.error:.4f} (95 %), theory arctan(pi A / v) / pi = {theory:.4f}; {time.process_time() - start:.0f} s"
+        f"A = {amplitude:g}, N = {_THETA_BLOCKS}, {run.activity:.1f} failures per block: v = {run.drift:.4f}, theta = "
+        f"{found.value:.4f} +- {found.error:.4f} (95 %), theory arctan(pi A / v) / pi = {theory:.4f}; "
+        f"{time.process_time() - start:.0f} s"
     )
 
 

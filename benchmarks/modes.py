@@ -43,7 +43,10 @@ Solver = Callable[[Bonds, int], NDArray[np.float64]]
 
 
 def _glass(n_particles: int, cache: Path) -> Glass:
-    """A glass at rest. Beyond 16000 particles a periodic copy, shaken by 0.05 and relaxed: in the bare one every mode is eightfold."""
+    """A glass at rest.
+
+    Beyond 16000 particles a periodic copy, shaken by 0.05 and relaxed: in the bare one every mode is eightfold.
+    """
     if n_particles <= _LARGEST_COMPARED:
         return glass_of(n_particles, cache)
     path = cache / f"shaken_copy_N{n_particles}.gsd"
@@ -82,7 +85,8 @@ def _primme(bonds: Bonds, k: int) -> NDArray[np.float64]:
 
     size = 3 * bonds.n_particles
     translation_dc = np.tile(np.eye(3), (bonds.n_particles, 1)) / np.sqrt(bonds.n_particles)
-    # Its own estimate of the residual is a little low. With our product, which is three to eight times as fast as the one of scipy's sparse matrix.
+    # Its own estimate of the residual is a little low. With our product, which is three to eight times as fast as the one of
+    # scipy's sparse matrix.
     operator = spl.LinearOperator((size, size), matvec=lambda x_d: bonds.product(x_d.reshape(-1, 3)).ravel(), dtype=np.float64)
     return np.asarray(primme.eigsh(operator, k=k, which="SA", tol=0.8 * _RESIDUAL, lock=translation_dc)[1])
 

@@ -1,6 +1,7 @@
 """The lowest versions that the distributions here allow, as pins: `python constraints/lowest.py` renews lowest.txt beside it.
 
-`make lowest` installs just these and runs the tests. Where a distribution asks for more than another, the larger version stands.
+`make lowest` installs just these and runs the tests. Where a distribution asks for more than another, the larger version
+stands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The pictures of the documentation, all drawn by the tool itself. `python docs/pictures.py` renews overview.png, which the README shows."""
+"""The pictures of the documentation, all drawn by the tool itself.
+
+`python docs/pictures.py` renews overview.png, which the README shows.
+"""
 
 # Array names carry their axes: m modes, n particles, c Cartesian components.
 

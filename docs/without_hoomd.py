@@ -1,6 +1,7 @@
 """API pages where HOOMD-blue is not installed: its names stand in for it while the modules that build on its classes are imported.
 
-Classes stay classes and what is logged stays a property, so that the pages are those that a machine with HOOMD-blue builds. Nothing can be run with it.
+Classes stay classes and what is logged stays a property, so that the pages are those that a machine with HOOMD-blue builds.
+Nothing can be run with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quasi-localised modes and plastic instabilities of computer glasses.
 
-``import qlm_hoomd as qlm`` is all that most scripts need. The names of :data:`__all__` are the public API and load what they need when they
-are first used, and so do the modules behind them: ``qlm.statistics``, ``qlm.gsdio`` and so on.
+``import qlm_hoomd as qlm`` is all that most scripts need. The names of :data:`__all__` are the public API and load what they
+need when they are first used, and so do the modules behind them: ``qlm.statistics``, ``qlm.gsdio`` and so on.
 """
 
 from __future__ import annotations

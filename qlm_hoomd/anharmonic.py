@@ -12,7 +12,8 @@ omega^2, and a = 1 / sqrt(chi), which makes chi' = 1; then
     kappa' = kappa / sqrt(chi),   Phi' = kappa'^2 - 2 lambda = (kappa^2 - 2 lambda chi) / chi,   sigma' = -C sqrt(chi) gamma.
 
 A mode has its own chi, hence its own a; the parabolas Phi' = 0 and kappa'^2 = 8 lambda / 3 do not depend on that choice, since
-kappa^2 / (lambda chi) has no unit. With a = chi^(-1/4), e = 1 instead, lambda, kappa'^2 and Phi' would all be divided by sqrt(chi).
+kappa^2 / (lambda chi) has no unit. With a = chi^(-1/4), e = 1 instead, lambda, kappa'^2 and Phi' would all be divided by
+sqrt(chi).
 
 Signs. z and -z are one mode; under the swap kappa and C change sign together. ``kappa_theory`` is kappa' of the orientation
 that forward shear drives (C < 0, the theory's u(s) - s sigma): under forward shear (gamma grows) modes with kappa' < 0 soften
@@ -33,9 +34,9 @@ in lambda the energy of the relaxed glass is
     chi_r = chi - 3 v . H^-1 . v,   T = dH/dgamma : zz - v . H^-1 . Xi,   v = U''' : zz less its part along z,
 
 and V' = V'' = 0 gives lambda C + kappa C s + (chi_r C + kappa T) s^2 / 2 + T chi_r s^3 / 3 = 0. A mode may then have an
-instability in either direction of shear. In glasses of N = 2000 (4 events) the prediction, the nearest of the six softest modes,
-met the observed strain within 2 % at a distance of 1e-4; at 4e-4 to 2e-3 it was off by 4 to 34 %, the cubic estimate by 5 % to a
-factor of 3.5, and chi of the frozen direction made the modes passive.
+instability in either direction of shear. In glasses of N = 2000 (4 events) the prediction, the nearest of the six softest
+modes, met the observed strain within 2 % at a distance of 1e-4; at 4e-4 to 2e-3 it was off by 4 to 34 %, the cubic estimate by
+5 % to a factor of 3.5, and chi of the frozen direction made the modes passive.
 """
 
 # Array names carry their axes: m modes, n particles, c Cartesian components, p pairs, b bins.
@@ -145,8 +146,8 @@ class ModeExpansion(Displayed):
         kappa: U''' : zzz [energy / length^3]; its sign is that of z.
         chi: U'''' : zzzz along the frozen direction [energy / length^4].
         shear_coupling: C = z . Xi [energy / length]; its sign is that of z; exactly 0 below 1e-12 |Xi|.
-        chi_relaxed: chi - 3 v . H^-1 . v [energy / length^4], often negative. None if not asked for, or if the rest of the glass
-            cannot follow: a direction orthogonal to z has negative curvature, or the linear system was not solved.
+        chi_relaxed: chi - 3 v . H^-1 . v [energy / length^4], often negative. None if not asked for, or if the rest of the
+            glass cannot follow: a direction orthogonal to z has negative curvature, or the linear system was not solved.
         curvature_rate: T = dlambda/dgamma at fixed s, with the rest of the glass following [energy / length^2]. None as for
             ``chi_relaxed``, and where z is no eigenvector of the Hessian, so that the rest already follows s in first order.
     """
@@ -160,7 +161,10 @@ class ModeExpansion(Displayed):
 
     @property
     def phi(self) -> float:
-        """Phi = kappa^2 - 2 lambda chi [energy^2 / length^6]; negative for a passive mode. chi is that of the frozen direction."""
+        """Phi = kappa^2 - 2 lambda chi [energy^2 / length^6]; negative for a passive mode.
+
+        The chi is that of the frozen direction.
+        """
         return self.kappa**2 - 2.0 * self.curvature * self.chi
 
     @property
@@ -193,12 +197,18 @@ class ModeExpansion(Displayed):
 
     @property
     def relaxed_strain_forward(self) -> float | None:
-        """Strain (positive) to the instability under forward shear with the rest of the glass following; None if there is none."""
+        """Strain (positive) to the instability under forward shear with the rest of the glass following.
+
+        None if there is none.
+        """
         return self._relaxed_strain(1.0)
 
     @property
     def relaxed_strain_backward(self) -> float | None:
-        """Strain (negative) to the instability under backward shear with the rest of the glass following; None if there is none."""
+        """Strain (negative) to the instability under backward shear with the rest of the glass following.
+
+        None if there is none.
+        """
         return self._relaxed_strain(-1.0)
 
     def _relaxed_strain(self, direction: float) -> float | None:

@@ -447,7 +447,8 @@ def modes(
         str,
         typer.Option(
             metavar="SPEC",
-            help="Pair potential: a name, name:key=value,... or a YAML file (a potential or a protocol). `qlm plugins` lists them.",
+            help="Pair potential: a name, name:key=value,... or a YAML file (a potential or a protocol). `qlm plugins` "
+            "lists them.",
             autocompletion=_potentials,
         ),
     ] = "inverse_power_law",

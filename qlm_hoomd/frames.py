@@ -75,8 +75,8 @@ class FrameLoader:
             n_particles = n_particles or glass.n_particles
             if glass.n_particles != n_particles:
                 raise InputError(
-                    f"{path}: frame {index} has {glass.n_particles} particles, frame {chosen[0]} has {n_particles}; expected the "
-                    "same particles in all. Choose frames of one kind with --frames."
+                    f"{path}: frame {index} has {glass.n_particles} particles, frame {chosen[0]} has {n_particles}; "
+                    "expected the same particles in all. Choose frames of one kind with --frames."
                 )
             if k > 3 * n_particles - 3:
                 raise InputError(f"--k {k}; expected at most 3N - 3 = {3 * n_particles - 3}, the modes of N = {n_particles}.")
@@ -112,8 +112,9 @@ class FrameLoader:
             name = names[number] if number < len(names) else f"number {number}"
             if name not in known:
                 raise InputError(
-                    f"{int((typeid_n == number).sum())} particles of type '{name}'; the potential knows {self._n_types} types, here "
-                    f"{', '.join(known) or 'none'}. Name a potential of all types, or say with --types which is which."
+                    f"{int((typeid_n == number).sum())} particles of type '{name}'; the potential knows {self._n_types} "
+                    f"types, here {', '.join(known) or 'none'}. Name a potential of all types, or say with --types which is "
+                    "which."
                 )
             out_n[typeid_n == number] = known.index(name)
         return out_n

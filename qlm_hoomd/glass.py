@@ -99,7 +99,10 @@ class Glass(Displayed):
         return replace(self, positions=positions_nc, box=box, strain=strain)
 
     def mirrored(self) -> Glass:
-        """The mirror image y -> -y: tilt, strain and shear stress change sign, energies do not. Mirrored twice it is the same."""
+        """The mirror image y -> -y: tilt, strain and shear stress change sign, energies do not.
+
+        Mirrored twice it is the same.
+        """
         positions_nc = self.positions * np.array([1.0, -1.0, 1.0])
         return replace(self, positions=positions_nc, box=Box(self.box.length, 0.0 - self.box.xy), strain=0.0 - self.strain)
 
@@ -118,8 +121,8 @@ class Glass(Displayed):
             raise InputError(f"axes = {axes}; expected 0, 1 and 2 in some order.")
         if self.strain != 0.0 or self.box.xy != 0.0:
             raise InputError(
-                f"the glass is at strain {self.strain:g} of the plane xy; expected strain 0 where another plane is to be sheared. "
-                "Start from the quenched glass."
+                f"the glass is at strain {self.strain:g} of the plane xy; expected strain 0 where another plane is to be "
+                "sheared. Start from the quenched glass."
             )
         return replace(self, positions=self.positions[:, list(axes)])
 

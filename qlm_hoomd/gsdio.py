@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _POSITION = "particles/qlm/position"
 _AXES = "qlm/axes"
-# The beginning of the header of a GSD file: magic number, place and number of entries of the index and of the list of names; and the
-# sizes of these entries [bytes].
+# The beginning of the header of a GSD file: magic number, place and number of entries of the index and of the list of names;
+# and the sizes of these entries [bytes].
 _HEADER = struct.Struct("<QQQQQ")
 _MAGIC = 0x65DF65DF65DF65DF
 _INDEX_ENTRY, _NAME_ENTRY = 32, 64
@@ -144,9 +144,11 @@ class ModeFile:
         Args:
             glass: the state.
             vector_nc: ((N, 3) ndarray) the mode.
-            scalars: what goes into ``log/qlm``: ``strain``, ``index``, ``eigenvalue``, ``frequency``, ``participation_ratio``, ...
+            scalars: what goes into ``log/qlm``: ``strain``, ``index``, ``eigenvalue``, ``frequency``, ``participation_ratio``,
+                ...
             particles: types and diameters as another file has them (``gsd.hoomd.ParticleData``); by default types A and B.
-            rattler_n: ((N,) ndarray) particles that were left out as rattlers (``log/particles/qlm/rattler``); by default no word.
+            rattler_n: ((N,) ndarray) particles that were left out as rattlers (``log/particles/qlm/rattler``); by default no
+                word.
         """
         frame = _frame(len(self._trajectory), glass, scalars, self._note, ["A", "B"])
         if particles is not None:

@@ -58,8 +58,8 @@ class Hessian(Computation):
         largest = max_norm(bonds.forces)
         if not largest <= self.force_tolerance:
             raise InputError(
-                f"the glass has max|F| = {largest:.3g}; expected at most {self.force_tolerance:g} for a Hessian. Relax it first, "
-                "or raise force_tolerance if you know what the modes of a moving state mean."
+                f"the glass has max|F| = {largest:.3g}; expected at most {self.force_tolerance:g} for a Hessian. Relax it "
+                "first, or raise force_tolerance if you know what the modes of a moving state mean."
             )
         self.bonds = bonds
         return self

@@ -63,8 +63,8 @@ class LowestModes(Computation):
     * ``residuals`` ((M,) ndarray [energy / length^2]), at most 1e-8 of the largest eigenvalue;
     * ``participation_ratios`` ((M,) ndarray);
     * ``solver_used``: "dense", "factor", "filter" or "warm start";
-    * ``completeness``: how it was made sure that no mode was missed. "all" (LAPACK finds every eigenvalue), "inertia" (counted),
-      "random block" (a fresh block of random vectors showed no further mode; the filter always does that), "none".
+    * ``completeness``: how it was made sure that no mode was missed. "all" (LAPACK finds every eigenvalue), "inertia"
+      (counted), "random block" (a fresh block of random vectors showed no further mode; the filter always does that), "none".
 
     Examples:
         >>> modes = LowestModes(k=5)

@@ -243,7 +243,8 @@ class NonlinearModes(Computation):
             starts: harmonic modes, or ((M, N, 3) ndarray) fields to start from; None for random starts alone.
 
         Raises:
-            InputError: without any start, for starts that are no displacement fields of this glass, or a Hessian of lower order.
+            InputError: without any start, for starts that are no displacement fields of this glass, or a Hessian of lower
+                order.
             ConvergenceError: if a direction has no positive curvature (a saddle, or loose particles), or if no start converges;
                 it then carries the attempts.
         """
@@ -476,8 +477,8 @@ class _Search:
             curvature = dot(z_nc, product_nc)
             if not curvature > self._least_curvature:
                 raise ConvergenceError(
-                    f"a direction of curvature {curvature:.3g} was met from start '{start}'; expected a positive one: the state is "
-                    "a saddle, or has loose particles. Minimise it, or remove its rattlers."
+                    f"a direction of curvature {curvature:.3g} was met from start '{start}'; expected a positive one: the "
+                    "state is a saddle, or has loose particles. Minimise it, or remove its rattlers."
                 )
             contraction_nc = form.contraction(z_nc)
             value = dot(z_nc, contraction_nc)

@@ -5,7 +5,8 @@
     integrator = hoomd.md.Integrator(dt=0.005, forces=[ipl], methods=[...])
     bonds = qlm_hoomd.mechanics.bonds_of(glass, ipl.potential)
 
-HOOMD has no such potential of its own. Three ways give it one, the better first; ``repr`` and ``provenance`` say which is in use:
+HOOMD has no such potential of its own. Three ways give it one, the better first; ``repr`` and ``provenance`` say which is in
+use:
 
 * ``component``: the compiled evaluator of ``plugins/hoomd_ipl``, exact and fastest, CPU and GPU;
 * ``mie``: the exact sum of some of HOOMD's own Mie potentials, nothing to compile, more than ten times slower on a CPU;
@@ -216,8 +217,8 @@ _CARRIERS: dict[Backend, Any] = {"component": _Component, "mie": _Mie, "table": 
 class Parameters(MutableMapping[Any, Mapping[str, float]]):
     """``params`` of the force: epsilon [energy] and sigma [length] by pair of types, as HOOMD's own forces have them.
 
-    Keys are pairs of type names in any order, or pairs of lists of them; values are whole dictionaries, which cannot be changed in
-    place.
+    Keys are pairs of type names in any order, or pairs of lists of them; values are whole dictionaries, which cannot be changed
+    in place.
     """
 
     __slots__ = ("_carrier", "_set", "_typed")
@@ -395,7 +396,8 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
     def potential(self) -> potentials.InversePowerLaw:
         """The same potential for qlm_hoomd: Hessian, modes, the CPU engine.
 
-        Type 0 is the first of the simulation's particle types, or before the force is in a simulation the first in the alphabet.
+        Type 0 is the first of the simulation's particle types, or before the force is in a simulation the first in the
+        alphabet.
 
         Raises:
             InputError: if a pair of types has no parameters, or epsilon is not the same for all.
@@ -460,9 +462,9 @@ def check_room(simulation: Any, forces: Sequence[Any]) -> None:
             continue
         if narrowest < 2.0 * (longest + nlist.buffer):
             raise InputError(
-                f"opposite faces of the box are {narrowest:.4g} apart and the longest cut-off is {longest:.4g}, the buffer of its "
-                f"neighbour list {nlist.buffer:g}; expected at least twice their sum, {2.0 * (longest + nlist.buffer):.4g}. Use more "
-                "particles, a shorter cut-off or a smaller buffer."
+                f"opposite faces of the box are {narrowest:.4g} apart and the longest cut-off is {longest:.4g}, the buffer "
+                f"of its neighbour list {nlist.buffer:g}; expected at least twice their sum, "
+                f"{2.0 * (longest + nlist.buffer):.4g}. Use more particles, a shorter cut-off or a smaller buffer."
             )
 
 

@@ -261,8 +261,8 @@ def _at_rest(glass: Glass, potential: PairPotential, *, as_is: bool, force_toler
         return glass, "", found
     if as_is:
         raise InputError(
-            f"max|F| = {found:.3g}; expected at most {force_tolerance:g} with --as-is (float32 positions alone leave about 1e-4). "
-            "Leave --as-is out to relax it, or raise --force-tolerance."
+            f"max|F| = {found:.3g}; expected at most {force_tolerance:g} with --as-is (float32 positions alone leave about "
+            "1e-4). Leave --as-is out to relax it, or raise --force-tolerance."
         )
     tolerance = 0.01 * force_tolerance
     try:

@@ -307,7 +307,8 @@ class LocalOrder(Computation):
         reasons = []
         if self.largest_cluster > self.crystal_limit:
             reasons.append(
-                f"crystallised: {self.largest_cluster:.1%} of the particles in one solid-like cluster (limit {self.crystal_limit:.1%})"
+                f"crystallised: {self.largest_cluster:.1%} of the particles in one solid-like cluster (limit "
+                f"{self.crystal_limit:.1%})"
             )
         if self.demixing > max(self.demixing_limit, _STANDARD_ERRORS * self.demixing_error):
             reasons.append(f"demixed: {self.demixing:.2f} +- {self.demixing_error:.2f} (limit {self.demixing_limit:.2f})")

@@ -35,8 +35,8 @@ hypothesis.settings.load_profile("qlm")
 threadpool_limits(limits=1)
 
 
-# A job in the background is born deaf to Ctrl-C, one under nohup to a closed terminal too; the tests send these signals, and so must be
-# processes that hear them.
+# A job in the background is born deaf to Ctrl-C, one under nohup to a closed terminal too; the tests send these signals, and so
+# must be processes that hear them.
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signal) == signal.SIG_IGN:
         signal.signal(_signal, _handler)

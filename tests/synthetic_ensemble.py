@@ -31,7 +31,8 @@ class Ensemble:
         strain_max: end of the shear.
         analysis: section of the protocol.
         name: of the protocol.
-        exact: whether the events are those of the detector ``fold``, with their jumps, and modes have their anharmonic coefficients.
+        exact: whether the events are those of the detector ``fold``, with their jumps, and modes have their anharmonic
+            coefficients.
     """
 
     sizes: tuple[int, ...] = (500, 1000, 2000)

@@ -2,20 +2,20 @@
 
 ``tests/golden/`` was recorded with the code of commit b446ea3.
 
-Same bits, and where. The processes that make numbers here run in :data:`PORTABLE`: numba compiles for a generic x86-64, OpenBLAS and
-numpy keep to AVX2. So the numbers are compared to the bits where the libraries have the recorded versions and the processor is an
-x86-64 with AVX2; elsewhere, and where the code rounds otherwise by intent (:data:`SAME_BITS`), to a tolerance.
+Same bits, and where. The processes that make numbers here run in :data:`PORTABLE`: numba compiles for a generic x86-64,
+OpenBLAS and numpy keep to AVX2. So the numbers are compared to the bits where the libraries have the recorded versions and the
+processor is an x86-64 with AVX2; elsewhere, and where the code rounds otherwise by intent (:data:`SAME_BITS`), to a tolerance.
 
-* The liquid at T0 is chaotic: 50 t_c make of one rounding another glass, in which no number agrees. So the glasses come along, as the
-  recorded code prepared them, and all that follows is computed from them; of a glass prepared here, files and columns are compared,
-  and numbers only as long as the bits of the liquid are the same.
-* From one and the same quenched glass, strains and energies agree to :data:`TOLERANCE`, 1e-10; measured: to 4e-13, with other BLAS
-  kernels, numpy without AVX-512, numba with the processor's own instructions (all on one machine whose features were switched off),
-  and with pairs summed in another order.
+* The liquid at T0 is chaotic: 50 t_c make of one rounding another glass, in which no number agrees. So the glasses come along,
+  as the recorded code prepared them, and all that follows is computed from them; of a glass prepared here, files and columns
+  are compared, and numbers only as long as the bits of the liquid are the same.
+* From one and the same quenched glass, strains and energies agree to :data:`TOLERANCE`, 1e-10; measured: to 4e-13, with other
+  BLAS kernels, numpy without AVX-512, numba with the processor's own instructions (all on one machine whose features were
+  switched off), and with pairs summed in another order.
 * What is of first order in the forces left at rest, such as drops of stress and displacements, they allow no more than
-  :data:`AT_REST`. A state is at rest below 1e-10, and 5e-7 of strain before a fold that leaves the softest mode, and with it the
-  stress, undetermined by some 1e-10; measured: 1e-11 with those processors, and 2e-9 where another order of pairs ends the last linear
-  solver one product earlier.
+  :data:`AT_REST`. A state is at rest below 1e-10, and 5e-7 of strain before a fold that leaves the softest mode, and with it
+  the stress, undetermined by some 1e-10; measured: 1e-11 with those processors, and 2e-9 where another order of pairs ends the
+  last linear solver one product earlier.
 * ``strain_c_error`` is what an iteration leaves, and of ``steps.parquet``, whose steps are adaptive, the end alone is compared.
 """
 
@@ -57,8 +57,8 @@ GOLDEN = ROOT / "tests" / "golden"
 SMOKE = ROOT / ".ci" / "smoke.yaml"
 
 SAME_BITS: set[str] = set()
-"""What the present code repeats to the bits: the dynamics of the liquid, and the two records. A change that rounds otherwise by intent,
-e.g. another order of the same sum, takes out what it concerns. The records stay what the code of b446ea3 has found."""
+"""What the present code repeats to the bits: the dynamics of the liquid, and the two records. A change that rounds otherwise by
+intent, e.g. another order of the same sum, takes out what it concerns. The records stay what the code of b446ea3 has found."""
 TOLERANCE = 1e-10
 """Largest relative difference of strains and energies where the bits are not the same."""
 AT_REST = 1e-8
@@ -343,8 +343,8 @@ def test_smallest_run_makes_the_same_files_columns_and_chunks(smoke: dict[str, P
 
 # ---- a run that older code began ----
 
-# golden_run.tar.gz is a folder that `qlm run` of the recorded code made: one realisation is done, the other was stopped by SIGTERM
-# within its shear.
+# golden_run.tar.gz is a folder that `qlm run` of the recorded code made: one realisation is done, the other was stopped by
+# SIGTERM within its shear.
 OLD_PROTOCOL = GOLDEN / "golden.yaml"
 
 

@@ -52,8 +52,8 @@ def test_every_file_makes_numbers_or_does_not() -> None:
     for path in ROOT.rglob("*.py"):
         name = path.relative_to(ROOT)
         assert is_in(name, WITH_NUMBERS) != is_in(name, set(WITHOUT_NUMBERS)), (
-            f"{name} is in neither class, or in both. If what it computes goes into products of stages, name it in WITH_NUMBERS "
-            "here; if not, in WITHOUT_NUMBERS of qlm_hoomd.base.provenance."
+            f"{name} is in neither class, or in both. If what it computes goes into products of stages, name it in "
+            "WITH_NUMBERS here; if not, in WITHOUT_NUMBERS of qlm_hoomd.base.provenance."
         )
 
 

@@ -54,7 +54,10 @@ ONE_SIZE = Ensemble(sizes=(500,), realisations=25)
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("ensemble", "without"), [(WEAK, ()), (ONE_SIZE, ("modes",))], ids=["weak", "one size without modes"])
 def test_a_page_of_few_data_is_made_without_a_warning(ensemble: Ensemble, without: tuple[str, ...], tmp_path: Path) -> None:
-    """Every point of a scan is too weak to be drawn; or theta' comes from one size, where theta takes three, and alpha modes."""
+    """Every point of a scan is too weak to be drawn.
+
+    Or theta' comes from one size, where theta takes three, and alpha modes.
+    """
     assert make_report(ensemble.write(tmp_path / "run", without=without)).stat().st_size > 0
 
 

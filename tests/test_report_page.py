@@ -461,7 +461,8 @@ def test_mode_in_the_page_turns_by_mouse_and_by_keys(browser: Browser, page_with
         return browser.ask("document.querySelector('.view canvas').toDataURL()")
 
     left, top, width, height = browser.ask(
-        "(({left, top, width, height}) => [left, top, width, height])(document.querySelector('.view canvas').getBoundingClientRect())"
+        "(({left, top, width, height}) => [left, top, width, height])(document.querySelector('.view "
+        "canvas').getBoundingClientRect())"
     )
     pictures = [picture()]
     browser.ask("document.querySelector('.view canvas').focus()")

@@ -1,7 +1,8 @@
 """For CMakeLists.txt: where the interpreter's HOOMD-blue is and what it is. Runs while the component is being built.
 
-Prints four items separated by semicolons: the folder of HOOMD's CMake files, HOOMD's package folder, the folder of the installed
-pybind11's CMake files (empty if there is none), and the pybind11 ABI number of HOOMD's library (empty if it does not show).
+Prints four items separated by semicolons: the folder of HOOMD's CMake files, HOOMD's package folder, the folder of the
+installed pybind11's CMake files (empty if there is none), and the pybind11 ABI number of HOOMD's library (empty if it does not
+show).
 """
 
 # A script of the build, no part of the package; what it prints is what CMake reads.

@@ -2,9 +2,9 @@
 
 A stage that may be asked to go further one day keeps such a file beside its products (:meth:`Checkpoint.keep`).
 
-What is saved is a tree of plain values: numbers, texts, lists, dictionaries, arrays, and dataclasses of these. The file is an ``npz``
-archive of the arrays and one JSON text, behind a line with its SHA-256 digest. Nothing in it is ever executed: no pickle, and of
-dataclasses only those that the reader names. What is damaged or of another run is reported and not used.
+What is saved is a tree of plain values: numbers, texts, lists, dictionaries, arrays, and dataclasses of these. The file is an
+``npz`` archive of the arrays and one JSON text, behind a line with its SHA-256 digest. Nothing in it is ever executed: no
+pickle, and of dataclasses only those that the reader names. What is damaged or of another run is reported and not used.
 """
 
 from __future__ import annotations
@@ -211,7 +211,10 @@ def unpacked(data: bytes, classes: tuple[type, ...] = ()) -> Any:
 
 
 def _encoded(value: Any, arrays: dict[int, tuple[str, NDArray[Any]]]) -> Any:
-    """The value as JSON: what JSON does not know is a list of its name and what is in it. ``arrays`` holds arrays by their id."""
+    """The value as JSON: what JSON does not know is a list of its name and what is in it.
+
+    ``arrays`` holds arrays by their id.
+    """
     if isinstance(value, np.float64):  # a float too, but one whose powers may be rounded in another way
         return ["float64", float(value)]
     if isinstance(value, (np.bool_, np.integer)):

@@ -16,8 +16,8 @@ from qlm_hoomd.base.errors import NotComputedError
 class Displayed:
     """Gives ``repr`` and ``_repr_html_`` to a class that can say in a few words what it is.
 
-    A subclass defines :meth:`_headline`; without one the line has the facts themselves. A dataclass needs ``repr=False``, else its own repr,
-    with all digits, stays.
+    A subclass defines :meth:`_headline`; without one the line has the facts themselves. A dataclass needs ``repr=False``, else
+    its own repr, with all digits, stays.
     """
 
     __slots__ = ()
@@ -76,8 +76,9 @@ def plain(value: Any) -> Any:
 class Computation(Displayed):
     """Settings at construction, results after ``compute``: shows the call that made it, and the headline once there is a result.
 
-    A subclass defines :meth:`_settings`, if it is no dataclass, and :meth:`_headline`, empty before the result. Results are attributes
-    that the class annotates and ``compute`` sets; to read one before is a :class:`~qlm_hoomd.errors.NotComputedError`.
+    A subclass defines :meth:`_settings`, if it is no dataclass, and :meth:`_headline`, empty before the result. Results are
+    attributes that the class annotates and ``compute`` sets; to read one before is a
+    :class:`~qlm_hoomd.errors.NotComputedError`.
     """
 
     __slots__ = ()

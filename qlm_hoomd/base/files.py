@@ -61,7 +61,8 @@ def read_table(source: Path | BinaryIO) -> pl.DataFrame:
 
     Raises:
         OSError: if it cannot be read.
-        polars.exceptions.PolarsError: if it is no parquet file. On some damaged ones polars panics, which is no Exception and would
+        polars.exceptions.PolarsError: if it is no parquet file. On some damaged ones polars panics, which is no Exception and
+        would
             pass every handler; that comes as a ``ComputeError``.
     """
     import polars as pl
@@ -117,14 +118,17 @@ def is_plain_name(name: Any) -> bool:
 
 
 def storage_problem(error: BaseException | None, directory: Path) -> StorageFull | None:
-    """The error to raise where ``error`` means that nothing more can be written; libraries wrap the system's error in their own."""
+    """The error to raise where ``error`` means that nothing more can be written.
+
+    Libraries wrap the system's error in their own.
+    """
     while error is not None:
         code = error.errno if isinstance(error, OSError) else None
         for full in _FULL:
             if code == full or os.strerror(full) in str(error):
                 return StorageFull(
-                    f"{directory}: {os.strerror(full)}. What is finished is kept and nothing is half-written; make room, and the "
-                    "same command goes on from there."
+                    f"{directory}: {os.strerror(full)}. What is finished is kept and nothing is half-written; make room, "
+                    "and the same command goes on from there."
                 )
         error = error.__cause__ or error.__context__
     return None

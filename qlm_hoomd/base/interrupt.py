@@ -2,8 +2,8 @@
 
 SIGTERM (schedulers, `kill`), SIGUSR1 (a scheduler's warning before the wall time is over), SIGHUP (the terminal was closed) and
 Ctrl-C are taken note of by :func:`listening` and answered at the next place from which the work can go on
-(:meth:`qlm_hoomd.base.checkpoint.Checkpoint.waypoint`). A process that ends so has the exit code 128 + number of the signal: 143
-after SIGTERM, 138 after SIGUSR1, 129 after SIGHUP, 130 after Ctrl-C.
+(:meth:`qlm_hoomd.base.checkpoint.Checkpoint.waypoint`). A process that ends so has the exit code 128 + number of the signal:
+143 after SIGTERM, 138 after SIGUSR1, 129 after SIGHUP, 130 after Ctrl-C.
 """
 
 from __future__ import annotations

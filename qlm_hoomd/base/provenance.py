@@ -26,8 +26,8 @@ WITHOUT_NUMBERS = (
 )
 """Folders and files of qlm_hoomd that make no product of a stage: they read, spread, watch, plan, report, or only pass names.
 
-All others count as makers of numbers. A plugin's package says the same of itself by an attribute of this name; without it, all of
-its files count.
+All others count as makers of numbers. A plugin's package says the same of itself by an attribute of this name; without it, all
+of its files count.
 """
 
 
@@ -74,8 +74,8 @@ def provenance(protocol_hash: str, engine: dict[str, Any]) -> dict[str, Any]:
 def code_fingerprint(packages: tuple[str, ...] = ()) -> str:
     """16 hex digits that change with the code that makes numbers: two codes of one version are told apart by it.
 
-    It covers the contents of Python files, whatever their names: those of qlm_hoomd and of ``packages``, but for what these name
-    in :data:`WITHOUT_NUMBERS`.
+    It covers the contents of Python files, whatever their names: those of qlm_hoomd and of ``packages``, but for what these
+    name in :data:`WITHOUT_NUMBERS`.
 
     Args:
         packages: top-level packages of the plugins at work.

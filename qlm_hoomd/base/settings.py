@@ -139,10 +139,10 @@ class OfKind:
 class Later:
     """Annotation of a setting that is younger than runs of its model: at its default it is left out of every hash.
 
-    ``noise: Annotated[float, Later(), Field(ge=0)] = Field(default=0.0, description="...")`` in a stage leaves the hash of every
-    protocol, and the ids of its realisations, as they were before there was ``noise``; another value gives another hash.
-    The setting needs a default, at which everything is as it was without it. The mark is outermost in the annotation, and stays:
-    to take it away, or to change the default, changes the hashes of the runs made since.
+    ``noise: Annotated[float, Later(), Field(ge=0)] = Field(default=0.0, description="...")`` in a stage leaves the hash of
+    every protocol, and the ids of its realisations, as they were before there was ``noise``; another value gives another hash.
+    The setting needs a default, at which everything is as it was without it. The mark is outermost in the annotation, and
+    stays: to take it away, or to change the default, changes the hashes of the runs made since.
     """
 
     def __repr__(self) -> str:

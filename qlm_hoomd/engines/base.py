@@ -117,9 +117,9 @@ class Engine(ABC):
     ) -> tuple[Glass, MinimizeReport]:
         """The minimum in the basin of ``glass``; where that basin is lost, the one into which ``glass`` falls.
 
-        A fall starts at ``glass`` itself, so that a guess never decides where an instability leads. Along the overdamped path it is
-        :meth:`descend`. The report says whether the state fell (``left_basin``) and counts the safeguards that fired on the way
-        (``fallbacks``).
+        A fall starts at ``glass`` itself, so that a guess never decides where an instability leads. Along the overdamped path
+        it is :meth:`descend`. The report says whether the state fell (``left_basin``) and counts the safeguards that fired on
+        the way (``fallbacks``).
 
         Args:
             glass: where to start.
@@ -138,8 +138,9 @@ class Engine(ABC):
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         """The minimum in which the fully overdamped dynamics dr/dt = F started at ``glass`` ends (the paper, App. E).
 
-        The path decides which minimum that is, so it means the same on every engine: the path of small steps, to a stated error,
-        until a minimiser that stays in its basin can finish. :func:`qlm_hoomd.minimize.descent` is such a path for any potential.
+        The path decides which minimum that is, so it means the same on every engine: the path of small steps, to a stated
+        error, until a minimiser that stays in its basin can finish. :func:`qlm_hoomd.minimize.descent` is such a path for any
+        potential.
 
         Raises:
             ConvergenceError: if the tolerance is not reached.

@@ -126,7 +126,9 @@ class CPUEngine(Engine):
         guess: NDArray[np.float64] | None = None,
         after_event: AfterEvent | None = "descent",
     ) -> tuple[Glass, MinimizeReport]:
-        """See :meth:`Engine.relax`: truncated Newton in the basin, from the guess and then from ``glass``; a fall where both refuse.
+        """See :meth:`Engine.relax`: truncated Newton in the basin, from the guess and then from ``glass``.
+
+        A fall where both refuse.
 
         A refusal is negative curvature, a particle that moves by more than ``reach``, or a step that no longer leads down.
         """
@@ -154,8 +156,9 @@ class CPUEngine(Engine):
             raise ConvergenceError(str(refusal), bill.on(refusal.report))
         if after_event is None:
             raise BasinLost(
-                f"no minimum within {self.settings.reach:g} of the glass at strain {glass.strain:.10g} (newton stopped at max|F| = "
-                f"{refusal.report.max_force:.3g}); expected one in its basin. Take a smaller step, or let it fall (after_event).",
+                f"no minimum within {self.settings.reach:g} of the glass at strain {glass.strain:.10g} (newton stopped at "
+                f"max|F| = {refusal.report.max_force:.3g}); expected one in its basin. Take a smaller step, or let it fall "
+                "(after_event).",
                 bill.on(refusal.report),
             ) from refusal
         # The basin is gone: only the path from the state itself says where it falls.

@@ -77,7 +77,8 @@ class HOOMDEngineSettings(EngineSettings):
         default=0.5, description="time constant of the thermostat; langevin: inverse friction [t_c]"
     )
     fire_dt: Annotated[float, Field(gt=0, lt=0.059)] = Field(default=0.04, description="largest time step of FIRE [t_c]")
-    # They steered HOOMD's own overdamped dynamics, which ended in other minima. They stay because protocols are known by their hash.
+    # They steered HOOMD's own overdamped dynamics, which ended in other minima. They stay because protocols are known by their
+    # hash.
     descent_dt: Annotated[float, Field(gt=0, lt=1.7e-3)] = Field(
         default=1e-3, description=_NO_EFFECT, json_schema_extra={"deprecated": True}
     )
@@ -92,7 +93,8 @@ class HOOMDEngineSettings(EngineSettings):
     )
     accuracy: Annotated[float, Field(gt=0, le=0.1)] = Field(
         default=3e-4,
-        description="largest local error of a position in one step of overdamped descent, of the quench or behind an instability [length]",
+        description="largest local error of a position in one step of overdamped descent, of the quench or behind an "
+        "instability [length]",
     )
 
     @property
@@ -140,8 +142,9 @@ class HOOMDEngine(Engine):
     """HOOMD-blue as an engine.
 
     Dynamics, forces and the minimisation inside a basin (FIRE) are HOOMD's. HOOMD-blue has no overdamped dynamics of controlled
-    error, nor one that crosses the slow stretch behind an instability in bearable time. So every descent, of the quench and of a
-    fall, is that of the embedded engine (:func:`qlm_hoomd.minimize.descent`): the same kernels on the same potential, on the CPU.
+    error, nor one that crosses the slow stretch behind an instability in bearable time. So every descent, of the quench and of
+    a fall, is that of the embedded engine (:func:`qlm_hoomd.minimize.descent`): the same kernels on the same potential, on the
+    CPU.
 
     Args:
         potential: the smoothed inverse power law.
@@ -219,8 +222,8 @@ class HOOMDEngine(Engine):
         report = replace(report, notes=(*report.notes, lost), fallbacks=report.fallbacks + 1)
         if after_event is None:
             raise BasinLost(
-                f"no minimum within {self.settings.reach:g} of the glass at strain {glass.strain:.10g} (FIRE ended {distance:.3g} away); "
-                "expected one in its basin. Take a smaller step, or let it fall (after_event).",
+                f"no minimum within {self.settings.reach:g} of the glass at strain {glass.strain:.10g} (FIRE ended "
+                f"{distance:.3g} away); expected one in its basin. Take a smaller step, or let it fall (after_event).",
                 report,
             )
         if after_event == "descent":
@@ -297,8 +300,8 @@ class HOOMDEngine(Engine):
     ) -> tuple[Glass, DynamicsReport]:
         """See :meth:`Engine.run`; velocity Verlet with the thermostat of the settings.
 
-        A run that goes on from one of its own states has its positions, velocities, time and averages. It does not end in the same
-        bytes: noise comes from a new seed, an MTTK thermostat begins at rest, and forces are summed in another order.
+        A run that goes on from one of its own states has its positions, velocities, time and averages. It does not end in the
+        same bytes: noise comes from a new seed, an MTTK thermostat begins at rest, and forces are summed in another order.
         """
         end = checked_ramp(duration, temperature, final_temperature)
         if resume is not None:

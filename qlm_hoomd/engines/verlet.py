@@ -1,7 +1,7 @@
 """Velocity Verlet with stochastic velocity rescaling, for potentials whose law is compiled into the loop, and for all others.
 
-The thermostat is that of Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007). Both ways make the same steps: those of one
-differ from those of the other by the rounding of sums. A run goes on from its state in the same bytes.
+The thermostat is that of Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007). Both ways make the same steps: those of
+one differ from those of the other by the rounding of sums. A run goes on from its state in the same bytes.
 """
 
 # Array names carry their axes: n particles, c Cartesian components, k steps, t pairs of types.

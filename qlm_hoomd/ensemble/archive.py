@@ -1,7 +1,7 @@
 """An ensemble for publication: tables, protocol, exponents, versions, citation and checksums in one ZIP file, and back.
 
-The same results give the same bytes. Configurations (GSD) stay where they are; their checksums are in the archive, so that they can
-be published beside it. What is read back was written by others: nothing of it is executed, no name is there but those that
+The same results give the same bytes. Configurations (GSD) stay where they are; their checksums are in the archive, so that they
+can be published beside it. What is read back was written by others: nothing of it is executed, no name is there but those that
 `qlm export` packs, no file is much larger than what is packed, and every file is compared with its checksum before any is used.
 """
 
@@ -48,8 +48,8 @@ _FORMAT = 1
 _PROVENANCE = "provenance.json"
 _MAX_BYTES = 2_000_000_000
 _MAX_FILES = 200_000
-# Largest size over that of what is packed, beyond some bytes that every file may have: JSON of our own is packed to a twentieth, and of
-# tables, which are packed in themselves, the columns that tell a realisation's rows take next to nothing.
+# Largest size over that of what is packed, beyond some bytes that every file may have: JSON of our own is packed to a
+# twentieth, and of tables, which are packed in themselves, the columns that tell a realisation's rows take next to nothing.
 _MAX_RATIO, _MAX_TABLE_RATIO, _FREE_BYTES = 100, 300, 10_000_000
 _CHUNK = 1 << 20
 _NAMES = re.compile(
@@ -312,7 +312,8 @@ def _check(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
     for entry in entries:
         if entry.file_size > _MAX_RATIO * entry.compress_size + _FREE_BYTES:
             raise InputError(
-                f"{file}: {entry.filename[:100]} is packed to less than a {_MAX_RATIO}th, as nothing of `qlm export` is; nothing was written."
+                f"{file}: {entry.filename[:100]} is packed to less than a {_MAX_RATIO}th, as nothing of `qlm export` is; "
+                "nothing was written."
             )
     names = [entry.filename for entry in entries]
     for name in names:

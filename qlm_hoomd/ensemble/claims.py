@@ -1,13 +1,13 @@
 """Who works at what, without locks: claims are files that only one process can create, on shared file systems too.
 
 The claim of NAME is the file ``NAME.1``. It says which process holds it, and its time of change is that process's heartbeat. A
-claim whose holder is dead is void and is superseded by creating ``NAME.2``, which again only one process can do: nobody ever has
-to remove a file that may meanwhile belong to somebody else. Whoever wins a claim must look whether the work is done before
+claim whose holder is dead is void and is superseded by creating ``NAME.2``, which again only one process can do: nobody ever
+has to remove a file that may meanwhile belong to somebody else. Whoever wins a claim must look whether the work is done before
 starting it.
 
 A holder on this machine is dead when its process is gone. One on another machine is dead when its heartbeat is old by the clock
-of the file system, and has not moved while this process watched: clocks of machines are never compared, and a clock that is set,
-forward or back, voids no claim whose holder is alive.
+of the file system, and has not moved while this process watched: clocks of machines are never compared, and a clock that is
+set, forward or back, voids no claim whose holder is alive.
 """
 
 from __future__ import annotations

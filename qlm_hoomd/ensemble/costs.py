@@ -1,8 +1,8 @@
 """What realisations cost: one law for `qlm status`, `qlm plan`, `qlm run --dry-run`, the progress of a run and the schedulers.
 
-A stage takes at a size what it took there on the mean. Where it has not ended at that size, the nearest one is carried over by a
-power of N: the stage's own (``Stage.cost_power``), drawn towards the measured one the more, the more sizes and realisations are
-known.
+A stage takes at a size what it took there on the mean. Where it has not ended at that size, the nearest one is carried over by
+a power of N: the stage's own (``Stage.cost_power``), drawn towards the measured one the more, the more sizes and realisations
+are known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 Clock = Literal["cpu_s", "wall_s"]
 
 GUESSED_SECONDS_PER_PARTICLE = 0.05
-"""Of a realisation of which nothing is known, all stages together [s]: twice what the paper's glass, N = 4000, took to strain 0.08."""
+"""Of a realisation of which nothing is known, all stages together [s]: twice what the paper's glass, N = 4000, took to strain
+0.08."""
 _SCATTER = 0.3  # standard deviation over mean of the time of a stage from one realisation to the next
 _POWER_ERROR = 0.2  # standard error of Stage.cost_power
 _SHORTEST = 1e-3  # what costs.json resolves [s]; a stage that took no time at all has no logarithm
@@ -46,8 +47,8 @@ class Costs:
     def of_folder(cls, directory: Path, protocol: Protocol) -> Self:
         """What is known in the folder of a run of the stages of ``protocol``.
 
-        It is known of the realisations that ``protocol`` has or had, be they more than it asks for now, and where it grew out of
-        the protocol that was run last, of the stages that stay what they were.
+        It is known of the realisations that ``protocol`` has or had, be they more than it asks for now, and where it grew out
+        of the protocol that was run last, of the stages that stay what they were.
         """
         counting = {}
         former = former_protocol(directory)

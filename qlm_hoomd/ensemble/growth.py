@@ -34,8 +34,8 @@ def begin(protocol: Protocol, directory: Path, *, alongside: bool = False) -> Wo
         alongside: whether a protocol of other physics may be put beside the one that the folder holds.
 
     Raises:
-        InputError: if the folder cannot be written to, holds a signac project of another version, imported tables, or a protocol
-            of other physics.
+        InputError: if the folder cannot be written to, holds a signac project of another version, imported tables, or a
+            protocol of other physics.
         StorageFull: if the disk is full, or a quota is reached.
     """
     former = former_protocol(directory)

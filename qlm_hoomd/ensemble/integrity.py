@@ -119,8 +119,8 @@ def adopt(realisation: Realisation, stage: Stage, stages: Sequence[Stage], code:
 def clear(realisation: Realisation, stage: Stage, stages: Sequence[Stage]) -> None:
     """Remove what ``stage`` wrote before it is run again, and the record of it.
 
-    So that whatever is there later was written by that run. Records of other stages that do not tell what they were made from are
-    completed first: it was what is recorded now.
+    So that whatever is there later was written by that run. Records of other stages that do not tell what they were made from
+    are completed first: it was what is recorded now.
     """
     known = realisation.recorded
     old = {*stage.products(), *realisation.files_of(stage.kind)}

@@ -74,7 +74,8 @@ class Realisation(Displayed):
     Args:
         directory: the folder.
         statepoint: ``protocol_hash``, ``n_particles``, ``preparation``, ``seed``, ``realisation``, ...
-        left_out: of one that `qlm import` laid down the files that are no part of an archive: they count as products that are there.
+        left_out: of one that `qlm import` laid down the files that are no part of an archive: they count as products that are
+            there.
     """
 
     directory: Path
@@ -110,8 +111,8 @@ class Realisation(Displayed):
     def checksums(self) -> dict[str, dict[str, Any]]:
         """What is recorded of the files here, by name.
 
-        ``sha256``, ``bytes``, ``stage``, ``version`` and ``code``; ``inputs``, the SHA-256 of each file that the stage required, by
-        name, is missing in records of versions that did not keep it.
+        ``sha256``, ``bytes``, ``stage``, ``version`` and ``code``; ``inputs``, the SHA-256 of each file that the stage
+        required, by name, is missing in records of versions that did not keep it.
 
         Raises:
             ValueError: if the record cannot be read.
@@ -166,7 +167,8 @@ class Realisation(Displayed):
         inputs = known.get(product, {}).get("inputs")
         if not isinstance(inputs, dict):
             return ()
-        # The record first: it is there for nothing, and a file that somebody exchanged by hand is no reason to do the same work twice.
+        # The record first: it is there for nothing, and a file that somebody exchanged by hand is no reason to do the same work
+        # twice.
         return tuple(
             name
             for name, digest in inputs.items()

@@ -58,8 +58,8 @@ def run_protocol(protocol: Protocol, directory: Path, executor: Executor, *, alo
         The workspace, from which the outcome is read.
 
     Raises:
-        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to or
-            holds other physics.
+        InputError: if the engine is not installed, a variable of the environment is wrong, or the folder cannot be written to
+            or holds other physics.
         StorageFull: if the disk is full, or a quota is reached.
     """
     if executor.checkpoint_interval is None:
@@ -161,8 +161,8 @@ def _is_unfinished(realisation: Realisation, protocol: Protocol, left: set[str])
     """Whether there is anything to do for a realisation.
 
     Looked at again, and recorded, are also those whose last product is there: those of which a dead process left a claim, for
-    it did not bring them to their end, and those without all their checksums, as the disk was full when the last ones were to be
-    written, or as they were made before there were any.
+    it did not bring them to their end, and those without all their checksums, as the disk was full when the last ones were to
+    be written, or as they were made before there were any.
     """
     return realisation.id in left or realisation.state(protocol) != "done" or not realisation.is_recorded(protocol.stages)
 
@@ -221,8 +221,8 @@ def run_realisation(directory: Path, job_id: str, checkpoint_interval: float | N
     ``failed/<stage>.json``; it is removed when a later attempt succeeds. Log messages and warnings of the stages go to
     ``log.txt``.
 
-    Where a signal asks for it, the stage at work saves its state and ends (:mod:`qlm_hoomd.base.interrupt`), and the next call goes on
-    from there.
+    Where a signal asks for it, the stage at work saves its state and ends (:mod:`qlm_hoomd.base.interrupt`), and the next call
+    goes on from there.
 
     Args:
         directory: folder of the run.
@@ -310,8 +310,8 @@ def note_code(workspace: Workspace) -> None:
             others += same and path.name != code
     if others:
         _log.warning(
-            "qlm: note: the code was edited since %s was begun, and its version is still %s: results of both will stand side by "
-            "side; `qlm verify` counts them.",
+            "qlm: note: the code was edited since %s was begun, and its version is still %s: results of both will stand "
+            "side by side; `qlm verify` counts them.",
             workspace.directory,
             versions()["qlm_hoomd"],
         )
@@ -337,7 +337,8 @@ def _run_stages(
             latest.say("started")
             try:
                 integrity.clear(realisation, stage, stages)
-                # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last digits.
+                # A new engine for every stage: what one keeps between calls must not make a resumed run differ in its last
+                # digits.
                 context = _context(protocol, realisation, latest)
                 inputs = integrity.inputs_of(realisation, stage)
                 key = _key(protocol, stage, context, code, inputs)

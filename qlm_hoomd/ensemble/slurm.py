@@ -1,8 +1,9 @@
 """The slurm executor: hands chunks of realisations to SLURM as job arrays of ``qlm work``.
 
 Plain ``sbatch``, and no pickled functions: what a task runs is one command that anybody can type, and its script is a file that
-anybody can read. A chunk is a file of ids, so that all state is on disk: which chunks were submitted, in the run's private folder
-``.slurm``; which of them SLURM still knows, in its queue, where jobs are found by name; what is done, in the products alone.
+anybody can read. A chunk is a file of ids, so that all state is on disk: which chunks were submitted, in the run's private
+folder ``.slurm``; which of them SLURM still knows, in its queue, where jobs are found by name; what is done, in the products
+alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from qlm_hoomd.ensemble.realisation import Outcome
 
 FOLDER = ".slurm"
-"""In the folder of a run, readable by its owner alone: settings, and a folder for each array with its script, chunks and logs."""
+"""In the folder of a run, readable by its owner alone: settings, and a folder for each array with its script, chunks and
+logs."""
 _WARNING_S = 120
 # Exit code of a process that SIGUSR1 stopped, by the shells' convention.
 _STOPPED = 138
@@ -223,7 +225,10 @@ def queue(directory: Path) -> Queue:
 
 
 def describe(workspace: Workspace) -> list[str]:
-    """Lines on what SLURM has of a run: queued, running, over without a result, and what keeps tasks waiting; none without SLURM."""
+    """Lines on what SLURM has of a run: queued, running, over without a result, and what keeps tasks waiting.
+
+    None without SLURM.
+    """
     directory = workspace.directory.resolve()
     submitted: set[str] = set()
     for path in (directory / FOLDER).glob("qlm-*/*.ids"):
@@ -242,7 +247,10 @@ def describe(workspace: Workspace) -> list[str]:
     lost = open_ids - queued - running - workspace.claims.live().keys()
     tasks = ", ".join(f"{number} {state.lower()}" for state, number in sorted(in_queue.items())) or "none in the queue"
     lines = [
-        f"slurm tasks: {tasks}; unfinished realisations in them: {len(queued & open_ids)} queued, {len(running & open_ids)} running"
+        (
+            f"slurm tasks: {tasks}; unfinished realisations in them: {len(queued & open_ids)} queued, {len(running & open_ids)} "
+            "running"
+        )
     ]
     reasons = Counter(reason for _, _, state, reason in known.tasks if state == "PENDING")
     lines += [f"slurm: {number} tasks wait for: {reason}" for reason, number in reasons.most_common() if reason not in _USUAL]
@@ -289,8 +297,8 @@ def script(
 ) -> str:
     """The batch script of one array.
 
-    The signal before the end of the wall time goes to the shell alone (``B:``), which hands it to the work and requeues the task
-    when the work has saved its state.
+    The signal before the end of the wall time goes to the shell alone (``B:``), which hands it to the work and requeues the
+    task when the work has saved its state.
     """
     limit = f"%{settings.max_running}" if settings.max_running else ""
     options: list[str] = [

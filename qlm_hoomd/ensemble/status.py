@@ -17,9 +17,10 @@ def status_of(directory: Path) -> dict[str, Any]:
     Returns:
         ``name``, ``directory``, ``protocol_hash``, ``imported`` (whether `qlm import` made the folder), ``n_realisations``;
         ``groups``, one for each size and preparation, with ``n_particles``, ``preparation``, ``stages`` (by kind, in order: the
-        numbers ``done``, ``failed``, ``pending``, and ``core_seconds_each`` or None) and ``core_seconds_left`` (None where unknown);
-        ``at_work`` and ``scheduler``, lines for people; ``failures``, grouped by reason, with their ``number``, and
-        ``n_particles``, ``preparation``, ``realisation``, ``stage``, ``error``, ``message`` and ``record`` (file) of an example.
+        numbers ``done``, ``failed``, ``pending``, and ``core_seconds_each`` or None) and ``core_seconds_left`` (None where
+        unknown); ``at_work`` and ``scheduler``, lines for people; ``failures``, grouped by reason, with their ``number``, and
+        ``n_particles``, ``preparation``, ``realisation``, ``stage``, ``error``, ``message`` and ``record`` (file) of an
+        example.
 
     Raises:
         InputError: if there is no run.

@@ -137,7 +137,8 @@ class Workspace(Displayed):
         """The realisation with that id.
 
         Raises:
-            InputError: if there is none, its state point is not its own, or it belongs to another protocol than the one in ``protocol.json``.
+            InputError: if there is none, its state point is not its own, or it belongs to another protocol than the one in
+                ``protocol.json``.
         """
         from signac.job import calc_id
 
@@ -185,7 +186,10 @@ class Workspace(Displayed):
         return Claims(self.directory / ".claims")
 
     def running(self) -> dict[str, str]:
-        """What the processes at work said last, by the id of their realisation; those of other machines have the machine's name."""
+        """What the processes at work said last, by the id of their realisation.
+
+        Those of other machines have the machine's name.
+        """
         lines = {}
         for name, holder in sorted(self.claims.live().items()):
             path = self.running_directory / name
@@ -220,7 +224,10 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def left_out_of(directory: Path) -> dict[str, frozenset[str]]:
-    """The files that were no part of the archive which `qlm import` laid down in ``directory``, by realisation; else nothing."""
+    """The files that were no part of the archive which `qlm import` laid down in ``directory``, by realisation.
+
+    Of a workspace that was not imported, nothing.
+    """
     if not (directory / IMPORTED).exists():
         return {}
     try:

@@ -1,17 +1,18 @@
 """Fully overdamped dynamics dr/dt = F(r), the paper's way from a liquid to its glass (Appendix E), and from one glass to the next.
 
-The equation is stiff (fast modes have omega^2 about 1100, soft ones below 1). Where the state moves fast it is integrated by the
-stabilised explicit method of Sommeijer, Shampine and Verwer, J. Comput. Appl. Math. 88, 315 (1998) (Runge-Kutta-Chebyshev,
+The equation is stiff (fast modes have omega^2 about 1100, soft ones below 1). Where the state moves fast it is integrated by
+the stabilised explicit method of Sommeijer, Shampine and Verwer, J. Comput. Appl. Math. 88, 315 (1998) (Runge-Kutta-Chebyshev,
 second order): s force evaluations advance by a step that grows as s^2. A hair beyond an instability it lingers for thousands of
 time units in the ghost of the minimum that is gone, every other mode at rest; that stretch is crossed by the linearly implicit
-method RODAS3 of Sandu et al., Atmos. Environ. 31, 3459 (1997) (Rosenbrock type, third order, stiffly accurate), with steps bound
-by the accuracy alone. Each step is made by the method that is cheaper. The local error of every step is kept below a stated
-accuracy, so the path, and with it the basin that is reached, is that of steepest descent; inside it truncated Newton takes over.
+method RODAS3 of Sandu et al., Atmos. Environ. 31, 3459 (1997) (Rosenbrock type, third order, stiffly accurate), with steps
+bound by the accuracy alone. Each step is made by the method that is cheaper. The local error of every step is kept below a
+stated accuracy, so the path, and with it the basin that is reached, is that of steepest descent; inside it truncated Newton
+takes over.
 
-Measured on plastic events of 14 sheared glasses of N = 500, in which particles jump by 0.03 to 1.5, from states 1e-5 (69 events) and
-1e-7 (52) in strain beyond the instability: every fall at the default accuracy ended in the minimum of the path followed by
-explicit steps to an accuracy of 1e-5, and, where that was tried, of explicit Euler steps of 2e-4 (19 events) and 5e-4 (7). So did
-every fall at an accuracy of 1e-2. FIRE from the same states ended elsewhere in 11 of 121.
+Measured on plastic events of 14 sheared glasses of N = 500, in which particles jump by 0.03 to 1.5, from states 1e-5 (69
+events) and 1e-7 (52) in strain beyond the instability: every fall at the default accuracy ended in the minimum of the path
+followed by explicit steps to an accuracy of 1e-5, and, where that was tried, of explicit Euler steps of 2e-4 (19 events) and
+5e-4 (7). So did every fall at an accuracy of 1e-2. FIRE from the same states ended elsewhere in 11 of 121.
 """
 
 # Array names carry their axes: n particles, c Cartesian components.
@@ -154,7 +155,8 @@ class _OverdampedPath:
                 self.energy = math.nan
                 return
         self._velocity_nc = (new_nc - self.positions_nc) / step
-        # Along an unstable direction H + 2 / step stays positive for short steps only: a share of the time to the next doubling.
+        # Along an unstable direction H + 2 / step stays positive for short steps only: a share of the time to the next
+        # doubling.
         growth_rate = np.vdot(self._velocity_nc, force_nc - self._force_nc) / step
         square = np.vdot(self._velocity_nc, self._velocity_nc)
         self._longest_implicit = float(0.7 * square / growth_rate) if growth_rate > 0.0 else math.inf

@@ -4,8 +4,8 @@ Conventions: w = r^2; r_ij = r_j - r_i; phi', phi'', ... are derivatives with re
 when it resists positive strain. Formulas in w: notes of the project, section 2.1, verified by finite differences in the tests.
 """
 
-# Array names carry their axes: n particles, r runs of the half list, p pairs, c Cartesian components, d = 3N degrees of freedom,
-# k derivative order, b blocks of the Hessian.
+# Array names carry their axes: n particles, r runs of the half list, p pairs, c Cartesian components, d = 3N degrees of
+# freedom, k derivative order, b blocks of the Hessian.
 
 from __future__ import annotations
 

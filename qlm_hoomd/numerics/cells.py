@@ -1,14 +1,14 @@
 """The search for neighbours: particles sorted into cells, distances tested eight at a time.
 
-The box is divided into cells at least as wide as the reach of the search, so that whoever is within reach of a particle lives in
-its cell or in one of the 26 around it. Cells at the faces have periodic images around them, whose particles are copied; where the box
-is narrower than three cells, several images of one cell. All particles of a cell share one list of candidates: those within reach of
-the block that they span.
+The box is divided into cells at least as wide as the reach of the search, so that whoever is within reach of a particle lives
+in its cell or in one of the 26 around it. Cells at the faces have periodic images around them, whose particles are copied;
+where the box is narrower than three cells, several images of one cell. All particles of a cell share one list of candidates:
+those within reach of the block that they span.
 """
 
-# Array names carry their axes: n particles, s particles in cell order, e particles in cell order and then images, k cells by type,
-# c Cartesian components or sides of the box, t types or pairs of types, q candidates of one cell, r runs of the half list, g groups of
-# eight particles, m entries of lists, a cells around a cell, i images.
+# Array names carry their axes: n particles, s particles in cell order, e particles in cell order and then images, k cells by
+# type, c Cartesian components or sides of the box, t types or pairs of types, q candidates of one cell, r runs of the half
+# list, g groups of eight particles, m entries of lists, a cells around a cell, i images.
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def with_images(
 ) -> tuple[Floats, Ints, Bytes, NDArray[np.int64]]:  # fmt: skip
     """Positions in cell order and, from ``n_places`` on, of all images that some cell has around it.
 
-    Returns x_ce (far away at places that are nobody's), owner_i, code_i, and where each of the 27 cells around each cell begins.
+    Returns x_ce (far away at places that are nobody's), owner_i, code_i, and where each of the 27 cells around each cell
+    begins.
     """
     n_particles = len(order_s)
     n_cells = cells_c[0] * cells_c[1] * cells_c[2]
@@ -242,7 +243,8 @@ def find_neighbors(
 ) -> tuple[NDArray[np.int64], Ints]:  # fmt: skip
     """The neighbours of each particle in cell order, as places among particles and images: where each list begins, and the lists.
 
-    All of them, or ``half``: of each pair the one that comes later in cell order. ``reach_t`` is how far each pair of types reaches.
+    All of them, or ``half``: of each pair the one that comes later in cell order. ``reach_t`` is how far each pair of types
+    reaches.
     """
     n_particles = len(typeid_s)
     size = x_ce.shape[1]
@@ -302,9 +304,9 @@ def find_neighbors(
 def lists_by_eight(first_s: NDArray[np.int64], place_m: Ints, filler: int, row: int) -> tuple[Ints, NDArray[np.int64], Ints]:
     """Lists of neighbours for eight particles at a time: member_m, first_g, entry_m.
 
-    Group g has the members ``8 g`` to ``8 g + 7`` of member_m, particles with lists of about one length, and the entries ``first_g[g]`` to
-    ``first_g[g + 1]``, each of eight numbers, one for each of its members. All are places among particles and images times ``row``;
-    lists are filled up with the filler, members with the places that follow the particles.
+    Group g has the members ``8 g`` to ``8 g + 7`` of member_m, particles with lists of about one length, and the entries
+    ``first_g[g]`` to ``first_g[g + 1]``, each of eight numbers, one for each of its members. All are places among particles and
+    images times ``row``; lists are filled up with the filler, members with the places that follow the particles.
     """
     n_particles = len(first_s) - 1
     n_groups = (n_particles + LANES - 1) // LANES
@@ -378,7 +380,10 @@ def _half_lists(
 
 @compiled
 def _sort_by_count(count_l: NDArray[np.int64], n_slots: int, by_count_l: NDArray[np.int64]) -> int:
-    """The first slots by their count, those of one count in order; before them, backwards, the rest, which are empty. How many these are."""
+    """The first slots by their count, those of one count in order; before them, backwards, the rest, which are empty.
+
+    How many these are.
+    """
     n_empty = len(count_l) - n_slots
     most = 0
     for slot in range(n_slots):

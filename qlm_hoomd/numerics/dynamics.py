@@ -1,17 +1,17 @@
 """Molecular dynamics as one compiled loop, eight particles at a time.
 
-Particles lie in cell order (:mod:`~qlm_hoomd.numerics.cells`), in rows of x, y, z and type; periodic images that somebody has as a
-neighbour follow as rows of their own, so that the loop over neighbours knows of no box. Each particle has the list of all its
-neighbours: nothing is added to another one's force, and the forces on eight particles are summed in registers.
+Particles lie in cell order (:mod:`~qlm_hoomd.numerics.cells`), in rows of x, y, z and type; periodic images that somebody has
+as a neighbour follow as rows of their own, so that the loop over neighbours knows of no box. Each particle has the list of all
+its neighbours: nothing is added to another one's force, and the forces on eight particles are summed in registers.
 
-A list is made for where particles will be in the middle of its life, a few steps ahead, and holds while everybody is within half a skin
-of there: nearly twice as long as one made for where they are.
+A list is made for where particles will be in the middle of its life, a few steps ahead, and holds while everybody is within
+half a skin of there: nearly twice as long as one made for where they are.
 """
 
-# Array names carry their axes: n particles, s particles in cell order, c Cartesian components, t types or pairs of types, g groups of
-# eight particles, m neighbours of a group, i images, k steps; l for lanes. Arrays without axes are flat views of rows of four numbers, (x, y, z, type)
-# for positions, (x, y, z, 0) for the rest: those of particles in cell order, then so many that eight divides their number, then, for positions
-# alone, the filler and the images.
+# Array names carry their axes: n particles, s particles in cell order, c Cartesian components, t types or pairs of types, g
+# groups of eight particles, m neighbours of a group, i images, k steps; l for lanes. Arrays without axes are flat views of rows
+# of four numbers, (x, y, z, type) for positions, (x, y, z, 0) for the rest: those of particles in cell order, then so many that
+# eight divides their number, then, for positions alone, the filler and the images.
 
 from __future__ import annotations
 
@@ -198,7 +198,9 @@ def _move_images(rows: Floats, n_rows: int, owner_i: Ints, code_i: Bytes, shift_
 def add_up_forces(
     particles: Particles, box: Box, law: Forces, energy_t: Floats | None, measured: bool | None
 ) -> tuple[float, float]:
-    """Forces -dU/dr of all particles; the energy U and the trace of the virial, sum of 2 phi' r^2 over the pairs, unless ``measured`` is None.
+    """Forces -dU/dr of all particles.
+
+    Also the energy U and the trace of the virial, sum of 2 phi' r^2 over the pairs, unless ``measured`` is None.
 
     The images are put where their owners are.
     """
@@ -285,8 +287,8 @@ def _scale_velocities(velocities: Floats, factor: float) -> None:
 def rescaling(square: float, temperature: float, keep: float, first: float, others: float) -> float:
     """Factor on all velocities that brings the kinetic energy one step along its canonical stochastic evolution.
 
-    Eq. (A7) of Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), with ``square`` = sum v^2, ``keep`` = exp(-dt/tau), a
-    standard normal number and the sum of the squares of as many as there are other degrees of freedom.
+    Eq. (A7) of Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), with ``square`` = sum v^2, ``keep`` =
+    exp(-dt/tau), a standard normal number and the sum of the squares of as many as there are other degrees of freedom.
     """
     if not square > 0.0:
         return 1.0
@@ -303,8 +305,9 @@ def advance(
 ) -> int:  # fmt: skip
     """Steps of velocity Verlet with velocity rescaling, from ``start`` on, as many as there are targets.
 
-    ``out`` gets the energy and the trace of the virial of each step that is measured, and sum v^2 of each. Returns the number of targets, or
-    of the step in which particles have drifted to where the lists do not hold any more: it goes on, ``drifted``, with new ones.
+    ``out`` gets the energy and the trace of the virial of each step that is measured, and sum v^2 of each. Returns the number
+    of targets, or of the step in which particles have drifted to where the lists do not hold any more: it goes on, ``drifted``,
+    with new ones.
     """
     # The thermostat's factor waits for the next drift, which passes over the velocities anyway.
     factor = 1.0

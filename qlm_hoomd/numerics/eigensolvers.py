@@ -1,4 +1,4 @@
-"""The lowest eigenpairs of a Hessian: block Lanczos on a Chebyshev filter, shift-invert, LAPACK; and proofs that none was missed.
+"""The lowest eigenpairs of a Hessian by block Lanczos on a Chebyshev filter, shift-invert or LAPACK; proofs that none is missed.
 
 A solver takes the interacting pairs of a glass and returns orthonormal vectors; what the eigenvalues and the residuals are is
 found from those in one place, :func:`rayleigh_ritz`.
@@ -172,8 +172,8 @@ def by_filter(bonds: Bonds, k: int) -> tuple[Floats, float]:
 def by_warm_start(bonds: Bonds, k: int, former: Sequence[Floats]) -> tuple[Floats, float] | None:
     """The window from those of nearby states, such as the last two or three along a strain branch.
 
-    They are extrapolated; if the residuals are then small enough, a fresh random block must find no further mode. Where they are not,
-    what is missing lies close above the window, and taking it out costs as much as a cold start (tried).
+    They are extrapolated; if the residuals are then small enough, a fresh random block must find no further mode. Where they
+    are not, what is missing lies close above the window, and taking it out costs as much as a cold start (tried).
 
     Args:
         bonds: the interacting pairs.
@@ -200,8 +200,8 @@ def by_warm_start(bonds: Bonds, k: int, former: Sequence[Floats]) -> tuple[Float
 def _extrapolated(hessian: BlockHessian, former: Sequence[Floats]) -> Floats:
     """Orthonormal vectors ((k, 3N) ndarray) near the window: that of the last state, and its way there continued.
 
-    The windows X_i are written X_0 + D_i with D_i orthogonal to X_0, which is smooth along a branch whatever modes turn into each
-    other; the weights of the D_i are those that make the residual of X_0 + sum c_i D_i, to first order in D, smallest.
+    The windows X_i are written X_0 + D_i with D_i orthogonal to X_0, which is smooth along a branch whatever modes turn into
+    each other; the weights of the D_i are those that make the residual of X_0 + sum c_i D_i, to first order in D, smallest.
     """
     last_md = former[-1]
     ways = [np.linalg.pinv(vector_md @ last_md.T) @ vector_md - last_md for vector_md in former[:-1]]
@@ -336,8 +336,8 @@ def rayleigh_ritz(bonds: Bonds, guess_mnc: Floats) -> tuple[Floats, Floats, Floa
     """Best eigenpairs within the span of nearly orthonormal guesses, with the Hessian's own product and not a solver's.
 
     Returns:
-        eigenvalues ((M,) ndarray, ascending [energy / length^2]), vectors ((M, N, 3) ndarray, orthonormal, the largest component
-        positive), norms of the residuals H . v - lambda v ((M,) ndarray [energy / length^2]).
+        eigenvalues ((M,) ndarray, ascending [energy / length^2]), vectors ((M, N, 3) ndarray, orthonormal, the largest
+        component positive), norms of the residuals H . v - lambda v ((M,) ndarray [energy / length^2]).
     """
     shape = guess_mnc.shape
     basis_md = (guess_mnc - guess_mnc.mean(axis=1, keepdims=True)).reshape(shape[0], -1)
@@ -355,8 +355,8 @@ def rayleigh_ritz(bonds: Bonds, guess_mnc: Floats) -> tuple[Floats, Floats, Floa
 def missed_by_inertia(bonds: Bonds, eigenvalue_m: Floats, residual: float) -> int:
     """How many eigenvalues lie below the window's end that are not in ``eigenvalue_m``, by Sylvester's law of inertia.
 
-    H - s = L D L^T has as many negative pivots as H has eigenvalues below s. SuperLU is held to pivots on the diagonal; where it
-    leaves it, or where the error of its factors could carry an eigenvalue across s, the count is refused. A level that the
+    H - s = L D L^T has as many negative pivots as H has eigenvalues below s. SuperLU is held to pivots on the diagonal; where
+    it leaves it, or where the error of its factors could carry an eigenvalue across s, the count is refused. A level that the
     end of the window cuts through is left out: any of its vectors are as good as any others.
 
     Args:
@@ -397,8 +397,8 @@ def _factor_error(matrix: sp.csc_array, shift: float, factor: spl.SuperLU) -> fl
 def missed_by_random_block(bonds: Bonds, vector_mnc: Floats, eigenvalue_m: Floats) -> bool:
     """Whether a fresh random block, made orthogonal to the eigenvectors found, shows an eigenvalue below the largest of theirs.
 
-    A mode that was missed hides only if all of the block's eight random vectors are nearly orthogonal to it. That is unlikely, not
-    impossible: a probability and no count, unlike the inertia. In the tests modes that were taken out on purpose came back.
+    A mode that was missed hides only if all of the block's eight random vectors are nearly orthogonal to it. That is unlikely,
+    not impossible: a probability and no count, unlike the inertia. In the tests modes that were taken out on purpose came back.
     """
     hessian = BlockHessian(bonds)
     if hessian.freedom < len(vector_mnc) + _BLOCKS_OF_PROOF * LANES:

@@ -64,7 +64,7 @@ def _codegen_add_run(context: Any, builder: Any, signature: Any, args: Any) -> A
 
 @intrinsic
 def _add_run(_context: Any, _i: Any, _start: Any, _end: Any, j_p: Any, k_pk: Any, x_ncb: Any, out_ncb: Any) -> Any:
-    """Add k . (x_j - x_i) to out_j, and take it from out_i, for the pairs start to end of particle i (context, i, start, end, ...)."""
+    """Add k . (x_j - x_i) to out_j, and take it from out_i, for the pairs start to end of particle i (i, start, end, ...)."""
     return types.void(types.uint64, types.uint64, types.uint64, j_p, k_pk, x_ncb, out_ncb), _codegen_add_run
 
 

@@ -1,7 +1,7 @@
 """Laws of pair forces as compiled functions of one number, so that the loops over pairs can hold them.
 
-A scaled law is phi(r) = e f(w) for w = r^2 / l^2 < w_c, else 0: one function f for all pairs of types, which differ in their length l
-and their energy e alone. The function is written once, in plain Python, and works on a number and on eight.
+A scaled law is phi(r) = e f(w) for w = r^2 / l^2 < w_c, else 0: one function f for all pairs of types, which differ in their
+length l and their energy e alone. The function is written once, in plain Python, and works on a number and on eight.
 """
 
 # Array names carry their axes: t pairs of types.

@@ -79,8 +79,8 @@ class NeighborCandidates:
     def reference(self) -> tuple[NDArray[np.float64], Box] | None:
         """Positions ((N, 3) ndarray [length]) and box for which the list was built; None before that.
 
-        A list that is updated for these first, and then for others, is the same as this one: pairs in the same order, sums to the
-        same bits.
+        A list that is updated for these first, and then for others, is the same as this one: pairs in the same order, sums to
+        the same bits.
         """
         return None if self._box is None else (self._reference_nc, self._box)
 

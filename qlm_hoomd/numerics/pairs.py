@@ -6,7 +6,8 @@ within short stretches of it their length, so that the processor foresees where 
 """
 
 # Array names carry their axes: n particles, r runs of the half list, p pairs, c Cartesian components, k derivative order,
-# s periodic shifts or places in the spatial order, b block rows of the Hessian. d1_p, d2_p, ... are derivatives of phi with respect to r^2.
+# s periodic shifts or places in the spatial order, b block rows of the Hessian. d1_p, d2_p, ... are derivatives of phi with
+# respect to r^2.
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Eight doubles at a time in compiled code: a vector type for numba, with its arithmetic, comparisons and transposed loads.
 
 Numba leaves it to LLVM to find loops that vectorise, and LLVM does not see through a gather over a list of neighbours. Here the
-vector is a type: ``+``, ``-``, ``*``, ``/``, ``<``, ``==`` and ``np.sqrt`` work on eight doubles as on one, so that one law of force
-serves both. On a machine with narrower registers LLVM splits each vector.
+vector is a type: ``+``, ``-``, ``*``, ``/``, ``<``, ``==`` and ``np.sqrt`` work on eight doubles as on one, so that one law of
+force serves both. On a machine with narrower registers LLVM splits each vector.
 
 Particles lie in memory as rows of four doubles, x, y, z and a fourth number: one cache line holds all of a particle, and a
 transposed load of eight rows costs less than gathers of their coordinates.
@@ -344,7 +344,10 @@ def bits(_context: Any, condition: Any) -> Any:
 
 @_instruction
 def append_lanes(_context: Any, out: Any, index: Any, base: Any, mask: Any) -> Any:
-    """Write ``base`` + lane for each lane of the mask to ``out``, from ``index`` on; how many. Touches eight places of ``out``."""
+    """Write ``base`` + lane for each lane of the mask to ``out``, from ``index`` on; how many.
+
+    Touches eight places of ``out``.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table = cgutils.global_constant(

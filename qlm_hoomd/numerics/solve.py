@@ -231,13 +231,13 @@ def gauss_seidel_gradient(
 ) -> tuple[Floats, int, bool]:  # fmt: skip
     """Solve H . x = right until no particle's residual is longer than ``target``.
 
-    With a unit vector ``mode`` the matrix is H + lift mode mode^T, which is positive definite also where the eigenvalue of the mode
-    vanishes or is negative, and the end is where the norm of the residual is about ``target``.
+    With a unit vector ``mode`` the matrix is H + lift mode mode^T, which is positive definite also where the eigenvalue of the
+    mode vanishes or is negative, and the end is where the norm of the residual is about ``target``.
 
     Conjugate gradients preconditioned by symmetric block Gauss-Seidel, M = (D + L) D^-1 (D + L)^T for H = D + L + L^T, in the
     form of Eisenstat, SIAM J. Sci. Stat. Comput. 2, 1 (1981): iterating on (D + L)^-1 H (D + L)^-T costs the two sweeps and no
-    product; the lift adds one with the vector (D + L)^-1 mode. Returns x, the number of iterations, and whether a direction of negative
-    curvature was met; x is then the solution reached before, or zero.
+    product; the lift adds one with the vector (D + L)^-1 mode. Returns x, the number of iterations, and whether a direction of
+    negative curvature was met; x is then the solution reached before, or zero.
     """
     solution_sc = np.zeros_like(right_sc)
     direction_sc = np.zeros_like(right_sc)
@@ -260,9 +260,9 @@ def gauss_seidel_gradient(
     rz = 0.0
     for s in range(n_particles):
         rz += _square_by(diagonal_sk, residual_sc, s)
-    # The iteration measures the residual in the norm of M^-1. For the norm that is scaled to that of the right-hand side. For the
-    # longest residual it says when the end is near; what is left for one particle is then looked up now and then, at a third of the
-    # price of an iteration.
+    # The iteration measures the residual in the norm of M^-1. For the norm that is scaled to that of the right-hand side. For
+    # the longest residual it says when the end is near; what is left for one particle is then looked up now and then, at a
+    # third of the price of an iteration.
     square = inner_product(right_sc, right_sc)
     stop = rz * target * target / square if square > 0.0 else 0.0
     scale = largest_norm(right_sc) / np.sqrt(rz) if rz > 0.0 else 0.0
@@ -351,7 +351,7 @@ def projected_conjugate_gradient(
     owner_r: Ints, first_r: NDArray[np.int64], j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, inverse_ncc: Floats,
     right_nc: Floats, z_nc: Floats, tolerance: float, max_products: int,
 ) -> tuple[Floats, int, bool, float]:  # fmt: skip
-    """Solve P . H . P . y = right with P = 1 - z z, to a residual of tolerance * |right|, by preconditioned conjugate gradients.
+    """Solve P . H . P . y = right, P = 1 - z z, to a residual of tolerance * |right| by preconditioned conjugate gradients.
 
     ``right`` is orthogonal to the unit vector z and to translations. The preconditioner M^-1 is followed by the projection
     along M^-1 z, which keeps y orthogonal to z however soft z is. Returns y, the number of Hessian products, whether a

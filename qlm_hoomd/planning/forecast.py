@@ -1,7 +1,10 @@
-"""What `qlm run` would do: how many realisations, in how much time, on how much disk. Nothing is run in the folder or written to it.
+"""What `qlm run` would do: how many realisations, in how much time, on how much disk.
 
-Times and sizes are those of finished realisations where there are any. Where there are none, small realisations of the same protocol
-are run elsewhere for some seconds, and what they took is carried to the sizes of the protocol by the power of N of each stage.
+Nothing is run in the folder or written to it.
+
+Times and sizes are those of finished realisations where there are any. Where there are none, small realisations of the same
+protocol are run elsewhere for some seconds, and what they took is carried to the sizes of the protocol by the power of N of
+each stage.
 """
 
 from __future__ import annotations

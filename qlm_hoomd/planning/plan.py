@@ -150,7 +150,10 @@ def make_plan(
         cores=n_cores(),
         notes=(
             *notes,
-            "the cheapest numbers trust the power law between the sizes; that it holds at each of them, equal numbers show better",
+            (
+                "the cheapest numbers trust the power law between the sizes; that it holds at each of them, equal numbers show "
+                "better"
+            ),
         ),
     )
 
@@ -330,9 +333,9 @@ def _spectra(analysis: Analysis, target: float, core_seconds: Mapping[tuple[int,
             number = modes * n_so_far / fit.n_modes
             cost = core_seconds.get((size, preparation))
             text = (
-                f"alpha of {preparation} from a spectrum alone takes about {modes:.0f} modes in the window: {number:.0f} realisations "
-                f"of N = {size}{'' if cost is None else f', {duration(number * cost)} of core time'}, at strain {strain:g}, where it is "
-                f"{fit.exponent.value:.2f} so far"
+                f"alpha of {preparation} from a spectrum alone takes about {modes:.0f} modes in the window: {number:.0f} "
+                f"realisations of N = {size}{'' if cost is None else f', {duration(number * cost)} of core time'}, at "
+                f"strain {strain:g}, where it is {fit.exponent.value:.2f} so far"
             )
             options.append((number * (size**Stage.cost_power if cost is None else cost), text))
         worst[preparation] = max(min(options), worst.get(preparation, (0.0, "")))
@@ -372,14 +375,14 @@ def _assert_plannable(protocol: Protocol, sizes: Sequence[int], targets: Mapping
         if not any(_PRODUCTS[name] in stage.products() for stage in protocol.stages):
             kinds = ", ".join(stage.kind for stage in protocol.stages)
             raise InputError(
-                f"protocol '{protocol.name}' has no stage that writes {_PRODUCTS[name]} (its stages: {kinds}); expected one, as {name} "
-                "comes from there. Add one (`qlm plugins` lists the stages), or leave out the target."
+                f"protocol '{protocol.name}' has no stage that writes {_PRODUCTS[name]} (its stages: {kinds}); expected "
+                f"one, as {name} comes from there. Add one (`qlm plugins` lists the stages), or leave out the target."
             )
     if len(sizes) < MIN_SIZES or sizes[-1] < MIN_SIZE_RATIO * sizes[0]:
         raise InputError(
-            f"protocol '{protocol.name}' has {len(sizes)} system size{'s' * (len(sizes) > 1)} (N = {', '.join(map(str, sizes))}); "
-            f"expected at least {MIN_SIZES} over a factor {MIN_SIZE_RATIO:g}, without which the exponent is withheld however many "
-            "realisations there are. Add sizes to ensemble.n_particles."
+            f"protocol '{protocol.name}' has {len(sizes)} system size{'s' * (len(sizes) > 1)} (N = "
+            f"{', '.join(map(str, sizes))}); expected at least {MIN_SIZES} over a factor {MIN_SIZE_RATIO:g}, without which "
+            "the exponent is withheld however many realisations there are. Add sizes to ensemble.n_particles."
         )
 
 
@@ -387,9 +390,9 @@ def _unreachable(demands: Sequence[Demand], most: float) -> InputError:
     worst = max(demands, key=lambda demand: demand.leverage)
     reached = worst.scatter.half_width(most * worst.share)
     return InputError(
-        f"target {worst.quantity}={worst.target:g}: {MAX_REALISATIONS} realisations of each size, the most that a protocol takes, give "
-        f"{worst.label} to +-{reached:.2g}; expected a target beyond that. Ask for less, or add sizes to ensemble.n_particles: "
-        "a wider range tells more than numbers."
+        f"target {worst.quantity}={worst.target:g}: {MAX_REALISATIONS} realisations of each size, the most that a protocol "
+        f"takes, give {worst.label} to +-{reached:.2g}; expected a target beyond that. Ask for less, or add sizes to "
+        "ensemble.n_particles: a wider range tells more than numbers."
     )
 
 

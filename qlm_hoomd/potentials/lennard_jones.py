@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class LennardJones(PairPotential):
     """Lennard-Jones and, with other exponents, Mie potentials, smoothed at the cut-off up to the q-th derivative.
 
-    phi(r) = C epsilon [ S_n(r/sigma) - S_m(r/sigma) ] for r < x_c sigma, else 0, where S_k(x) = x^-k + sum_{l=0}^{q} c_{2l} x^{2l}
-    is the smoothed power law of :class:`InversePowerLaw` and C = n/(n-m) (n/m)^(m/(n-m)) makes the well epsilon deep before
-    smoothing: C = 4 for 12-6. Source: Mie, Ann. Phys. 316, 657 (1903). q = 0 is cut and shifted (HOOMD-blue's ``shift``), whose
-    force jumps at the cut-off; q = 2 keeps the Hessian continuous, q = 4 chi too.
+    phi(r) = C epsilon [ S_n(r/sigma) - S_m(r/sigma) ] for r < x_c sigma, else 0, where S_k(x) = x^-k + sum_{l=0}^{q} c_{2l}
+    x^{2l} is the smoothed power law of :class:`InversePowerLaw` and C = n/(n-m) (n/m)^(m/(n-m)) makes the well epsilon deep
+    before smoothing: C = 4 for 12-6. Source: Mie, Ann. Phys. 316, 657 (1903). q = 0 is cut and shifted (HOOMD-blue's
+    ``shift``), whose force jumps at the cut-off; q = 2 keeps the Hessian continuous, q = 4 chi too.
     """
 
     kind: Literal["lennard_jones"] = "lennard_jones"

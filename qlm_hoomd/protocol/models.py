@@ -142,13 +142,13 @@ class Analysis(BaseModel):
     )
     shown_strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
         default=None,
-        description="those of the strains that figures show as representative; nothing: the first, and those closest to the paper's "
-        "0.02 and 0.09",
+        description="those of the strains that figures show as representative; nothing: the first, and those closest to the "
+        "paper's 0.02 and 0.09",
     )
     steady_from: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None,
-        description="strain from which on the flow counts as steady, for exponents pooled over strain; nothing: the last third of "
-        "the range of strains",
+        description="strain from which on the flow counts as steady, for exponents pooled over strain; nothing: the last "
+        "third of the range of strains",
     )
     omega_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
@@ -172,7 +172,8 @@ class Analysis(BaseModel):
     def from_protocol(cls, protocol: Mapping[str, Any]) -> Analysis:
         """The settings in a protocol of plain values, as the report wants them: strains in ascending order, each once.
 
-        Defaults stand where the protocol has nothing, 0 for no strain at all; keys that this version does not know are passed over.
+        Defaults stand where the protocol has nothing, 0 for no strain at all; keys that this version does not know are passed
+        over.
         """
         given = {name: value for name, value in (protocol.get("analysis") or {}).items() if name in cls.model_fields}
         given["strains"] = sorted({float(strain) for strain in given.get("strains") or (0.0,)})
@@ -319,7 +320,10 @@ class Protocol(Displayed, BaseModel):
                     }
 
     def canonical(self) -> str:
-        """The protocol as JSON with every default written out but those of later settings; :func:`build_protocol` reads it back."""
+        """The protocol as JSON with every default written out but those of later settings.
+
+        :func:`build_protocol` reads it back.
+        """
         return json.dumps(for_hash(self), sort_keys=True, indent=2) + "\n"
 
 

@@ -22,8 +22,8 @@ def potential_from_spec(spec: str) -> PairPotential:
     """The pair potential that a user names on the command line.
 
     Args:
-        spec: ``name``, ``name:key=value,key=value`` with YAML values (``harmonic:sigma=[[1, 1.2], [1.2, 1.4]]``), or a YAML file
-            with the settings of a potential or with a whole protocol, whose model is then meant.
+        spec: ``name``, ``name:key=value,key=value`` with YAML values (``harmonic:sigma=[[1, 1.2], [1.2, 1.4]]``), or a YAML
+            file with the settings of a potential or with a whole protocol, whose model is then meant.
 
     Raises:
         InputError: if there is no such potential, or a setting is wrong.

@@ -49,8 +49,8 @@ def build_protocol(
 def explain(path: Path) -> list[tuple[int, str, str]]:
     """What the schema says of the keys in a protocol file: line, key and description, in the order of the file.
 
-    Names that the user chose, such as those of preparations, have no description and are left out; that of ``kind`` is the one of
-    the kind that is chosen.
+    Names that the user chose, such as those of preparations, have no description and are left out; that of ``kind`` is the one
+    of the kind that is chosen.
 
     Raises:
         ProtocolError: if the file is no YAML mapping.

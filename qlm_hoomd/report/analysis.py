@@ -51,8 +51,8 @@ from qlm_hoomd.statistics.spectra import OMEGA_MAX
 
 Floats = NDArray[np.float64]
 STEADY_POINTS = 12
-"""Strains at which gamma_min is sampled in each realisation for the exponent of the steady state; more of them are hardly news, for
-neighbouring ones lie before the same instability."""
+"""Strains at which gamma_min is sampled in each realisation for the exponent of the steady state; more of them are hardly news,
+for neighbouring ones lie before the same instability."""
 
 
 def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparations: Sequence[str], density: float) -> Analysis:
@@ -109,7 +109,10 @@ class _Ensemble:
     def attempt(
         self, blank: Estimate, fit: Callable[..., Fit], *data: Any, refusal: str | None = None, **options: Any
     ) -> Estimate:
-        """``blank`` with the result of ``fit``, or with its refusal; ``refusal`` is a further one, that the fit does not know of."""
+        """``blank`` with the result of ``fit``, or with its refusal.
+
+        ``refusal`` is a further one, that the fit does not know of.
+        """
         reasons = [refusal] if refusal is not None else []
         result: Any
         try:
@@ -202,7 +205,10 @@ def _primed(
 
 
 def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum]) -> Iterator[Estimate]:
-    """Theta and alpha pooled over the strains of steady flow; a realisation counts once, however many of its strains there are."""
+    """Theta and alpha pooled over the strains of steady flow.
+
+    A realisation counts once, however many of its strains there are.
+    """
     runs = Runs.of(at.tables)
     pooled = (first, last)
     if runs is not None:

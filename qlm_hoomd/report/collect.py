@@ -115,14 +115,14 @@ def _proved(realisation: Realisation, product: str) -> pl.DataFrame:
     known = realisation.recorded
     if product in known and known[product]["sha256"] != hashlib.sha256(content).hexdigest():
         raise NotAsWritten(
-            "its bytes are not those that its stage wrote: it is left out of everything. `qlm verify --set-aside` and `qlm run` "
-            "make it again."
+            "its bytes are not those that its stage wrote: it is left out of everything. `qlm verify --set-aside` and `qlm "
+            "run` make it again."
         )
     others = realisation.made_from_others(product, known)
     if others:
         raise NotAsWritten(
-            f"it was made from another {' and '.join(others)} than what is there now: it is left out of everything. `qlm run` makes it "
-            "again."
+            f"it was made from another {' and '.join(others)} than what is there now: it is left out of everything. `qlm "
+            "run` makes it again."
         )
     return read_table(io.BytesIO(content))
 

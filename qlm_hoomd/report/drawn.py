@@ -45,12 +45,15 @@ COLUMNS = {
     "z": pl.Float64,
     "n_realisations": pl.Int64,
 }
-"""Columns of the data of a figure: one row per point. A line across the panel has null in the direction in which it runs; ``low``
-and ``high`` are the ends of error bars, bands and bins; ``z`` is the value of a cell of a map."""
+"""Columns of the data of a figure: one row per point. A line across the panel has null in the direction in which it runs;
+``low`` and ``high`` are the ends of error bars, bands and bins; ``z`` is the value of a cell of a map."""
 
 
 def mark(artist: Any, n_realisations: int | Sequence[int | None] | None) -> None:
-    """Note how many realisations stand behind an artist: one number, or one for each of its points; None where it is unknown."""
+    """Note how many realisations stand behind an artist: one number, or one for each of its points.
+
+    None where it is unknown.
+    """
     vars(artist)["n_realisations"] = n_realisations
 
 
@@ -77,13 +80,13 @@ MOST_ON_A_CURVE = 70
 def hover_data(figure: Figure) -> dict[str, Any]:
     """What a page needs to show the values of ``figure`` under the mouse: where each point lies, and what it is.
 
-    Maps, and artists that the legend names or that realisations stand behind (:func:`mark`); guides say nothing of data. Call it after
-    the layout, at 72 dots per inch: places are then those in the SVG, in points from the upper left corner.
+    Maps, and artists that the legend names or that realisations stand behind (:func:`mark`); guides say nothing of data. Call
+    it after the layout, at 72 dots per inch: places are then those in the SVG, in points from the upper left corner.
 
     Returns:
-        ``panels``, each with ``name``, ``x``, ``y`` and ``z`` (names of the axes), ``box`` (left, top, right, bottom) and ``series``, each
-        with ``name``, ``curve`` (no markers), places ``px`` and ``py``, values ``x``, ``y``, ends of bars or bands ``x_low``, ``x_high``,
-        ``y_low``, ``y_high``, ``z`` and ``n_realisations``; what a series lacks is left out.
+        ``panels``, each with ``name``, ``x``, ``y`` and ``z`` (names of the axes), ``box`` (left, top, right, bottom) and
+        ``series``, each with ``name``, ``curve`` (no markers), places ``px`` and ``py``, values ``x``, ``y``, ends of bars or
+        bands ``x_low``, ``x_high``, ``y_low``, ``y_high``, ``z`` and ``n_realisations``; what a series lacks is left out.
     """
     height = figure.get_figheight() * 72.0
     colorbar = next((ax.get_ylabel() for ax in figure.axes if ax.get_label() == "<colorbar>"), "")

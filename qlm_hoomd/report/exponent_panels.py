@@ -177,7 +177,10 @@ def scanned(results: Results, preparation: str, end: str) -> list[Spectrum]:
 
 
 def ends(ax: Axes, results: Results, preparation: str, end: str) -> None:
-    """Alpha against the end of the window that moves, with its standard error (App. H); windows that say nothing are left out."""
+    """Alpha against the end of the window that moves, with its standard error (App. H).
+
+    Windows that say nothing are left out.
+    """
     styles = strain_styles(results.settings.shown)
     for spectrum in scanned(results, preparation, end):
         window = spectrum.window

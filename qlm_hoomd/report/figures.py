@@ -143,7 +143,10 @@ ROWS: dict[str, Row] = {
             ("^plateau$", "Grey: other laws at the first strain that allows a comparison."),
             (
                 "^plateau$",
-                "Dotted: a plateau of <i>P</i>(<i>x</i>) at small <i>x</i> (slope −1); dashed: a power law that crosses over to one.",
+                (
+                    "Dotted: a plateau of <i>P</i>(<i>x</i>) at small <i>x</i> (slope −1); dashed: a power law that crosses "
+                    "over to one."
+                ),
             ),
             _SHOWN,
         ),
@@ -201,7 +204,10 @@ ROWS: dict[str, Row] = {
         lambda results, name: not panels.predictions(results, name).is_empty(),
         (
             "Observed strain to the first instability against the smallest one at which a mode is to fail under forward shear.",
-            "By the cubic expansion of nonlinear modes where there are any, else of harmonic ones with the rest of the glass following.",
+            (
+                "By the cubic expansion of nonlinear modes where there are any, else of harmonic ones with the rest of the "
+                "glass following."
+            ),
             ("^equal", "Dashed: equal."),
         ),
         3.2,
@@ -292,7 +298,10 @@ ROWS: dict[str, Row] = {
             partial(exponent_panels.ends, end=end),
             partial(exponent_panels.scanned, end=end),
             (
-                f"<i>α</i> from the direct fit of <i>D</i><sub>L</sub> when the {end} end of its window moves and the other one stays.",
+                (
+                    f"<i>α</i> from the direct fit of <i>D</i><sub>L</sub> when the {end} end of its window moves and the other "
+                    "one stays."
+                ),
                 "Bands: standard errors; windows whose error exceeds 1 are left out. Realisations in brackets.",
                 "Neighbouring points share modes. Where a curve is flat the result does not hang on the window.",
                 ("^quoted", "Red rings: the windows that are quoted."),

@@ -1,4 +1,7 @@
-"""The realisations behind the exponents: a table of all of them beside the page, and lists in it that the exponents link to. No arrays."""
+"""The realisations behind the exponents: a table of all of them beside the page, and lists in it that the exponents link to.
+
+No arrays.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,9 @@ _SYMBOLS = {"gamma_min": Markup("<i>γ</i><sub>min</sub>"), "omega_min": Markup(
 def glasses_table(results: Results) -> pl.DataFrame:
     """A row for each realisation, strain, quantity and detector.
 
-    The columns are preparation, n_particles, realisation, folder (from that of the report), quantity ("gamma_min" or "omega_min"),
-    strain, detector, value, and censored: the value is then a lower limit. Where nothing was measured, quantity and what follows is null.
+    The columns are preparation, n_particles, realisation, folder (from that of the report), quantity ("gamma_min" or
+    "omega_min"), strain, detector, value, and censored: the value is then a lower limit. Where nothing was measured, quantity
+    and what follows is null.
     """
     schema = {"preparation": pl.String, "n_particles": pl.Int64, "realisation": pl.Int64, "folder": pl.String}
     folders = pl.DataFrame(
@@ -81,8 +85,10 @@ def lists_of_glasses(results: Results) -> Markup:
             )
         )
     return Markup(
-        '<h3 id="glasses">The realisations behind the exponents</h3><p>Each list has the strain to the next instability and the frequency '
-        "of the softest quasi-localised mode of every glass; with &gt;, no instability came up to the end of the run, or no such mode "
+        '<h3 id="glasses">The realisations behind the exponents</h3><p>Each list has the strain to the next instability and '
+        "the frequency "
+        "of the softest quasi-localised mode of every glass; with &gt;, no instability came up to the end of the run, or no "
+        "such mode "
         'was found. All strains and detectors: <a href="glasses.parquet">glasses.parquet</a>.</p>{}'
     ).format(join(parts))
 

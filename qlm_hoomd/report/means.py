@@ -44,8 +44,8 @@ def with_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFra
 def exact_detectors(events: pl.DataFrame) -> list[str]:
     """Those of the detectors in ``events`` that miss no instability.
 
-    A detector says so itself (``exact``). Of one that is not installed here the events tell: only where the fold itself was located
-    is there a ``kappa``.
+    A detector says so itself (``exact``). Of one that is not installed here the events tell: only where the fold itself was
+    located is there a ``kappa``.
     """
     kappa = pl.col("kappa").is_not_null().all() if "kappa" in events.columns else pl.lit(value=False)
     located = dict(events.group_by("detector").agg(kappa.alias("located")).drop_nulls("detector").iter_rows())
@@ -59,7 +59,10 @@ def exact_detectors(events: pl.DataFrame) -> list[str]:
 
 
 def first_rise(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``steps`` or ``events`` up to where the strain first turns back; a path that does passes strains again later."""
+    """The rows of ``steps`` or ``events`` up to where the strain first turns back.
+
+    A path that does passes strains again later.
+    """
     if "travelled" not in table.columns:
         return table
     strain = pl.col("strain" if "strain" in table.columns else "strain_c")

@@ -1,4 +1,7 @@
-"""A quasi-localised mode of one glass of the ensemble, to be looked at in three dimensions. Arrays are those of the view of a mode."""
+"""A quasi-localised mode of one glass of the ensemble, to be looked at in three dimensions.
+
+Arrays are those of the view of a mode.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,10 @@ _SAME = 1e-5  # relative difference of an eigenvalue from the one in the table, 
 def localised_mode(results: Results) -> SectionFigure | Markup | None:
     """The figure, a note why there is none, or None where there are no modes to choose from.
 
-    Of the first preparation and strain that have one, and the largest size up to :data:`MOST_PARTICLES`, the mode that moves the fewest
-    particles: the smallest N e among those that pass the filter and lie in the fit window, or below the softest phonons where the window
-    is empty. Vectors are not kept by most runs, so that it is diagonalised again; the eigenvalue must be that of the table.
+    Of the first preparation and strain that have one, and the largest size up to :data:`MOST_PARTICLES`, the mode that moves
+    the fewest particles: the smallest N e among those that pass the filter and lie in the fit window, or below the softest
+    phonons where the window is empty. Vectors are not kept by most runs, so that it is diagonalised again; the eigenvalue must
+    be that of the table.
     """
     found = results.analysis.samples.filter(
         pl.col("quantity") == "omega_min", ~pl.col("censored"), pl.col("n_particles") <= MOST_PARTICLES
@@ -83,8 +87,8 @@ def _drawn(results: Results, row: Mapping[str, Any], strain: float) -> SectionFi
     eigenvalue = float(computed.eigenvalues[number])
     if abs(eigenvalue - row["eigenvalue"]) > _SAME * abs(row["eigenvalue"]):
         raise InputError(
-            f"{path.name}: eigenvalue {eigenvalue:.6g} of mode {number}; the table has {row['eigenvalue']:.6g}. The glass in the folder "
-            "is not the one that was diagonalised."
+            f"{path.name}: eigenvalue {eigenvalue:.6g} of mode {number}; the table has {row['eigenvalue']:.6g}. The glass "
+            "in the folder is not the one that was diagonalised."
         )
     title = f"{preparation}, $N={size}$, $\\gamma={strain:g}$: realisation {index}"
     view = ModeView(
@@ -111,8 +115,9 @@ def _drawn(results: Results, row: Mapping[str, Any], strain: float) -> SectionFi
         else "no core: it is extended"
     )
     caption = Markup(
-        "The most localised of the low modes: of all glasses of {}, <i>N</i> = {}, strain {}, the quasi-localised mode of the fit window with "
-        "the smallest participation ratio. Realisation {}, <i>ω</i> = {:.4g}, <i>e</i> = {:.3g}, <i>N e</i> = {:.0f}, {}. Arrows: displacements."
+        "The most localised of the low modes: of all glasses of {}, <i>N</i> = {}, strain {}, the quasi-localised mode of "
+        "the fit window with the smallest participation ratio. Realisation {}, <i>ω</i> = {:.4g}, <i>e</i> = {:.3g}, <i>N "
+        "e</i> = {:.0f}, {}. Arrows: displacements."
     ).format(
         preparation,
         size,

@@ -268,7 +268,10 @@ def joint(ax: Axes, results: Results, preparation: str, name: str) -> None:
 
 
 def joint_modes(results: Results, preparation: str, name: str) -> pl.DataFrame:
-    """The stable modes of this table that have a kappa in the theory's units, at the first strain; none where there is no table."""
+    """The stable modes of this table that have a kappa in the theory's units, at the first strain.
+
+    None where there is no table.
+    """
     table = results.tables.get(name)
     if table is None or not {"kappa_theory", "frequency"} <= set(table.columns):
         return pl.DataFrame()

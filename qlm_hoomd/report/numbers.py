@@ -37,11 +37,11 @@ Fit = FiniteSizeScaling | SpectrumFit | ExcessFit | MinimaDistribution
 STRAIN_TOLERANCE = 1e-6
 """Two strains closer than this are the same state."""
 PAPER_Q_C, PAPER_INCREMENT = (float(PARAMETERS[name].value) for name in ("q_c", "increment"))
-"""Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step exceeds
-Q_c L dgamma, so that instabilities with smaller jumps escape it."""
+"""Threshold and increment of the paper's detector (App. F): it fires where the largest non-affine displacement of a step
+exceeds Q_c L dgamma, so that instabilities with smaller jumps escape it."""
 AS_THRESHOLD = "threshold, estimated"
-"""Stands for a detector: the events of an exact one that the paper's detector would have seen. An estimate, for a missed event also shifts
-what the detector sees next."""
+"""Stands for a detector: the events of an exact one that the paper's detector would have seen. An estimate, for a missed event
+also shifts what the detector sees next."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,8 +50,9 @@ class Estimate(Displayed):
 
     Args:
         quantity: ``theta``, ``alpha``, ``theta_prime`` or ``alpha_prime``.
-        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``spectrum`` (direct fit of D_L), ``unfiltered`` and ``excess`` (of D_G,
-            below and above the first phonon), ``prediction`` (eq. 9, or App. G), ``distribution`` (of single minima, App. G).
+        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``spectrum`` (direct fit of D_L), ``unfiltered`` and
+            ``excess`` (of D_G, below and above the first phonon), ``prediction`` (eq. 9, or App. G), ``distribution`` (of
+            single minima, App. G).
         preparation, strain: of the ensemble; of an exponent pooled over strain the lower end of the range.
         pooled: the range of strains over which it is pooled, None for one strain.
         detector: that located the instabilities behind it, None where there are none behind it.
@@ -150,8 +151,10 @@ class Spectrum(Result):
         plane_waves: from the mean moduli; None where they are unknown.
         density: D_L of the filtered modes; None where there are none.
         softest: density of the softest filtered mode of each realisation, of the same normalisation; None where there are none.
-        excess: D_G, all modes less the Debye level, without a filter, from the first phonon on; None without modes there or moduli.
-        threshold_scans: alpha and its standard error with e_c lowered and raised by 20 %, NaN and infinite where too few modes are left.
+        excess: D_G, all modes less the Debye level, without a filter, from the first phonon on; None without modes there or
+            moduli.
+        threshold_scans: alpha and its standard error with e_c lowered and raised by 20 %, NaN and infinite where too few modes
+            are left.
         refusal: why no exponent is read off this spectrum or its softest modes (phonons reach in, the window decides), or None.
     """
 
@@ -192,7 +195,8 @@ class Spectrum(Result):
         """
         if self.density is None:
             raise InputError(
-                f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}: no quasi-localised mode is known completely."
+                f"{self.preparation}, N = {self.n_particles}, strain {self.strain:g}: no quasi-localised mode is known "
+                "completely."
             )
         ax = self.density.plot(ax, **style)
         ax.axvspan(max(self.window.lower, ax.get_xlim()[0]), self.window.upper, color="0.5", alpha=0.12, linewidth=0)
@@ -218,12 +222,16 @@ class Analysis(Displayed):
     Args:
         settings: of the analysis.
         excluded: (preparation, N, realisation, reason) of the samples that are no glasses and were left out.
-        stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy, standard_error, n_realisations.
+        stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy,
+            standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
-            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact one's events.
-        samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value, censored.
+            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact
+            one's events.
+        samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value,
+            censored.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
-            softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard error.
+            softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard
+            error.
         spectra: one for each diagonalised ensemble at the strains of the settings.
         estimates: all exponents and refusals.
     """

@@ -1,7 +1,7 @@
 """Panels: functions that draw one thing of a preparation on axes they are given. Figures are composed of them.
 
-Every panel with data says how many realisations stand behind them, in its legend, its ticks or its title. Arrays are points of a curve,
-without suffix. The labels of artists are what captions and the data beside a figure know them by.
+Every panel with data says how many realisations stand behind them, in its legend, its ticks or its title. Arrays are points of
+a curve, without suffix. The labels of artists are what captions and the data beside a figure know them by.
 """
 
 from __future__ import annotations
@@ -229,8 +229,9 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
     """The smallest strain at which a mode is to fail under forward shear, beside the one at which the glass did.
 
     Returns:
-        A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted, observed. By
-        the cubic expansion along nonlinear modes where there are any, else along harmonic ones with the rest of the glass following.
+        A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
+        observed. By the cubic expansion along nonlinear modes where there are any, else along harmonic ones with the rest of
+        the glass following.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]

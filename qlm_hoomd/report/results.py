@@ -118,7 +118,10 @@ class Run(Displayed):
 
     @cached_property
     def stages(self) -> Mapping[str, Stage | None]:
-        """The stages of the protocol by kind, in order; None for one whose plugin is not installed or does not take its settings."""
+        """The stages of the protocol by kind, in order.
+
+        None for one whose plugin is not installed or does not take its settings.
+        """
         stages = self.protocol.get("stages")
         named = [stage for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
         return {str(stage["kind"]): _built(stage) for stage in named if "kind" in stage}
@@ -169,9 +172,9 @@ class Results(Displayed):
         settings: of the analysis, those of the first run.
         realisations: those in the workspaces that belong to the protocols, by preparation, size and index.
         strangers: number of realisations in the workspaces that other protocols made; they are left out of everything.
-        tables: every table that a stage of the protocols wrote, by its name without ``.parquet``: ``steps`` and ``events`` of the
-            stage shear, ``modes`` of modes, those of a plugin's stages likewise. The rows are those of all realisations together;
-            the columns those of the realisation's own table, after preparation, n_particles and realisation.
+        tables: every table that a stage of the protocols wrote, by its name without ``.parquet``: ``steps`` and ``events`` of
+            the stage shear, ``modes`` of modes, those of a plugin's stages likewise. The rows are those of all realisations
+            together; the columns those of the realisation's own table, after preparation, n_particles and realisation.
         unreadable: products that could not be read, by (preparation, N, realisation).
     """
 
@@ -192,8 +195,8 @@ class Results(Displayed):
             out: where the report goes; by default the folder ``results`` of the only run.
 
         Raises:
-            InputError: if one is not the output folder of a run, if two runs have a preparation of one name or different models,
-                or if there are several and no ``out``.
+            InputError: if one is not the output folder of a run, if two runs have a preparation of one name or different
+                models, or if there are several and no ``out``.
         """
         runs = tuple(Run(directory, read_protocol(directory)) for directory in directories)
         _check_together(runs, out)
@@ -293,7 +296,9 @@ class Results(Displayed):
         return {each.key: self.run_of(each.key[0]).done(each) for each in self.realisations}
 
     def n_done(self, preparation: str, n_particles: int, kind: str | None = None) -> int | None:
-        """Number of realisations of this preparation and size that have been through a stage; None where their protocol has none such.
+        """Number of realisations of this preparation and size that have been through a stage.
+
+        None where their protocol has none such.
 
         Args:
             preparation: of the realisations.
@@ -366,8 +371,8 @@ def _check_together(runs: Sequence[Run], out: Path | None) -> None:
             for name in stage.tables() if stage is not None else ():
                 if writers.setdefault(name, kind) != kind:
                     raise InputError(
-                        f"the stages '{writers[name]}' and '{kind}' of these runs both write {name}.parquet; expected one of them, for "
-                        "a report has one table of each name. Report these runs one by one."
+                        f"the stages '{writers[name]}' and '{kind}' of these runs both write {name}.parquet; expected one "
+                        "of them, for a report has one table of each name. Report these runs one by one."
                     )
         if run.protocol.get("model") != first.protocol.get("model"):
             raise InputError(
@@ -377,8 +382,9 @@ def _check_together(runs: Sequence[Run], out: Path | None) -> None:
         for name in run.preparations:
             if name in owner:
                 raise InputError(
-                    f"both {owner[name]} and {run.directory} have a preparation '{name}'; expected different names, by which the "
-                    "report tells them apart. Report these runs one by one, or give the preparations names of their own."
+                    f"both {owner[name]} and {run.directory} have a preparation '{name}'; expected different names, by "
+                    "which the report tells them apart. Report these runs one by one, or give the preparations names of "
+                    "their own."
                 )
             owner[name] = run.directory
 

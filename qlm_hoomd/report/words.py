@@ -130,7 +130,8 @@ class Card:
         symbol: of the exponent, HTML.
         kind: ``measured`` or ``predicted``.
         status: ``measured``, ``insisted`` or ``withheld``.
-        value, interval: in words; without an exponent a dash and nothing. A value that the theory does not have says so behind its interval.
+        value, interval: in words; without an exponent a dash and nothing. A value that the theory does not have says so behind
+            its interval.
         slope: of the log means with its interval, for an exponent that they do not carry.
         method: how it was obtained, HTML.
         sample: how many realisations are behind it.

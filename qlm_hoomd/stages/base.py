@@ -100,7 +100,8 @@ class StageContext:
         taken = [column for column in table.columns if column in KEYS]
         if taken:
             raise PluginError(
-                f"{name} has the columns {', '.join(taken)}; expected other names, for results/ has these in front of all tables."
+                f"{name} has the columns {', '.join(taken)}; expected other names, for results/ has these in front of all "
+                "tables."
             )
         write_table(self.directory / name, table, self.provenance)
 
@@ -115,7 +116,8 @@ class Stage(BaseModel):
     """Settings that only say how far the stage goes: numbers that may rise and lists that may get longer in a folder that
     holds results already, as what they asked for before comes out the same."""
     cost_power: ClassVar[float] = 1.5
-    """About the power of N by which the time of the stage grows, for forecasts from small systems where no large one has run."""
+    """About the power of N by which the time of the stage grows, for forecasts from small systems where no large one has
+    run."""
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse settings that cannot work for this model or these sizes, before anything runs.

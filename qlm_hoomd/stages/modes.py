@@ -63,8 +63,8 @@ _QLM_COLUMNS = {"strain": pl.Float64, **NONLINEAR_COLUMNS}
 def mode_rows(modes: LowestModes, hessian: Hessian, strain: float) -> list[dict[str, Any]]:
     """One row for each mode: eigenpair, participation ratio, and the energy along it (:class:`~qlm_hoomd.anharmonic.ModeExpansion`).
 
-    ``chi`` is U'''' along the frozen harmonic mode, ``chi_relaxed`` that with the rest of the glass following. phi'''' of the default
-    potential (q = 3) jumps at the cut-off, so chi jumps when a pair crosses it. ``shear_coupling`` is Xi . psi with
+    ``chi`` is U'''' along the frozen harmonic mode, ``chi_relaxed`` that with the rest of the glass following. phi'''' of the
+    default potential (q = 3) jumps at the cut-off, so chi jumps when a pair crosses it. ``shear_coupling`` is Xi . psi with
     Xi = d2U/(dr dgamma). The curvature of the expansion is the eigenvalue.
     """
     expansions = AnharmonicModes().compute(hessian, modes.vectors)
@@ -93,14 +93,14 @@ class ModesStage(Stage):
     )
     strains: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
         default=(0.0,),
-        description="strains at which modes are computed; those other than 0 must be frames of the shear stage, and where its path "
-        "passes one several times the first passage counts",
+        description="strains at which modes are computed; those other than 0 must be frames of the shear stage, and where "
+        "its path passes one several times the first passage counts",
     )
     solver: Solver = Field(default="auto", description="eigensolver; auto chooses by size")
     check_completeness: Literal["never", "first", "always"] = Field(
         default="first",
-        description="count the modes below the end of the window a second time (up to N = 4000 by the inertia of a sparse factor): in the "
-        "first realisation of each size and preparation, never or always",
+        description="count the modes below the end of the window a second time (up to N = 4000 by the inertia of a sparse "
+        "factor): in the first realisation of each size and preparation, never or always",
     )
     nonlinear: tuple[Literal["pseudo_harmonic", "cubic", "quartic"], ...] = Field(
         default=(),
@@ -146,7 +146,8 @@ class ModesStage(Stage):
         if "sheared.gsd" in self.requires():
             sheared = gsdio.read_glasses(context.path("sheared.gsd"))
             if sheared:
-                # Another plane than xy is sheared with the axes of the sample exchanged: the quenched glass is seen the same way.
+                # Another plane than xy is sheared with the axes of the sample exchanged: the quenched glass is seen the same
+                # way.
                 frames = [replace(frame, glass=frame.glass.turned(sheared[0].axes)) for frame in frames]
             frames += sheared
             self._check_frames(context, {frame.glass.strain for frame in frames})

@@ -1,15 +1,15 @@
 """Is <x_min>(N) a power law? The alternatives: a plateau of P(x) at small x, and a crossover from one to the other.
 
-Ruscher & Rottler (2019) and Ferrero & Jagla (2020) find that after some loading the density of distances to instability does not
-vanish at x -> 0 but levels off. The typical smallest of N distances solves N int_0^x P = 1:
+Ruscher & Rottler (2019) and Ferrero & Jagla (2020) find that after some loading the density of distances to instability does
+not vanish at x -> 0 but levels off. The typical smallest of N distances solves N int_0^x P = 1:
 
 * power law, P = (1 + theta) a x^theta:             x ~ N^(-1 / (1 + theta))
 * plateau, P = p0:                                   x ~ N^-1
-* crossover, P = p0 + (1 + theta) a x^theta:         N (p0 x + a x^(1 + theta)) = 1, a power law that turns into a plateau near N_x,
-  where the two terms are equal
+* crossover, P = p0 + (1 + theta) a x^theta:         N (p0 x + a x^(1 + theta)) = 1, a power law that turns into a plateau near
+  N_x, where the two terms are equal
 
-The minima of one size scatter about it like a Weibull variable whose shape is free and common to all sizes, for what the shape says of
-theta depends on where along the strain the samples sit (App. G of Ji et al., PRE 99, 023003 (2019)).
+The minima of one size scatter about it like a Weibull variable whose shape is free and common to all sizes, for what the shape
+says of theta depends on where along the strain the samples sit (App. G of Ji et al., PRE 99, 023003 (2019)).
 
 Array suffixes: ``_s`` system sizes, ``_i`` minima, ``_r`` realisations, ``_g`` points of a grid of crossovers.
 """
@@ -42,8 +42,8 @@ EXCLUDED = 0.001
 POOR_FIT = 0.01
 """p-value below which a scaling is said not to describe the minima."""
 CAVEAT = (
-    "A plateau whose height itself falls with a power of N gives a power law in N: no finite-size scaling tells it from a pseudo-gap, "
-    "only the density of the distances themselves."
+    "A plateau whose height itself falls with a power of N gives a power law in N: no finite-size scaling tells it from a "
+    "pseudo-gap, only the density of the distances themselves."
 )
 """What the comparison cannot see."""
 
@@ -62,7 +62,8 @@ class Scaling(Result):
         scales: fitted scale of the minima at each size.
         deviance: twice the logarithm of the likelihood ratio to a free scale at each size, over ``dispersion``.
         aicc: Akaike's criterion with the correction for few realisations, relative to the best of the three.
-        p_value: probability that minima of this law fit as badly as these, NaN where the law has as many parameters as there are sizes.
+        p_value: probability that minima of this law fit as badly as these, NaN where the law has as many parameters as there
+            are sizes.
     """
 
     name: str
@@ -82,8 +83,8 @@ class ScalingAlternatives(Result):
         power_law, plateau, crossover: the three fits.
         p_plateau: probability that a plateau's minima favour the power law as much as these.
         p_power_law: probability that a power law's minima favour the crossover as much as these.
-        n_cross_low, n_cross_high: sizes N_x between which the likelihood cannot exclude a crossover (at ``confidence``); 0 where a plateau
-            at all sizes is possible, infinite where a power law at all sizes is.
+        n_cross_low, n_cross_high: sizes N_x between which the likelihood cannot exclude a crossover (at ``confidence``); 0
+            where a plateau at all sizes is possible, infinite where a power law at all sizes is.
         theta_low, theta_high: interval of the power law's theta.
         confidence: of the intervals.
         verdict: what follows, in a sentence or two.
@@ -160,8 +161,8 @@ def compare_scalings(
 ) -> ScalingAlternatives:
     """Power law, plateau and crossover against each other, by the likelihood of all minima.
 
-    The likelihood is divided by the scatter of the residuals over realisations, so that p-values and Akaike's criterion hold for minima
-    that are no Weibull variables, and for several strain points of one realisation.
+    The likelihood is divided by the scatter of the residuals over realisations, so that p-values and Akaike's criterion hold
+    for minima that are no Weibull variables, and for several strain points of one realisation.
 
     Args:
         samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains of each ((R, S) array).
@@ -170,8 +171,8 @@ def compare_scalings(
 
     Raises:
         ValueError: if a minimum is not a positive finite number, or shapes do not fit.
-        InsufficientStatistics: with the comparison inside where there is one: fewer than 3 sizes, sizes within a factor 3, fewer than 20
-            realisations at a size.
+        InsufficientStatistics: with the comparison inside where there is one: fewer than 3 sizes, sizes within a factor 3,
+            fewer than 20 realisations at a size.
     """
     sizes, values_s, censored_s = ordered_samples(samples, censored)
     reasons = []
@@ -343,7 +344,8 @@ def _log_law(n_s: Floats, theta: ArrayLike, n_cross: ArrayLike | None) -> Floats
     if n_cross is None:
         return -np.log(n_s) / (1 + theta)
     target = np.log(np.asarray(n_cross, dtype=np.float64)[..., None] / n_s)
-    # (u + u^(1 + theta)) / 2 = N_x / N for u = x / x(N_x); convex in ln u with a slope between 1 and 1 + theta: Newton cannot miss.
+    # (u + u^(1 + theta)) / 2 = N_x / N for u = x / x(N_x); convex in ln u with a slope between 1 and 1 + theta: Newton cannot
+    # miss.
     target, theta = np.broadcast_arrays(target, theta)
     log_u = np.maximum(target, target / (1 + theta))
     for _ in range(40):
@@ -381,8 +383,8 @@ def _verdict(result: ScalingAlternatives) -> str:
         return f"The data cannot tell a power law from a plateau over {span}: {law} includes 0, the plateau (p = {result.p_plateau:.2g})."
     if result.power_law.theta < 0:
         return (
-            f"Over {span} the minima fall more steeply with N than a plateau of P(x) allows: {law}; {plateau}. No density of distances "
-            "that is the same at every size does that."
+            f"Over {span} the minima fall more steeply with N than a plateau of P(x) allows: {law}; {plateau}. No density "
+            "of distances that is the same at every size does that."
         )
     later = f"at N = {result.n_cross_low:.0f} or beyond" if result.n_cross_low > 0 else "that is broad"
     return f"A power law with {law} describes the minima over {span}; {plateau}. A crossover to a plateau {later} is not."

@@ -213,7 +213,8 @@ def log_mean_contrast(
 
 
 def _acceleration(relative_g: Sequence[Floats], lever_g: Floats) -> float:
-    # Jackknife values of several groups enter by their influence, each in proportion to its group (Efron & Tibshirani 1993, 14.3).
+    # Jackknife values of several groups enter by their influence, each in proportion to its group (Efron & Tibshirani 1993,
+    # 14.3).
     cubes = squares = 0.0
     for lever, x in zip(lever_g, relative_g, strict=True):
         left_out_r = np.log(np.maximum(x.size - x, np.finfo(float).tiny) / (x.size - 1))

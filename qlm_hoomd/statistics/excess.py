@@ -1,6 +1,7 @@
 """D_G: the density of quasi-localised modes above the first phonon band, by the levels between the bands.
 
-Equations and appendices are those of Ji et al., PRE 99, 023003 (2019). Array suffixes: ``_r`` realisations, ``_m`` modes, ``_b`` bins.
+Equations and appendices are those of Ji et al., PRE 99, 023003 (2019). Array suffixes: ``_r`` realisations, ``_m`` modes,
+``_b`` bins.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class ExcessFit(Result):
         exponent: Poisson maximum likelihood on the bins: the one to quote. Its interval is that of the scatter of realisations
             (sandwich, Student's t) with the error of the moduli, and on either side twice the distance to ``counted``.
         likelihood: the same estimate with the error of counting alone.
-        counted: the estimate with the plane waves of the bands in each bin, which are known by number, for the Debye level: what
-            it differs by is the error of taking a box for a large solid.
+        counted: the estimate with the plane waves of the bands in each bin, which are known by number, for the Debye level:
+            what it differs by is the error of taking a box for a large solid.
         amplitude: A of D_G = A omega^alpha.
         density: D_G in the bins, no filter.
         bands: ((B,) tuple) phonon bands in each bin.
@@ -135,13 +136,14 @@ def alpha_from_excess(
 ) -> ExcessFit:
     """The exponent of D_G = D - D_Debye, without any filter: bins of all modes against A omega^alpha plus the Debye level.
 
-    Source of D_G: Lerner, Moriel, Bouchbinder, arXiv:2404.12735. The Debye level is that of a large solid, so that every bin must
-    hold several bands; the bins end midway between bands. Below the first band there are no plane waves and D_G is D: there,
-    :func:`alpha_from_spectrum` without a filter answers the same question.
+    Source of D_G: Lerner, Moriel, Bouchbinder, arXiv:2404.12735. The Debye level is that of a large solid, so that every bin
+    must hold several bands; the bins end midway between bands. Below the first band there are no plane waves and D_G is D:
+    there, :func:`alpha_from_spectrum` without a filter answers the same question.
 
-    A box is no large solid: with 3 to 5 bands in a bin the Debye level puts alpha 0.06 to 0.2 too low, which no scatter shows. Hence
-    the second fit to the plane waves that the bands have by number, and an interval that is longer by twice the difference: it then holds the truth in 98 to 100 % of synthetic ensembles (N = 64000 and 256000, 20 to 100
-    realisations, bands 3 % wide), and that of the scatter alone in 1 to 55 %.
+    A box is no large solid: with 3 to 5 bands in a bin the Debye level puts alpha 0.06 to 0.2 too low, which no scatter shows.
+    Hence the second fit to the plane waves that the bands have by number, and an interval that is longer by twice the
+    difference: it then holds the truth in 98 to 100 % of synthetic ensembles (N = 64000 and 256000, 20 to 100 realisations,
+    bands 3 % wide), and that of the scatter alone in 1 to 55 %.
 
     Args:
         frequencies: for each realisation all its modes, phonons included ((n,) array each).
@@ -154,8 +156,8 @@ def alpha_from_excess(
         warnings: to be carried by the result.
 
     Raises:
-        InsufficientStatistics: with fewer than 3 bins of 3 bands each, or 20 realisations; where the Debye level leaves no excess. The
-            estimate, if any, is inside.
+        InsufficientStatistics: with fewer than 3 bins of 3 bands each, or 20 realisations; where the Debye level leaves no
+            excess. The estimate, if any, is inside.
     """
     n_realisations = len(frequencies)
     edges_b, bands_b, waves_b = _bins_of_bands(plane_waves, omega_min, omega_max)
@@ -187,8 +189,8 @@ def alpha_from_excess(
         level.alpha - reach,
         level.alpha + reach,
         confidence,
-        f"Poisson maximum likelihood of A omega^alpha plus the Debye level on {int(count_b.sum())} modes in {count_b.size} bins, error over "
-        "realisations and of the level",
+        f"Poisson maximum likelihood of A omega^alpha plus the Debye level on {int(count_b.sum())} modes in {count_b.size} "
+        "bins, error over realisations and of the level",
         n_realisations,
         (float(edges_b[0]), float(edges_b[-1])),
         tuple(warnings),
@@ -255,7 +257,8 @@ def _bins_of_bands(plane_waves: Phonons, lower: float, upper: float) -> tuple[Fl
 class _LevelFit:
     """A omega^alpha plus a known level: alpha, A in modes per realisation, standard errors of alpha, and chi^2.
 
-    ``error`` is over realisations, ``counting`` that of Poisson counts, ``of_level`` the shift of alpha per relative change of the level.
+    ``error`` is over realisations, ``counting`` that of Poisson counts, ``of_level`` the shift of alpha per relative change of
+    the level.
     """
 
     alpha: float

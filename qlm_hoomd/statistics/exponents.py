@@ -3,9 +3,9 @@
 Equation numbers and appendices refer to Ji et al., PRE 99, 023003 (2019).
 
 Three estimators stand side by side. The quoted one is the slope of the log means with a symmetric studentised bootstrap over
-realisations; the paper's least squares has the same slope where all sizes have equally many realisations, and an interval that knows
-only the scatter of the means about the line; maximum likelihood takes all minima for Weibull variables whose scale falls with N.
-``tests/physics/coverage_theta.py`` measures how often each interval holds the truth.
+realisations; the paper's least squares has the same slope where all sizes have equally many realisations, and an interval that
+knows only the scatter of the means about the line; maximum likelihood takes all minima for Weibull variables whose scale falls
+with N. ``tests/physics/coverage_theta.py`` measures how often each interval holds the truth.
 
 Array suffixes: ``_s`` system sizes, ``_r`` realisations, ``_rs`` realisations and their strain points, ``_i`` minima.
 """
@@ -35,19 +35,21 @@ MIN_SIZES = 3
 MIN_SIZE_RATIO = 3.0
 """Largest over smallest size. Over less, drifts that vanish with N cannot be told from the exponent."""
 MIN_REALISATIONS = 20
-"""Per size. A single mean is then known to 15 % (the scatter of the minimum is about 0.7 of its mean), and the quoted interval covers
-the truth in 94 to 96 % of synthetic ensembles, whether the minima are Weibull variables, recurrence times or log-normal."""
+"""Per size. A single mean is then known to 15 % (the scatter of the minimum is about 0.7 of its mean), and the quoted interval
+covers the truth in 94 to 96 % of synthetic ensembles, whether the minima are Weibull variables, recurrence times or
+log-normal."""
 MAX_SLOPE_ERROR = {"theta": 0.08, "alpha": 0.024}
-"""Largest standard error of the slope with which an exponent is quoted: 12 % of the slope that the theory expects, 2/3 for theta = 1/2
-and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope came out too steep, so that
-a gate on the exponent's own interval lets through what is short by chance."""
+"""Largest standard error of the slope with which an exponent is quoted: 12 % of the slope that the theory expects, 2/3 for
+theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope came
+out too
+steep, so that a gate on the exponent's own interval lets through what is short by chance."""
 MAX_CENSORED = 0.02
 """Share of realisations, at any size, whose minimum lies beyond what was looked at; the limit stands in for it."""
 POOR_FIT = 0.01
 """p-value below which the means are said not to follow a power law, and the minima not a Weibull law."""
 DISAGREEMENT = 0.01
-"""Two estimators disagree where the same realisations would set them further apart in less than this share of cases. They share their
-data, so that their difference has an error of its own, much smaller than theirs (Hausman 1978)."""
+"""Two estimators disagree where the same realisations would set them further apart in less than this share of cases. They share
+their data, so that their difference has an error of its own, much smaller than theirs (Hausman 1978)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,8 +65,8 @@ class FiniteSizeScaling(Result):
         slope: -d ln<min> / d ln N; sizes are weighted by their number of realisations.
         slope_low, slope_high: its interval, symmetric.
         slope_error: its standard error, from the scatter of the minima.
-        promised_error: the standard error that numbers and sizes promise, whatever came out: with the scatter of a Weibull minimum of the
-            theory's exponent, less what an average over strain points or directions takes off.
+        promised_error: the standard error that numbers and sizes promise, whatever came out: with the scatter of a Weibull
+            minimum of the theory's exponent, less what an average over strain points or directions takes off.
         prefactor: <min> = prefactor * N^-slope.
         exponent: 1 / slope - 1 with the symmetric studentised bootstrap over realisations: the one to quote.
         least_squares: the same from the paper's fit: ordinary least squares on the logarithms of the means, with Student's t
@@ -74,16 +76,17 @@ class FiniteSizeScaling(Result):
         p_value: probability of a scatter about the power law at least as large as this one.
         p_plateau: the same for exponent = 0 (slope 1), where a finite density at zero ends the power law.
         n_points: strain points of each realisation, averaged over before anything else.
-        bca: the quoted estimate with the bias-corrected and accelerated bootstrap, whose interval is too short for few realisations.
-        likelihood: the exponent from the maximum likelihood of x_min = s0 N^-slope y, where y is a Weibull variable of free shape,
-            the same for all sizes; lower limits count with the probability of surviving them. Its interval comes from the scatter of
-            the scores over realisations, so that it holds where the minima are no Weibull variables, and where several strain points
-            belong to one realisation. (The curvature of the likelihood, which needs both, covers in 100 % of cases where ten correlated
-            strain points are pooled.) None where the likelihood has no maximum.
+        bca: the quoted estimate with the bias-corrected and accelerated bootstrap, whose interval is too short for few
+            realisations.
+        likelihood: the exponent from the maximum likelihood of x_min = s0 N^-slope y, where y is a Weibull variable of free
+            shape, the same for all sizes; lower limits count with the probability of surviving them. Its interval comes from
+            the scatter of the scores over realisations, so that it holds where the minima are no Weibull variables, and where
+            several strain points belong to one realisation. (The curvature of the likelihood, which needs both, covers in 100 %
+            of cases where ten correlated strain points are pooled.) None where the likelihood has no maximum.
         weibull_shape: of y. Not 1 + theta but for samples that sit just behind an event (App. G).
         weibull_p: probability that Weibull minima fit as badly as these.
-        disagreement: which estimators lie further from the quoted one than their common data explain (:data:`DISAGREEMENT`); None
-            where they agree.
+        disagreement: which estimators lie further from the quoted one than their common data explain (:data:`DISAGREEMENT`);
+            None where they agree.
     """
 
     sizes: tuple[int, ...]
@@ -164,8 +167,8 @@ def finite_size_scaling(
     Raises:
         ValueError: if a minimum is not a positive finite number, or sizes differ in their number of strain points.
         InsufficientStatistics: with the estimate inside, where the data do not carry the exponent: fewer than 3 sizes, sizes
-            within a factor 3, fewer than 20 realisations or more than 2 % censored at a size, or a slope whose standard error is above
-            :data:`MAX_SLOPE_ERROR`, by what the design promises or by what was found.
+            within a factor 3, fewer than 20 realisations or more than 2 % censored at a size, or a slope whose standard error
+            is above :data:`MAX_SLOPE_ERROR`, by what the design promises or by what was found.
     """
     sizes, values_s, censored_s = ordered_samples(samples, censored)
     if len(sizes) < 2:
@@ -391,9 +394,9 @@ def _apart(other: Exponent, difference: float, influence_r: Floats, quoted: Expo
     if p_value >= DISAGREEMENT:
         return None
     return (
-        f"{other.estimator} gives {other.value:.2f} where the quoted estimate is {quoted.value:.2f}; the same minima set the two that "
-        f"far apart with probability {p_value:.1g} only: the means do not follow one power law, or the distribution of the minimum "
-        "changes its shape with N"
+        f"{other.estimator} gives {other.value:.2f} where the quoted estimate is {quoted.value:.2f}; the same minima set "
+        f"the two that far apart with probability {p_value:.1g} only: the means do not follow one power law, or the "
+        "distribution of the minimum changes its shape with N"
     )
 
 
@@ -450,9 +453,9 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
             f"{int(np.ceil(n * factor))} at N = {size}" for size, n in zip(result.sizes, result.n_realisations, strict=True)
         ]
         reasons.append(
-            f"the slope of the log means is {result.slope:.2f} [{result.slope_low:.2f}, {result.slope_high:.2f}] with a standard error of "
-            f"{result.slope_error:.2g} ({result.promised_error:.2g} by the numbers alone) where at most {most:g} is allowed: about "
-            f"{factor:.2g} times as many realisations are needed, {', '.join(counts)}"
+            f"the slope of the log means is {result.slope:.2f} [{result.slope_low:.2f}, {result.slope_high:.2f}] with a "
+            f"standard error of {result.slope_error:.2g} ({result.promised_error:.2g} by the numbers alone) where at most "
+            f"{most:g} is allowed: about {factor:.2g} times as many realisations are needed, {', '.join(counts)}"
         )
     elif not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
         reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")

@@ -2,8 +2,8 @@
 
 Equation numbers and appendices refer to Ji et al., PRE 99, 023003 (2019).
 
-Array suffixes: ``_rs`` realisations and their strain points, ``_r`` realisations, ``_i`` minima, ``_w`` minima within the window,
-``_b`` bins, ``_k`` resamples.
+Array suffixes: ``_rs`` realisations and their strain points, ``_r`` realisations, ``_i`` minima, ``_w`` minima within the
+window, ``_b`` bins, ``_k`` resamples.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 MIN_WINDOW = 20
 """Realisations with a minimum inside the window. The exponent plus one is then known to 22 %."""
 WINDOW_POWER = 0.6
-"""The window holds the smallest n^0.6 of n minima. The error of counting falls with the size of the window and the bias from what ends
-the power law grows with it; at n^(2/3) the two fall together, below it the bias is the smaller one. For Weibull minima it is then a
-sixth of the error with 200 minima and a tenth with 4000."""
+"""The window holds the smallest n^0.6 of n minima. The error of counting falls with the size of the window and the bias from
+what ends the power law grows with it; at n^(2/3) the two fall together, below it the bias is the smaller one. For Weibull
+minima it is
+then a sixth of the error with 200 minima and a tenth with 4000."""
 MAX_CENSORED = 0.5
 """Share of minima at any size that lie beyond what was looked at; the median, which sets the scale, is unknown beyond it."""
 BINS_PER_DECADE = 5
@@ -46,8 +47,8 @@ class MinimaHistogram(Displayed):
         edges: ((B + 1,) tuple) of the bins.
         counts: ((B,) tuple) minima in each bin.
         density: ((B,) tuple) probability density.
-        low, high: ((B,) tuples) 68 % interval of counting (Garwood). Where several points belong to one realisation, a bin holds
-            fewer independent ones: the variance is that of a sum of independent clusters.
+        low, high: ((B,) tuples) 68 % interval of counting (Garwood). Where several points belong to one realisation, a bin
+            holds fewer independent ones: the variance is that of a sum of independent clusters.
     """
 
     edges: tuple[float, ...]
@@ -67,15 +68,16 @@ class MinimaDistribution(Result):
     Args:
         exponent: maximum likelihood of a power law that is cut at the end of the window; interval by studentised bootstrap over
             realisations.
-        weibull: shape - 1 of a Weibull law of all minima, with a scale of its own for each size: the likelihood of their ratios,
-            from which the scales drop out. Precise, and right only for samples that sit just behind an event: what is left of a
-            Weibull interval at a given strain looks much like a Weibull variable too, of a shape that is not its exponent at zero,
-            and ``weibull_p`` needs thousands of minima to tell.
+        weibull: shape - 1 of a Weibull law of all minima, with a scale of its own for each size: the likelihood of their
+            ratios, from which the scales drop out. Precise, and right only for samples that sit just behind an event: what is
+            left of a Weibull interval at a given strain looks much like a Weibull variable too, of a shape that is not its
+            exponent at zero, and ``weibull_p`` needs thousands of minima to tell.
         weibull_p: probability that Weibull minima fit as badly as these.
         histogram: of all minima, each over the median of its size.
         window: smallest and largest minimum of the fit, over the median of its size.
         n_window: minima within the window.
-        drift_p: probability that a power law's local exponent differs as much between the lower and the upper half of the window.
+        drift_p: probability that a power law's local exponent differs as much between the lower and the upper half of the
+            window.
         sizes: particle numbers N, ascending.
         n_realisations: realisations at each size.
         n_points: strain points of each realisation.
@@ -148,8 +150,8 @@ def minima_exponent(
 
     Raises:
         ValueError: if a minimum is not a positive finite number, or shapes do not fit.
-        InsufficientStatistics: with the estimate inside where there is one: fewer than 20 realisations at a size or in the window,
-            a drift that does not end, half of the minima censored.
+        InsufficientStatistics: with the estimate inside where there is one: fewer than 20 realisations at a size or in the
+            window, a drift that does not end, half of the minima censored.
     """
     sizes, values_s, censored_s = ordered_samples(samples, censored)
     if not sizes:
@@ -222,8 +224,8 @@ def minima_exponent(
 def predicted_alpha_prime(theta_prime: Exponent) -> Exponent:
     """App. G: alpha' = 4 theta' + 3, with the ends of the interval of theta'.
 
-    A small omega_min belongs to a sample that happens to sit close to its instability, so that no passive mode interferes and the
-    relation has no kink.
+    A small omega_min belongs to a sample that happens to sit close to its instability, so that no passive mode interferes and
+    the relation has no kink.
     """
 
     def alpha(value: float) -> float:
@@ -257,8 +259,8 @@ def _window(minima: weibull.Minima) -> tuple[float, float]:
 def _drift(log_w: Floats, n_points: int) -> float:
     """p-value of equal exponents in the two halves of the window; ``log_w`` ascending, its last value the end of the window.
 
-    In a power law the spacings of the logarithms, each times its rank, are independent exponential variables (Renyi), and the ratio
-    of two of their means is Fisher's F. Points of one realisation count as one.
+    In a power law the spacings of the logarithms, each times its rank, are independent exponential variables (Renyi), and the
+    ratio of two of their means is Fisher's F. Points of one realisation count as one.
     """
     spacing_w = np.arange(1, log_w.size) * np.diff(log_w)
     half = spacing_w.size // 2

@@ -104,8 +104,8 @@ def measured_scatter(
 ) -> Scatter:
     """The scatter so far, pooled over sizes; what too few minima leave open is the theory's.
 
-    The variance is taken from the data once there are :data:`~qlm_hoomd.statistics.exponents.MIN_REALISATIONS` minima in all, beyond
-    the one of each size that its mean takes; the exponent once its slope is :data:`KNOWN`.
+    The variance is taken from the data once there are :data:`~qlm_hoomd.statistics.exponents.MIN_REALISATIONS` minima in all,
+    beyond the one of each size that its mean takes; the exponent once its slope is :data:`KNOWN`.
 
     Args:
         name: ``theta`` or ``alpha``.

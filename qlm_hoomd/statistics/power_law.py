@@ -2,8 +2,8 @@
 
 The depth d = -ln(omega / upper) of a mode has the density p e^(-p d) / (1 - e^(-p l)) on (0, l), with p = 1 + alpha and
 l = ln(upper / lower): an exponential family, whose likelihood is largest where the expectation of d is its mean, and whose
-information is the variance of d. In z = p l the expectation is l s(z) with s(z) = 1/z - 1/(e^z - 1), which falls from 1 to 0 as z
-goes from -infinity to infinity. With lower = 0, l is infinite and d exponential: expectation 1 / p, variance 1 / p^2.
+information is the variance of d. In z = p l the expectation is l s(z) with s(z) = 1/z - 1/(e^z - 1), which falls from 1 to 0 as
+z goes from -infinity to infinity. With lower = 0, l is infinite and d exponential: expectation 1 / p, variance 1 / p^2.
 
 Array suffixes: ``_m`` modes.
 """

@@ -60,8 +60,8 @@ def ordered_samples(
     """Sizes in ascending order, and for each its minima and which of them are lower limits.
 
     Returns:
-        (sizes, minima, censored), the latter two lists of (R, S) arrays, S = 1 for samples of shape (R,). Realisations are sorted:
-        sums depend on the order of their terms in the last digit, and the order of the realisations means nothing.
+        (sizes, minima, censored), the latter two lists of (R, S) arrays, S = 1 for samples of shape (R,). Realisations are
+        sorted: sums depend on the order of their terms in the last digit, and the order of the realisations means nothing.
 
     Raises:
         ValueError: if a minimum is not a positive finite number, or shapes do not fit.

@@ -101,10 +101,11 @@ class SpectrumFit(Result):
         likelihood: the same estimate with the error of n independent modes, (1 + alpha) / sqrt(n) for a window from 0.
         least_squares: the paper's estimate: ordinary least squares on the logarithms of the density in logarithmic bins, with
             Student's t, from the upper end of the window down to where a bin holds fewer than 5 modes: the logarithm of a small
-            count is biased, and that of none does not exist. A bin of 5 modes weighs as much as one of hundreds. None with fewer
-            than three bins.
+            count is biased, and that of none does not exist. A bin of 5 modes weighs as much as one of hundreds. None with
+            fewer than three bins.
         n_modes: modes in the window.
-        edges: ((B + 1,) tuple) edges of the bins, from the lower end of the window (or below the softest mode) to its upper one.
+        edges: ((B + 1,) tuple) edges of the bins, from the lower end of the window (or below the softest mode) to its upper
+            one.
         counts: ((B,) tuple) modes in each bin, over all realisations.
     """
 
@@ -144,8 +145,8 @@ class SpectrumFit(Result):
             )
         if DEPENDENT_MODES * self.likelihood.half_width < quoted.half_width < np.inf:
             found.append(
-                f"the interval over realisations is {quoted.half_width / self.likelihood.half_width:.1f} times that of independent "
-                "modes: the modes of one realisation depend on each other"
+                f"the interval over realisations is {quoted.half_width / self.likelihood.half_width:.1f} times that of "
+                "independent modes: the modes of one realisation depend on each other"
             )
         return "; ".join(found) or None
 
@@ -255,9 +256,9 @@ def alpha_from_spectrum(
 ) -> SpectrumFit:
     """The exponent of D_L(omega) ~ omega^alpha on ``omega_min`` < omega <= ``omega_max`` by maximum likelihood.
 
-    The mean of ln(omega / omega_max) over the modes is all that the likelihood of a power law within a window knows of them. With
-    ``omega_min`` = 0, alpha = -1 - n / sum ln(omega / omega_max); else alpha is where the expectation is that mean. No bins are
-    involved. The order of the realisations does not matter.
+    The mean of ln(omega / omega_max) over the modes is all that the likelihood of a power law within a window knows of them.
+    With ``omega_min`` = 0, alpha = -1 - n / sum ln(omega / omega_max); else alpha is where the expectation is that mean. No
+    bins are involved. The order of the realisations does not matter.
 
     The interval is that of the studentised bootstrap over realisations, on the logit of the mean's place within the window (its
     logarithm, where the window starts at 0). In synthetic ensembles of 20 realisations with 4 to 5 independent modes each a
@@ -338,8 +339,8 @@ def alpha_from_spectrum(
 def _studentised_interval(count_r: Floats, depth_r: Floats, length: float, confidence: float) -> tuple[float, float]:
     """Interval of the mean depth sum(depth) / sum(count) under resampling of realisations: smaller and larger end.
 
-    Bootstrap-t (Efron 1981) of y = ln(mean / (1 - mean / length)), whose error hardly depends on its value. Resamples without a mode, or without scatter, count as infinitely far on
-    either side.
+    Bootstrap-t (Efron 1981) of y = ln(mean / (1 - mean / length)), whose error hardly depends on its value. Resamples without a
+    mode, or without scatter, count as infinitely far on either side.
     """
     n = count_r.size
     if n < 2:

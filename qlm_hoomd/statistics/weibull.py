@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.statistics.errors import Floats
 
-# A^2 of Anderson and Darling for a Weibull law whose shape and scale were fitted, with the probability of more: from 36000 samples of
-# 80, 400 and 500 minima, which agree with each other and with the values of Stephens (Biometrika 64, 583, 1977). A fitted slope of the
-# scale changes nothing (Pierce & Kopecky, Biometrika 66, 1, 1979).
+# A^2 of Anderson and Darling for a Weibull law whose shape and scale were fitted, with the probability of more: from 36000
+# samples of 80, 400 and 500 minima, which agree with each other and with the values of Stephens (Biometrika 64, 583, 1977). A
+# fitted slope of the scale changes nothing (Pierce & Kopecky, Biometrika 66, 1, 1979).
 _ANDERSON_DARLING = np.array([0.168, 0.195, 0.252, 0.342, 0.474, 0.636, 0.760, 0.885, 1.05, 1.17, 1.45])
 _LOG_P = np.log([0.95, 0.90, 0.75, 0.50, 0.25, 0.10, 0.05, 0.025, 0.01, 0.005, 0.001])
 _MAX_ITERATIONS = 60
@@ -177,7 +177,8 @@ def goodness(minima: Minima, design_ip: Floats) -> float:
     """Probability that minima of a Weibull law lie as far from their fit as these: Anderson and Darling's test.
 
     Several points of one realisation are tested one strain at a time, and the smallest probability counts as often as there are
-    points (Bonferroni), which holds however they depend on each other. A lower limit stands for the median of what lies beyond it.
+    points (Bonferroni), which holds however they depend on each other. A lower limit stands for the median of what lies beyond
+    it.
 
     Args:
         minima: the data.

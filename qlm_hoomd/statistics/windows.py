@@ -80,8 +80,8 @@ class WindowChoice(Result):
         lower_scan: windows that end at ``upper``.
         upper_scan: windows that start at ``lower``.
         p_values: goodness of the windows of ``lower_scan`` that were tried, from 0 upwards: the last is the chosen one.
-        other: where the lower end had to be raised, the widest window from 0 in which a power law passes as well, with its alpha and
-            standard error: (upper end, alpha, error); else None.
+        other: where the lower end had to be raised, the widest window from 0 in which a power law passes as well, with its
+            alpha and standard error: (upper end, alpha, error); else None.
         decided_by: a sentence that says which other window contradicts the chosen one; None where none does.
         refusal: why no window is good enough; None where the chosen one is.
     """
@@ -175,8 +175,8 @@ def upper_end(complete: float, plane_waves: Phonons | None, omega_max: float | N
 def phonons_reach_in(upper: float, plane_waves: Phonons | None, *, n_modes: int = 0, n_filtered: int = 0) -> str | None:
     """Whether plane waves lie below ``upper``, by two signs; None where neither shows.
 
-    Used for the upper end of a window of the spectrum, and for the frequencies of the softest modes of one size (give their upper
-    quantile): a size whose softest quasi-localised modes lie among plane waves hybridises them away.
+    Used for the upper end of a window of the spectrum, and for the frequencies of the softest modes of one size (give their
+    upper quantile): a size whose softest quasi-localised modes lie among plane waves hybridises them away.
 
     Args:
         upper: frequency below which there should be none.
@@ -189,13 +189,14 @@ def phonons_reach_in(upper: float, plane_waves: Phonons | None, *, n_modes: int 
     """
     if plane_waves is not None and upper > PHONON_MARGIN * plane_waves.first_frequency * (1.0 + 1e-9):
         return (
-            f"phonons reach into the window: it ends at omega = {upper:.3g}, and the first band at {plane_waves.first_frequency:.3g}, "
-            f"broadened by disorder, begins at {PHONON_MARGIN * plane_waves.first_frequency:.3g}"
+            f"phonons reach into the window: it ends at omega = {upper:.3g}, and the first band at "
+            f"{plane_waves.first_frequency:.3g}, broadened by disorder, begins at "
+            f"{PHONON_MARGIN * plane_waves.first_frequency:.3g}"
         )
     if n_filtered > FILTERED_SHARE * n_modes > 0:
         return (
-            f"phonons reach into the window: the filter took out {n_filtered} of {n_modes} modes below omega = {upper:.3g} where at most "
-            f"{100 * FILTERED_SHARE:g} % may be plane waves"
+            f"phonons reach into the window: the filter took out {n_filtered} of {n_modes} modes below omega = {upper:.3g} "
+            f"where at most {100 * FILTERED_SHARE:g} % may be plane waves"
         )
     return None
 
@@ -204,8 +205,8 @@ def power_law_p_value(frequencies: ArrayLike, lower: float, upper: float) -> flo
     """Goodness of a power law on ``lower`` < omega <= ``upper``: its exponent fitted, Anderson-Darling, parametric bootstrap.
 
     Anderson and Darling's distance between the empirical distribution and the fitted one weighs both ends of the window, where
-    strays from a power law begin. The p-value is the share of samples of the fitted law, each with its own fit, that lie at least as
-    far from it; modes count as independent.
+    strays from a power law begin. The p-value is the share of samples of the fitted law, each with its own fit, that lie at
+    least as far from it; modes count as independent.
 
     Args:
         frequencies: ((n,) array) modes of all realisations together.
@@ -233,21 +234,23 @@ def power_law_p_value(frequencies: ArrayLike, lower: float, upper: float) -> flo
 def choose_window(frequencies: Sequence[ArrayLike], upper: float, *, complete: float | None = None) -> WindowChoice:
     """The window for alpha: it ends at ``upper``, and starts at the smallest of a row of lower ends from which a power law holds.
 
-    The rule. The upper end is what :func:`upper_end` says. The lower ends tried are 0, 0.05, ..., 0.75 of it, in this order; the
-    first one is taken for which the modes above it pass a goodness test of a power law cut at both ends
-    (:func:`power_law_p_value`, p >= 0.05), as long as 50 modes stay. Where none passes, the window from 0 is given with a refusal.
+    The rule. The upper end is what :func:`upper_end` says. The lower ends tried are 0, 0.05, ..., 0.75 of it, in this order;
+    the first one is taken for which the modes above it pass a goodness test of a power law cut at both ends
+    (:func:`power_law_p_value`, p >= 0.05), as long as 50 modes stay. Where none passes, the window from 0 is given with a
+    refusal.
 
-    The window decides the answer where another window contradicts it: one of the scans inside the chosen window that has at least
-    50 modes and at least 10 fewer than the chosen one, or, where the lower end was raised, the widest window from 0 to a lower upper
-    end in which a power law passes too. It contradicts where its alpha differs from the chosen one's by more than the 95 % half width of
-    that and by more than 3 standard deviations of the difference. The variance of the difference is the sum of the squares of the
-    modes' influence on it; for nested windows its expectation is the difference of the variances.
+    The window decides the answer where another window contradicts it: one of the scans inside the chosen window that has at
+    least 50 modes and at least 10 fewer than the chosen one, or, where the lower end was raised, the widest window from 0 to a
+    lower upper end in which a power law passes too. It contradicts where its alpha differs from the chosen one's by more than
+    the 95 % half width of that and by more than 3 standard deviations of the difference. The variance of the difference is the
+    sum of the squares of the modes' influence on it; for nested windows its expectation is the difference of the variances.
 
-    What was measured, on 15 kinds of synthetic glasses with alpha of 3, 3.5 and 4, N = 4000 and 16000, 20 to 200 realisations and 70 to
-    720 modes in the window, 500 ensembles each (``tests/physics/coverage_alpha.py``): the lower end is raised in vain in 2 to 6 % of
-    them, the window is said to decide in 0 to 3 %, and the intervals of what is then quoted cover the truth in 93.1 to 95.5 %, where
-    those of the window from 0 without any choice do in 93.6 to 96.0 %. A bend of the spectrum is found once its effect on alpha is
-    several times the error, not before: with 300 modes, 3 % more modes at low frequency go unnoticed and lower alpha by 0.2.
+    What was measured, on 15 kinds of synthetic glasses with alpha of 3, 3.5 and 4, N = 4000 and 16000, 20 to 200 realisations
+    and 70 to 720 modes in the window, 500 ensembles each (``tests/physics/coverage_alpha.py``): the lower end is raised in vain
+    in 2 to 6 % of them, the window is said to decide in 0 to 3 %, and the intervals of what is then quoted cover the truth in
+    93.1 to 95.5 %, where those of the window from 0 without any choice do in 93.6 to 96.0 %. A bend of the spectrum is found
+    once its effect on alpha is several times the error, not before: with 300 modes, 3 % more modes at low frequency go
+    unnoticed and lower alpha by 0.2.
 
     Args:
         frequencies: for each realisation its quasi-localised modes ((n,) array each, empty where there are none).
@@ -305,7 +308,8 @@ def _lower_end(omega_m: Floats, upper: float) -> tuple[float, tuple[float, ...],
         0.0,
         tuple(p_values),
         (
-            f"no power law up to omega = {upper:.3g} (p = {p_values[0]:.2g}), nor above any lower end {tried}that leaves {MIN_MODES} modes"
+            f"no power law up to omega = {upper:.3g} (p = {p_values[0]:.2g}), nor above any lower end {tried}that leaves "
+            f"{MIN_MODES} modes"
         ),
     )
 

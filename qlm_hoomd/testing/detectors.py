@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class AskedGrid:
     """The strains of a run as a detector may know them: by the methods of ``qlm_quasistatic.strains.StrainGrid`` alone.
 
-    Where a run may go on when its end is raised follows from what a detector asked. One that reads the end or the stops itself would
-    depend on them unnoticed, so here they are not to be had.
+    Where a run may go on when its end is raised follows from what a detector asked. One that reads the end or the stops itself
+    would depend on them unnoticed, so here they are not to be had.
 
     Args:
         grid: the grid behind it.

@@ -62,7 +62,8 @@ class PotentialConformance(SettingsConformance):
             for order in range(MAX_ORDER + 1):
                 part_kp = self._derivatives(w_p, pairtype, order)
                 assert part_kp.shape == (order + 1, len(w_p)), (
-                    f"derivatives to order {order} of {len(w_p)} pairs have the shape {part_kp.shape}; expected {(order + 1, len(w_p))}"
+                    f"derivatives to order {order} of {len(w_p)} pairs have the shape {part_kp.shape}; expected "
+                    f"{(order + 1, len(w_p))}"
                 )
                 # A compiler may add in another order; close to the cut-off, where sums cancel, that shows.
                 error_kp = np.abs(part_kp - full_kp[: order + 1])

@@ -33,8 +33,8 @@ _CHECKS = (
 )
 # Of the frame: strain, largest displacement of a particle from its lattice site over the lattice constant, and number of tries.
 _STRAIN, _DISORDER, _TRIES = 0.13, 0.08, 200
-# Displacement of the differences over the largest cut-off. So small that in some frame no pair crosses its cut-off, where derivatives
-# may jump; the rounding of the energy, 1e-16, then leaves ten digits of its derivative.
+# Displacement of the differences over the largest cut-off. So small that in some frame no pair crosses its cut-off, where
+# derivatives may jump; the rounding of the energy, 1e-16, then leaves ten digits of its derivative.
 _STEP = 1e-5
 
 
@@ -72,15 +72,15 @@ def check_potential(
 ) -> PotentialCheck:
     """Compare all that follows from a pair potential with finite differences of fourth order.
 
-    For each pair of types the derivatives of phi with respect to w = r^2, up to the fourth. In a disordered frame under stress and
-    strain, with every type in it: forces, shear stress and pressure from the energy, Hessian from the forces, and the third and
-    fourth derivatives of U along a random direction from those below them. Also that cut-offs are symmetric, nothing is left beyond them,
-    the energy is continuous there, and that answers depend on nothing but the arguments.
+    For each pair of types the derivatives of phi with respect to w = r^2, up to the fourth. In a disordered frame under stress
+    and strain, with every type in it: forces, shear stress and pressure from the energy, Hessian from the forces, and the third
+    and fourth derivatives of U along a random direction from those below them. Also that cut-offs are symmetric, nothing is
+    left beyond them, the energy is continuous there, and that answers depend on nothing but the arguments.
 
     Args:
         potential: an object, registered or not.
-        closest: smallest distance that is looked at, in units of the cut-off; where phi is too steep for your particles to come, there
-            is nothing to look at.
+        closest: smallest distance that is looked at, in units of the cut-off; where phi is too steep for your particles to
+            come, there is nothing to look at.
         tolerance: largest relative error.
         seed: of the frame.
 
@@ -119,8 +119,8 @@ def check_potential(
         errors[quantity] = error
         if not error <= tolerance:
             raise PluginError(
-                f"{name}: {quantity} of a disordered frame of {frame.n_particles} particles is off by {error:.2g} of its size; expected at "
-                f"most {tolerance:g} beside its finite difference."
+                f"{name}: {quantity} of a disordered frame of {frame.n_particles} particles is off by {error:.2g} of its "
+                f"size; expected at most {tolerance:g} beside its finite difference."
             )
     return PotentialCheck(errors, contact, frame.n_particles, bonds.n_pairs, float(np.abs(bonds.forces).max()))
 
@@ -163,8 +163,8 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
         if bonds.n_pairs and not (np.abs(distance_p - cutoff_p) < 8.0 * _STEP * reach).any():
             return frame
     raise PluginError(
-        f"{type(potential).__name__}: no frame without a pair at its cut-off in {_TRIES} tries with closest = {closest:g}; expected one. "
-        "Choose a larger closest."
+        f"{type(potential).__name__}: no frame without a pair at its cut-off in {_TRIES} tries with closest = {closest:g}; "
+        "expected one. Choose a larger closest."
     )
 
 

@@ -1,15 +1,15 @@
 """The fault campaign: a small ensemble of real glasses, and everything that may befall it.
 
-Processes are killed at random moments, the disk fills up or is read-only, products are truncated and bits of them flipped, two run at once,
-and the clock is set back. After each fault the same run goes on. Demanded every time:
+Processes are killed at random moments, the disk fills up or is read-only, products are truncated and bits of them flipped, two
+run at once, and the clock is set back. After each fault the same run goes on. Demanded every time:
 
 * nothing finished is lost: the files of a stage that was done stay as they are, to the inode;
 * nothing is computed twice: no stage begins again after its end, and none while another process is at it;
 * the results are those of the undisturbed run, byte for byte, `verify` finds nothing, and nothing is left over.
 
-The runs are those of :func:`qlm_hoomd.ensemble.runner.run_protocol` with the local executor, in processes of their own that are forked from
-this one, where the libraries are loaded already: 200 new interpreters would take longer than everything else. Workers too are forked
-here, which users' are not. Some of the kills hit ``qlm work`` as users have it, spawned workers and all.
+The runs are those of :func:`qlm_hoomd.ensemble.runner.run_protocol` with the local executor, in processes of their own that are
+forked from this one, where the libraries are loaded already: 200 new interpreters would take longer than everything else.
+Workers too are forked here, which users' are not. Some of the kills hit ``qlm work`` as users have it, spawned workers and all.
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ class Campaign:
     def findings(self, directory: Path, *, aside: bool = False) -> list[tuple[str, Path, str]]:
         """What `verify` finds, and sets aside if that is asked for: kind, file, text.
 
-        In a process of its own, as it may read tables: threads of polars must not begin in this one, from which others are forked.
+        In a process of its own, as it may read tables: threads of polars must not begin in this one, from which others are
+        forked.
         """
         answer = self.folder / "findings.json"
         answer.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Fuzzing of everything that qlm reads: protocols, GSD files, and the files of a run's folder, its archives included.
 
-Each input is a valid file that was changed: bytes, parts of its text, values of its tree, chunks, members. It is given to the readers in
-this process and, where it decides the exit code, to the command line. Demanded of each input:
+Each input is a valid file that was changed: bytes, parts of its text, values of its tree, chunks, members. It is given to the
+readers in this process and, where it decides the exit code, to the command line. Demanded of each input:
 
 * nothing but an error that is meant for the user comes out of a reader, and no traceback out of the command;
 * the exit code is 0 or 1, or 2 where the reader refused the input;

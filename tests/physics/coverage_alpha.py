@@ -1,8 +1,8 @@
 """How often the interval of alpha from the filtered spectrum holds the truth: synthetic glasses through the whole chain.
 
-Each glass has Poisson modes with the density 3 N A omega^alpha and plane waves in the bands of its box, broadened by disorder; it
-knows its 30 lowest modes. What follows is what a report does: filter by participation ratio, upper end of the window, choice of its
-lower end, maximum likelihood with the bootstrap over realisations, refusals. Run it::
+Each glass has Poisson modes with the density 3 N A omega^alpha and plane waves in the bands of its box, broadened by disorder;
+it knows its 30 lowest modes. What follows is what a report does: filter by participation ratio, upper end of the window, choice
+of its lower end, maximum likelihood with the bootstrap over realisations, refusals. Run it::
 
     python tests/physics/coverage_alpha.py --sets 500 --json coverage_alpha.json
 

@@ -3,9 +3,10 @@
 Three kinds of ensembles, each of four sizes:
 
 * ``minima``: gamma_min at gamma = 0 and omega_min, Weibull variables of shape 1 + exponent;
-* ``strain``: gamma_min read at a strain from histories of events. Each glass is a stationary sequence of events whose intervals are
-  Weibull variables of shape 1 + theta, times a softness of the glass that does not change along the strain, so that what the next strain
-  shows depends on what this one showed. gamma_min is then the time that is left of an interval, with a flat density at 0 (App. G);
+* ``strain``: gamma_min read at a strain from histories of events. Each glass is a stationary sequence of events whose intervals
+  are Weibull variables of shape 1 + theta, times a softness of the glass that does not change along the strain, so that what
+  the next strain shows depends on what this one showed. gamma_min is then the time that is left of an interval, with a flat
+  density at 0 (App. G);
 * ``pooled``: the same histories read at five strains, averaged over each realisation.
 
 Run it::
@@ -152,8 +153,8 @@ def minima(rng: np.random.Generator, exponent: float, counts: tuple[int, ...]) -
 def histories(rng: np.random.Generator, interval: float, shape: float, n_realisations: int) -> Floats:
     """Strains of the events of each glass, ascending and beyond ``STRAIN_MAX`` ((R, E) array).
 
-    The first event comes after what is left of an interval that a given strain is likelier to hit the longer it is, so that no strain is
-    special.
+    The first event comes after what is left of an interval that a given strain is likelier to hit the longer it is, so that no
+    strain is special.
     """
     softness_r = interval * np.exp(SOFTNESS * rng.standard_normal((n_realisations, 1)))
     hit_r = softness_r * rng.gamma(1 + 1 / shape, size=(n_realisations, 1)) ** (1 / shape)
@@ -228,8 +229,8 @@ def measure(kind: str, name: str, exponent: float, counts: tuple[int, ...], *, s
 def contrasts(data: list[dict[int, Floats]], counts: tuple[int, ...]) -> list[errors.Contrast]:
     """``errors.log_mean_contrast`` of all data sets at once.
 
-    The resamples depend on the seed and on the numbers of realisations alone, so that all data sets share them, and what takes most of
-    the time becomes a product of matrices.
+    The resamples depend on the seed and on the numbers of realisations alone, so that all data sets share them, and what takes
+    most of the time becomes a product of matrices.
     """
     lever_g = exponents._lever(np.log(SIZES), counts)
     rng = np.random.default_rng(errors.SEED)

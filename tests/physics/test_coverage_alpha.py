@@ -29,8 +29,8 @@ def test_interval_of_alpha_covers(alpha: float, n_particles: int, n_realisations
     """93 to 97 % of the quoted intervals; 1 % less, a counting error of 500 sets, with those that the window decides."""
     found = coverage_alpha().measure(alpha, n_particles, n_realisations, sets=500)
     ledger.note(
-        f"N = {n_particles}, {n_realisations} realisations, alpha = {alpha:g}: quoted {found.quoted:.3f}, covered {found.covered:.3f}, "
-        f"least squares {found.covered_least_squares:.3f}, bias {found.bias:+.3f}"
+        f"N = {n_particles}, {n_realisations} realisations, alpha = {alpha:g}: quoted {found.quoted:.3f}, covered "
+        f"{found.covered:.3f}, least squares {found.covered_least_squares:.3f}, bias {found.bias:+.3f}"
     )
     assert 0.93 <= found.covered <= 0.97
     assert 0.92 <= found.covered_any <= 0.97

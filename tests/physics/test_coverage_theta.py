@@ -68,7 +68,8 @@ def test_intervals_from_densities_cover(kind: str, name: str, exponent: float, c
     """What ends the power law costs 1 to 3 % of coverage; 500 data sets have a counting error of 1 %."""
     found = coverage_theta().measure_density(kind, name, exponent, counts, sets=500)
     ledger.note(
-        f"{kind}, {name} = {exponent:g}, realisations {counts}: covered {found.covered:.3f}, Weibull {found.covered_weibull:.3f}"
+        f"{kind}, {name} = {exponent:g}, realisations {counts}: covered {found.covered:.3f}, Weibull "
+        f"{found.covered_weibull:.3f}"
     )
     assert 0.90 <= found.covered <= 0.98
     assert found.withheld < 0.05

@@ -94,7 +94,10 @@ def on_cpu(model: GlassModel, glass: Glass) -> list[Instability]:
 
 
 def test_falls_from_twenty_folds_end_where_small_steps_end(ledger: Any, model: GlassModel, on_cpu: list[Instability]) -> None:
-    """From half as far along the critical mode as the detector pushes, at a fifteenth of the error; some by Euler's method too."""
+    """From half as far along the critical mode as the detector pushes, at a fifteenth of the error.
+
+    Some by Euler's method too.
+    """
     jumps = []
     for number, event in enumerate(on_cpu[:N_FOLDS]):
         assert event.fold is not None

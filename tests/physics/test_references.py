@@ -1,8 +1,8 @@
 """Liquid, quench and first instability against an independent simulator of the same glass.
 
 The references come from a C simulator with Python solvers that shares no code with qlm_hoomd: 24 samples of N = 1000 for each
-quench (27 of N = 500), mean and standard error. Where only a mean is known, it is taken to be as uncertain as 24 of our samples.
-Its instabilities were located by bisection, whatever their size; the paper's threshold Q_c = 100 does not see first
+quench (27 of N = 500), mean and standard error. Where only a mean is known, it is taken to be as uncertain as 24 of our
+samples. Its instabilities were located by bisection, whatever their size; the paper's threshold Q_c = 100 does not see first
 jumps below 100 L 1e-4, so the comparison of gamma_min uses the same detector with a low threshold, and the ledger
 shows the paper's beside it.
 """

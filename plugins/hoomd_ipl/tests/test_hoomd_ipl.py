@@ -230,7 +230,10 @@ def test_matches_the_running_hoomd() -> None:
 
 
 def _import_of_a_copy(folder: Path, changes: dict[str, Any]) -> str:
-    """Import a copy of the installed package that claims to be compiled for a HOOMD with these changes; what it complains of."""
+    """Import a copy of the installed package that claims to be compiled for a HOOMD with these changes.
+
+    The answer is what it complains of.
+    """
     copy = folder / "qlm_hoomd_ipl"
     shutil.copytree(Path(qlm_hoomd_ipl.__file__).parent, copy)
     build = json.loads((copy / "build.json").read_text())

@@ -1,9 +1,11 @@
 """The mesoscopic model of interacting quasi-localised modes (Ji et al., PRE 99, 023003).
 
 * :mod:`~qlm_mesoscopic.block`: one block in closed form; :mod:`~qlm_mesoscopic.noise`: the kicks of a failure;
-* :mod:`~qlm_mesoscopic.kinds`, :mod:`~qlm_mesoscopic.meanfield`: N blocks without space; :mod:`~qlm_mesoscopic.lattice`: blocks coupled by the elastic propagator;
-* :mod:`~qlm_mesoscopic.observables`: densities, avalanches and exponents of samples; :mod:`~qlm_mesoscopic.witness`: modes softer than
-  any that a count reaches; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.modes`, :mod:`~qlm_mesoscopic.theory`: what they should be;
+* :mod:`~qlm_mesoscopic.kinds`, :mod:`~qlm_mesoscopic.meanfield`: N blocks without space; :mod:`~qlm_mesoscopic.lattice`: blocks
+  coupled by the elastic propagator;
+* :mod:`~qlm_mesoscopic.observables`: densities, avalanches and exponents of samples; :mod:`~qlm_mesoscopic.witness`: modes
+  softer than any that a count reaches; :mod:`~qlm_mesoscopic.master`, :mod:`~qlm_mesoscopic.modes`,
+  :mod:`~qlm_mesoscopic.theory`: what they should be;
 * :mod:`~qlm_mesoscopic.thermal`: the other well of a mode, and activated hops into it;
 * :mod:`~qlm_mesoscopic.plots`: all of it in pictures.
 """

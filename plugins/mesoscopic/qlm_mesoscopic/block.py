@@ -1,13 +1,13 @@
 """One block: the quartic potential of its softest mode, and what stress does to it, in closed form.
 
-Units: chi = 1 fixes the length s along the mode, C = 1 the stress. Then u(s) = lambda s^2 / 2 + kappa s^3 / 6 + s^4 / 24 - s dsigma,
-and everything follows from two numbers per block and the side it sits on:
+Units: chi = 1 fixes the length s along the mode, C = 1 the stress. Then u(s) = lambda s^2 / 2 + kappa s^3 / 6 + s^4 / 24 - s
+dsigma, and everything follows from two numbers per block and the side it sits on:
 
 * ``phi`` = kappa^2 - 2 lambda, conserved under stress (eq. 4);
 * ``sigma`` = kappa^3 / 6 - phi kappa / 2, the stress counted from the symmetric point kappa = 0. Equation (C3) of the paper has
   the sign of its second part wrong; this one has dsigma / dkappa = lambda, as (3) demands;
-* ``branch``: -1 where kappa < 0, the side that rising stress destabilises, +1 where kappa > 0. With phi > 0 there are two minima
-  where |sigma| < phi^(3/2) / 3, and the branch says which one. A passive block, phi < 0, has one minimum and no branch.
+* ``branch``: -1 where kappa < 0, the side that rising stress destabilises, +1 where kappa > 0. With phi > 0 there are two
+  minima where |sigma| < phi^(3/2) / 3, and the branch says which one. A passive block, phi < 0, has one minimum and no branch.
 
 Every function takes scalars or arrays of any shapes that broadcast, and computes in float64.
 """
@@ -63,8 +63,8 @@ def jump(phi: ArrayLike) -> Floats:
 def kappa(sigma: ArrayLike, phi: ArrayLike, branch: ArrayLike) -> Floats:
     """Cubic coefficient at stress ``sigma`` on ``branch``: the root of kappa^3 - 3 phi kappa = 6 sigma there.
 
-    Trigonometric between the two limits of a block with phi > 0, radicals elsewhere. NaN where the branch has no minimum at that
-    stress: the block has failed. The branch of a passive block does not matter.
+    Trigonometric between the two limits of a block with phi > 0, radicals elsewhere. NaN where the branch has no minimum at
+    that stress: the block has failed. The branch of a passive block does not matter.
 
     Args:
         sigma: stress.
@@ -86,8 +86,9 @@ def kappa(sigma: ArrayLike, phi: ArrayLike, branch: ArrayLike) -> Floats:
         most = np.abs(phi) ** 1.5 / 3.0
         bistable = (phi >= 0.0) & (np.abs(sigma) <= most)
         inside = np.sqrt(np.abs(phi)) * (1.0 + _excess(np.where(bistable & (most > 0.0), 1.0 + rising / most, 0.0)))
-        # One real root: with c^3 = 3 |sigma| + sqrt(9 sigma^2 - phi^3) it is c + phi / c, of the sign of sigma. For phi < 0 that
-        # is a difference, so there it is found from kappa (kappa^2 - 3 phi) = 6 sigma, whose bracket is a sum of positive terms.
+        # One real root: with c^3 = 3 |sigma| + sqrt(9 sigma^2 - phi^3) it is c + phi / c, of the sign of sigma. For phi < 0
+        # that is a difference, so there it is found from kappa (kappa^2 - 3 phi) = 6 sigma, whose bracket is a sum of positive
+        # terms.
         cube = 3.0 * np.abs(sigma) + np.sqrt(np.maximum(9.0 * sigma * sigma - phi * phi * phi, 0.0))
         c = np.cbrt(cube)
         ratio = phi / c
@@ -109,7 +110,8 @@ def distance(sigma: ArrayLike, phi: ArrayLike, branch: ArrayLike, direction: int
         direction: +1 for rising stress, under which branch -1 fails; -1 for falling stress, under which branch +1 fails.
 
     Returns:
-        x; inf for passive blocks and for a branch that this direction only stabilises; negative where the block is beyond its limit.
+        x; inf for passive blocks and for a branch that this direction only stabilises; negative where the block is beyond its
+        limit.
 
     Raises:
         ModelError: if a branch or the direction is neither -1 nor +1.
@@ -188,8 +190,8 @@ def tilt(lam: ArrayLike, kappa_0: ArrayLike, dsigma: ArrayLike) -> Tilted:
     kept = kappa(sigma, phi, side)
     failed = np.isnan(kept)
     moved = np.where(failed, kappa(sigma, phi, -side), kept) - kappa_0
-    # The difference of two kappas has lost the digits of a small displacement; Newton on u'(s) = dsigma brings them back. Near the
-    # saddle-node the slope vanishes, and there the closed form stands as it is.
+    # The difference of two kappas has lost the digits of a small displacement; Newton on u'(s) = dsigma brings them back. Near
+    # the saddle-node the slope vanishes, and there the closed form stands as it is.
     for _ in range(2):
         slope = lam + moved * (kappa_0 + 0.5 * moved)
         residual = moved * (lam + moved * (0.5 * kappa_0 + moved / 6.0)) - dsigma
@@ -268,8 +270,8 @@ class Replacement:
         low, high = self.p0.support
         if low < -2.0 * self.lambda_min:
             raise ModelError(
-                f"P_0 reaches down to phi = {low:g}; expected at least -2 lambda_min = {-2.0 * self.lambda_min:g}, because a passive "
-                "mode has lambda >= -phi / 2. Raise lambda_min or cut P_0."
+                f"P_0 reaches down to phi = {low:g}; expected at least -2 lambda_min = {-2.0 * self.lambda_min:g}, because "
+                "a passive mode has lambda >= -phi / 2. Raise lambda_min or cut P_0."
             )
         if not low < 0.0 < high:
             warnings.warn(

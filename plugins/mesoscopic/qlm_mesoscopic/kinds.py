@@ -1,9 +1,10 @@
 """The two kinds of blocks that a mean field is made of: what is said of them, what they remember, when they fail and what a failure does.
 
-* :class:`ThresholdBlocks`: a block is nothing but its stress; it yields at +1 and -1, goes to 0, and hands its stress to the others in
-  equal parts. This is the model of Lin and Wyart (PRX 6, 011005), for which theta is known;
-* :class:`ModeBlocks`: a block is a mode in the (lambda, kappa) plane (:mod:`qlm_mesoscopic.block`); it fails where lambda vanishes, keeps
-  its phi and stress, and sits in its other minimum afterwards; a mode whose lambda has climbed to lambda_min is replaced.
+* :class:`ThresholdBlocks`: a block is nothing but its stress; it yields at +1 and -1, goes to 0, and hands its stress to the
+  others in equal parts. This is the model of Lin and Wyart (PRX 6, 011005), for which theta is known;
+* :class:`ModeBlocks`: a block is a mode in the (lambda, kappa) plane (:mod:`qlm_mesoscopic.block`); it fails where lambda
+  vanishes, keeps its phi and stress, and sits in its other minimum afterwards; a mode whose lambda has climbed to lambda_min is
+  replaced.
 """
 
 # Array names carry their axes: n blocks, f blocks that fail or swap.
@@ -36,8 +37,8 @@ class ModeBlocks:
 
     Args:
         replacement: lambda_min, P_0 and how a new mode comes in.
-        kick: ``constant``: every failure counts the same; ``jump``: kicks and plastic strain are those of ``constant`` times the
-            displacement 3 sqrt(phi) of the failing mode.
+        kick: ``constant``: every failure counts the same; ``jump``: kicks and plastic strain are those of ``constant`` times
+            the displacement 3 sqrt(phi) of the failing mode.
 
     Raises:
         ModelError: if ``kick`` is neither.
@@ -203,8 +204,8 @@ class _Modes:
                 return beyond_f
             self.swap(rng, beyond_f[~fails_f], direction_f[~fails_f], offset)
         raise ModelError(
-            f"a block swapped its mode {_MOST_SWAPS_IN_A_ROW} times in a row; expected new modes with room between their limits. "
-            "Lower the upper cut-off of the kicks, or use overshoot='drop'."
+            f"a block swapped its mode {_MOST_SWAPS_IN_A_ROW} times in a row; expected new modes with room between their "
+            "limits. Lower the upper cut-off of the kicks, or use overshoot='drop'."
         )
 
     def fall(self, index: int, offset: float) -> tuple[int, float, float]:
@@ -218,8 +219,8 @@ class _Modes:
     def exempt(self, index: int, shared: float, unloading: float) -> None:
         """Take back in advance what the source of a failure does not get.
 
-        A failure keeps the stress of its own mode: the unloading is for the others. Were it for all, a mode of vanishing phi, which
-        fails at +0 and -0, would drive itself forth and back without end.
+        A failure keeps the stress of its own mode: the unloading is for the others. Were it for all, a mode of vanishing phi,
+        which fails at +0 and -0, would drive itself forth and back without end.
         """
         self.stress_n[index] += unloading - shared
 

@@ -3,15 +3,16 @@
 The propagator G is how the shear stress everywhere changes when one site yields by a unit of stress. In Fourier space
 
 * 2D: G(q) = -4 qx^2 qy^2 / q^4;
-* 3D: G(q) = -(4 qx^2 qy^2 + q^2 qz^2) / q^4: the xy stress that an xy plastic strain makes. This is the scalar reduction for simple
-  shear in the xy plane: other components of strain and stress are left out.
+* 3D: G(q) = -(4 qx^2 qy^2 + q^2 qz^2) / q^4: the xy stress that an xy plastic strain makes. This is the scalar reduction for
+  simple shear in the xy plane: other components of strain and stress are left out.
 
 Every q_a^2 stands for 2 - 2 cos q_a, the lattice's own Laplacian, so that G(r) is real and even to round-off. G is scaled to
-G(r = 0) = -1; it decays as 1 / r^d with the symmetry of cos 4 phi in the xy plane, positive along x and y. The uniform part is the
-control: G(q = 0) = 0 with the stress imposed, redistribution sums to zero; G(q = 0) = -1 with the strain imposed, a unit of yielding
-lowers the mean stress by 1 / N.
+G(r = 0) = -1; it decays as 1 / r^d with the symmetry of cos 4 phi in the xy plane, positive along x and y. The uniform part is
+the control: G(q = 0) = 0 with the stress imposed, redistribution sums to zero; G(q = 0) = -1 with the strain imposed, a unit of
+yielding lowers the mean stress by 1 / N.
 
-Loading is event-driven: the stress rises uniformly by exactly what the weakest site still bears, then the avalanche runs to its end.
+Loading is event-driven: the stress rises uniformly by exactly what the weakest site still bears, then the avalanche runs to its
+end.
 """
 
 # Array names carry their axes: n sites in C order, a avalanches. Arrays with the suffix r have the shape of the lattice.
@@ -96,8 +97,8 @@ class Sites(Protocol):
 class ThresholdSites:
     """The reduced rule in x alone: a site yields where |sigma| reaches its threshold, keeps a small random stress, gets a new threshold.
 
-    Without disorder of the thresholds a narrow band of rows ends up with all the flow, because a row that yields as a whole costs no
-    stress (G vanishes along q_x = 0), and P(x) elsewhere no longer changes.
+    Without disorder of the thresholds a narrow band of rows ends up with all the flow, because a row that yields as a whole
+    costs no stress (G vanishes along q_x = 0), and P(x) elsewhere no longer changes.
 
     Args:
         spread: standard deviation of the stress before the quench.
@@ -113,8 +114,8 @@ class ThresholdSites:
     def __init__(self, spread: float = 0.5, residual: float = 0.1, disorder: float = 0.3) -> None:
         if not (isfinite(spread) and spread > 0.0 and 0.0 <= residual < 0.5 and 0.0 <= disorder < 0.5):
             raise ModelError(
-                f"spread = {spread}, residual = {residual}, disorder = {disorder}; expected spread > 0, and the others at least 0 and "
-                "below 0.5."
+                f"spread = {spread}, residual = {residual}, disorder = {disorder}; expected spread > 0, and the others at "
+                "least 0 and below 0.5."
             )
         self.spread = spread
         self.residual = residual
@@ -140,8 +141,8 @@ class ThresholdSites:
 class BlockSites:
     """The blocks of the paper: (phi, sigma, branch) of :mod:`qlm_mesoscopic.block`, with replacement at lambda_min.
 
-    A block that fails keeps its sigma, the tilt of its own potential, and flips its branch: what its surroundings do to it is in its
-    potential already, so that G(0) is left out and the kicks on the other blocks get zero mean.
+    A block that fails keeps its sigma, the tilt of its own potential, and flips its branch: what its surroundings do to it is
+    in its potential already, so that G(0) is left out and the kicks on the other blocks get zero mean.
 
     Args:
         coupling: stress that a failure redistributes: ``coupling`` times the displacement 3 sqrt(phi), or ``coupling`` itself.
@@ -224,8 +225,10 @@ class Lattice:
     Args:
         shape: sites along each edge, two or three numbers.
         sites: the rule of a site.
-        control: what is imposed. ``stress``: the applied stress stays while an avalanche runs. ``strain``: it falls as sites yield.
-        update: ``sequential``: the site furthest beyond its bound goes first. ``synchronous``: all unstable sites at once, by FFT.
+        control: what is imposed. ``stress``: the applied stress stays while an avalanche runs. ``strain``: it falls as sites
+            yield.
+        update: ``sequential``: the site furthest beyond its bound goes first. ``synchronous``: all unstable sites at once, by
+            FFT.
         seed: of all random numbers. The same seed gives the same bytes.
         longest: failures per site after which an avalanche counts as endless.
 
@@ -268,7 +271,10 @@ class Lattice:
 
     @property
     def x_n(self) -> Floats:
-        """Distance of each site to its upper bound, shape (n,). Of blocks that is failure on branch -1, else the next replacement."""
+        """Distance of each site to its upper bound, shape (n,).
+
+        Of blocks that is failure on branch -1, else the next replacement.
+        """
         return self._high_n - self.sigma_n
 
     def relax(self) -> tuple[int, float]:
@@ -308,8 +314,8 @@ class Lattice:
                     else "lower the coupling."
                 )
                 raise RunawayAvalanche(
-                    f"an avalanche that began at applied stress {begun:.4g} has not ended after {events / self.size:.3g} events per site; "
-                    f"expected it to end. If it is meant to be that long, raise `longest`; {advice}",
+                    f"an avalanche that began at applied stress {begun:.4g} has not ended after {events / self.size:.3g} "
+                    f"events per site; expected it to end. If it is meant to be that long, raise `longest`; {advice}",
                     failures,
                     begun,
                 )

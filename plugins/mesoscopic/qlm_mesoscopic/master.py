@@ -1,13 +1,15 @@
 """The mean field as an equation: dP/dgamma = v dP/dx + integral of A |x - y|^(-1 - mu) [P(y) - P(x)] dy + delta(x - 1).
 
 P(x) is the density of blocks at stress distance x from instability, the width of the stable region is 2 (failure at x = 0 under
-rising stress, at x = 2 under falling stress), a failed block comes back at x = 1, and gamma is the activity: failures per block.
-Nothing is sampled: the flow of probability between the cells of a graded grid is a matrix, with the singular kernel integrated
-exactly beyond the neighbouring cells and by its first two moments within them.
+rising stress, at x = 2 under falling stress), a failed block comes back at x = 1, and gamma is the activity: failures per
+block. Nothing is sampled: the flow of probability between the cells of a graded grid is a matrix, with the singular kernel
+integrated exactly beyond the neighbouring cells and by its first two moments within them.
 
 * steady state: v such that a block lives for one unit of gamma, so that every failure is followed by one other on average;
-* quench: blocks that start unstable come back at x = 1, and their kicks and those of who fails of them follow at v = 0 until none is left;
-* loading: v(gamma) such that failures follow each other one per unit of gamma: the quasi-static limit of infinitely many blocks.
+* quench: blocks that start unstable come back at x = 1, and their kicks and those of who fails of them follow at v = 0 until
+  none is left;
+* loading: v(gamma) such that failures follow each other one per unit of gamma: the quasi-static limit of infinitely many
+  blocks.
 """
 
 # Array names carry their axes: c cells, f faces of cells (one more), t steps of strain, cc from cell (second) to cell (first).
@@ -58,8 +60,8 @@ class Flight:
     def rates(self, x_f: Floats) -> tuple[Floats, Floats, Floats]:
         """Rates from cell (second) to cell (first), and out of each cell below the first face and above the last one.
 
-        Kicks beyond the two neighbours are integrated exactly; those within them are jumps to their centres with the right mean and
-        mean square. The diagonal takes what goes elsewhere: with what leaves, every column sums to zero.
+        Kicks beyond the two neighbours are integrated exactly; those within them are jumps to their centres with the right mean
+        and mean square. The diagonal takes what goes elsewhere: with what leaves, every column sums to zero.
 
         Args:
             x_f: faces, ascending from 0.
@@ -87,7 +89,10 @@ class Flight:
         return rate_cc, below_c, above_c
 
     def _moment(self, order: int, reach: Floats) -> Floats:
-        """Integral of A zeta^(order - 1 - mu) up to ``reach``; for order 1 and lower_cutoff 0 only differences mean anything."""
+        """Integral of A zeta^(order - 1 - mu) up to ``reach``.
+
+        For order 1 and lower_cutoff 0 only differences mean anything.
+        """
         inner = np.clip(reach, self.lower_cutoff, self.upper_cutoff)
         power = order - self.mu
         if power == 0.0:
@@ -221,8 +226,8 @@ class MasterEquation:
     Args:
         amplitude: A, strength of the kicks per unit of activity, at least 0.
         mu: index of the kicks' distribution, from 1 to 2.
-        lower_cutoff: kicks below it are left out. 0 is the limit of infinitely many blocks; N blocks have (2 A / (mu N))^(1/mu).
-            mu = 2 needs a positive one.
+        lower_cutoff: kicks below it are left out. 0 is the limit of infinitely many blocks; N blocks have (2 A / (mu
+            N))^(1/mu). mu = 2 needs a positive one.
         upper_cutoff: kicks above it are left out; a lattice has about the kick between neighbours.
         finest: width of the cells at both ends.
         cells_per_decade: how fast cells widen away from them.
@@ -252,8 +257,8 @@ class MasterEquation:
             raise ModelError("mu = 2 without lower_cutoff: small kicks add up to an infinite diffusivity. Give a positive one.")
         if not (1e-12 <= self.finest <= 1e-2 and 4 <= self.cells_per_decade <= 100 and 1e-3 <= self.widest <= 0.1):
             raise ModelError(
-                f"grid with finest = {self.finest:g}, cells_per_decade = {self.cells_per_decade}, widest = {self.widest:g}; expected "
-                "1e-12 to 1e-2, 4 to 100, 1e-3 to 0.1."
+                f"grid with finest = {self.finest:g}, cells_per_decade = {self.cells_per_decade}, widest = {self.widest:g}; "
+                "expected 1e-12 to 1e-2, 4 to 100, 1e-3 to 0.1."
             )
 
     @cached_property
@@ -318,11 +323,12 @@ class MasterEquation:
     def quench(self, spread: float, *, longest: float = 100.0) -> Density:
         """The state after a quench: stresses start Gaussian around 0, and unstable blocks fail at v = 0 until none is left.
 
-        As in :class:`~qlm_mesoscopic.meanfield.MeanField`, a block comes back at once where it has lost its stability, and its kicks wait
-        for their turn: those of one failure after the other, one per block and unit of activity.
+        As in :class:`~qlm_mesoscopic.meanfield.MeanField`, a block comes back at once where it has lost its stability, and its
+        kicks wait for their turn: those of one failure after the other, one per block and unit of activity.
 
         Args:
-            spread: standard deviation of the stress before the quench; the larger, the more blocks start unstable (1: about a third).
+            spread: standard deviation of the stress before the quench; the larger, the more blocks start unstable (1: about a
+                third).
             longest: failures per block after which the avalanche counts as endless.
 
         Raises:
@@ -339,8 +345,9 @@ class MasterEquation:
         while waiting > 1e-12:
             if strain > longest:
                 raise ModelError(
-                    f"the quench has not come to rest after {longest:g} failures per block: the avalanche runs away at A = {self.amplitude:g}. "
-                    f"Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g}; lower the amplitude."
+                    f"the quench has not come to rest after {longest:g} failures per block: the avalanche runs away at A = "
+                    f"{self.amplitude:g}. Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g}; lower "
+                    "the amplitude."
                 )
             grown_c = _solve(identity_cc - step * flow_cc, mass_c)
             left = waiting + step * (float(leaving_c @ grown_c) - 1.0)
@@ -357,7 +364,8 @@ class MasterEquation:
     def load(self, start: Density, activity: float = 1.5, *, first: float = 1e-5, steps: int = 120) -> Loading:
         """Load quasi-statically from ``start``, with geometric steps of activity.
 
-        Each step is a second-order, L-stable Runge-Kutta step (SDIRK2) whose stages each find the drift that keeps all blocks stable.
+        Each step is a second-order, L-stable Runge-Kutta step (SDIRK2) whose stages each find the drift that keeps all blocks
+        stable.
 
         Args:
             start: P(x), from :meth:`quench` for example; its integral must be 1.
@@ -398,8 +406,9 @@ class MasterEquation:
         excess_at_rest = self._excess(0.0)
         if excess_at_rest <= 0.0:
             raise ModelError(
-                f"amplitude A = {self.amplitude:g} is beyond stability: without any drift a block lives only {excess_at_rest + 1.0:.3g} < 1, so "
-                f"that avalanches run away. Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g} without cut-offs."
+                f"amplitude A = {self.amplitude:g} is beyond stability: without any drift a block lives only "
+                f"{excess_at_rest + 1.0:.3g} < 1, so that avalanches run away. Expected A below "
+                f"{theory.critical_noise(self.mu):.4g} for mu = {self.mu:g} without cut-offs."
             )
         # The lifetime falls monotonically with the drift.
         return root(self._excess, 0.0, 2.0, excess_at_rest)
@@ -422,8 +431,8 @@ class MasterEquation:
             drift = max(drift - excess / slope, drift / 3.0)
             if drift < 1e-9:
                 raise ModelError(
-                    f"at A = {self.amplitude:g} failures trigger more than one other without any drift: the avalanche runs away. Expected A "
-                    f"below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g}; lower the amplitude."
+                    f"at A = {self.amplitude:g} failures trigger more than one other without any drift: the avalanche runs "
+                    f"away. Expected A below {theory.critical_noise(self.mu):.4g} for mu = {self.mu:g}; lower the amplitude."
                 )
         raise ModelError(f"no drift found that keeps one failure per unit of activity (step {step:g}); take more steps.")
 

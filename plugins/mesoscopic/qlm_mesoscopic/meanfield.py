@@ -1,12 +1,13 @@
 """N blocks without space: every failure kicks all others, and stress is raised just to the next instability.
 
-Two kinds of blocks (:mod:`qlm_mesoscopic.kinds`) follow the same rules of motion. A block falls the moment it is beyond its limit: it
-has lost its minimum, and no later kick brings it back. What it does to the others, its kicks and its stress, reaches them in the order
-of the falls, one failure after the other, until none is left: that is an avalanche. Between avalanches the stress of all blocks rises by
-the smallest distance to an instability, exactly, so that none is stepped over.
+Two kinds of blocks (:mod:`qlm_mesoscopic.kinds`) follow the same rules of motion. A block falls the moment it is beyond its
+limit: it has lost its minimum, and no later kick brings it back. What it does to the others, its kicks and its stress, reaches
+them in the order of the falls, one failure after the other, until none is left: that is an avalanche. Between avalanches the
+stress of all blocks rises by the smallest distance to an instability, exactly, so that none is stepped over.
 
-Time is counted in activity, the number of failures per block, and the drift v is the stress that all blocks got in common (loading,
-redistribution, unloading) per unit of it. For mu = 1 the theory has P(x) ~ x^theta, theta = arctan(pi A / v) / pi, with that v.
+Time is counted in activity, the number of failures per block, and the drift v is the stress that all blocks got in common
+(loading, redistribution, unloading) per unit of it. For mu = 1 the theory has P(x) ~ x^theta, theta = arctan(pi A / v) / pi,
+with that v.
 """
 
 # Array names carry their axes: n blocks, f blocks that fail, a avalanches, s snapshots.
@@ -79,22 +80,23 @@ class Run(Brief):
 class MeanField:
     """N blocks that interact by mechanical noise alone.
 
-    It begins with blocks spread between their limits, fewer and fewer towards these (a triangle): a density that does not vanish there
-    would begin with one avalanche of all. :meth:`quench` begins from unstable blocks instead.
+    It begins with blocks spread between their limits, fewer and fewer towards these (a triangle): a density that does not
+    vanish there would begin with one avalanche of all. :meth:`quench` begins from unstable blocks instead.
 
     Args:
         n_blocks: N, even.
         amplitude: A of the noise, at least 0.
         mu: exponent of the noise, from 1 to 2.
         blocks: :class:`ThresholdBlocks` (default) or :class:`ModeBlocks`.
-        control: ``strain``: a failure lowers the applied stress by modulus / N; ``stress``: it leaves it alone. Default: strain for
-            threshold blocks, which would flow without end at their yield stress, and stress for modes, which have no yield stress.
+        control: ``strain``: a failure lowers the applied stress by modulus / N; ``stress``: it leaves it alone. Default: strain
+            for threshold blocks, which would flow without end at their yield stress, and stress for modes, which have no yield
+            stress.
         modulus: shear modulus, stress per strain; positive.
         upper_cutoff: largest kick.
         largest_avalanche: an avalanche with more failures per block than this is a runaway.
         seed: the same seed gives the same bytes.
-        callback: called before every failure and swap, some tens of microseconds apart for 10^4 blocks; what it raises ends the call,
-            amid an avalanche.
+        callback: called before every failure and swap, some tens of microseconds apart for 10^4 blocks; what it raises ends the
+            call, amid an avalanche.
 
     Attributes:
         blocks: the kind of blocks.
@@ -239,7 +241,8 @@ class MeanField:
     ) -> Run:
         """Load until each block has failed so often on average, and look at the blocks at even intervals of activity.
 
-        Snapshots are taken at those moments even in the middle of an avalanche: in the steady state that is where most of the time is.
+        Snapshots are taken at those moments even in the middle of an avalanche: in the steady state that is where most of the
+        time is.
 
         Args:
             activity: failures per block to record, positive.
@@ -347,8 +350,8 @@ class MeanField:
                     values.pop()
                 raise RunawayAvalanche(
                     f"an avalanche did not stop within {self.largest_avalanche:g} failures per block, at amplitude A = "
-                    f"{self.amplitude:g} and stress {self.stress:g}; expected noise that the drift of the load can carry away. Lower "
-                    "the amplitude, or under stress control stay below the yield stress.",
+                    f"{self.amplitude:g} and stress {self.stress:g}; expected noise that the drift of the load can carry "
+                    "away. Lower the amplitude, or under stress control stay below the yield stress.",
                     log.failures - first,
                     self.stress,
                     self._end(log),
@@ -356,7 +359,10 @@ class MeanField:
         log.sizes.append(log.failures - first)
 
     def _fallen(self, unstable_f: NDArray[np.intp]) -> deque[tuple[int, int, float, float]]:
-        """Let blocks fall; for each its index, the direction of its failure, its strength, and the stress that it gives away."""
+        """Let blocks fall.
+
+        For each its index, the direction of its failure, its strength, and the stress that it gives away.
+        """
         return deque((int(index), *self._state.fall(int(index), self._offset)) for index in unstable_f)
 
     def _strike(self, index: int, direction: int, strength: float, released: float) -> None:

@@ -1,18 +1,21 @@
 """The mean field of mode blocks as an equation: the density of modes over (lambda, kappa) without sampling, down to any lambda.
 
-Infinitely many :class:`~qlm_mesoscopic.kinds.ModeBlocks` under constant stress noise and drift are independent of each other, and a block
-keeps its phi until its mode is replaced. So for every phi there is one linear equation along its stress, like that of :mod:`master`:
+Infinitely many :class:`~qlm_mesoscopic.kinds.ModeBlocks` under constant stress noise and drift are independent of each other,
+and a block keeps its phi until its mode is replaced. So for every phi there is one linear equation along its stress, like that
+of :mod:`master`:
 
-* phi > 0: on each of the two branches a distance x to the minimum's loss; what crosses it is on the other branch, at the same stress;
+* phi > 0: on each of the two branches a distance x to the minimum's loss; what crosses it is on the other branch, at the same
+  stress;
 * phi < 0: one branch;
 * beyond the stress at which lambda reaches lambda_min the mode leaves, and a new one enters with phi from P_0.
 
-The drift v is the one at which a block fails once per unit of activity. P(lambda) then follows by integration over kappa, eq. (5), and
-near x = 0 the grid is as fine as the smallest lambda asks for: x = lambda^2 / (2 sqrt(phi)).
+The drift v is the one at which a block fails once per unit of activity. P(lambda) then follows by integration over kappa, eq.
+(5), and near x = 0 the grid is as fine as the smallest lambda asks for: x = lambda^2 / (2 sqrt(phi)).
 """
 
-# Array names carry their axes: c cells, f faces of cells, k values of phi, b the two branches (the one that the load drives to failure
-# first), d the two ways in (driven in by rising stress first), q points of quadrature, l values of lambda. A suffix twice: matrices.
+# Array names carry their axes: c cells, f faces of cells, k values of phi, b the two branches (the one that the load drives to
+# failure first), d the two ways in (driven in by rising stress first), q points of quadrature, l values of lambda. A suffix
+# twice: matrices.
 
 from __future__ import annotations
 
@@ -60,8 +63,8 @@ class ModeDensity(Brief):
     def curvature(self, lam: ArrayLike) -> tuple[Floats, Floats]:
         """P(lambda) per block, the part of shear transformations and that of passive modes (eq. 5).
 
-        It is 2 lambda times the integral of P(x, phi) over kappa at this lambda. Where lambda is beyond 0.8 lambda_min, a few percent of
-        it are lost in the interpolation between values of phi.
+        It is 2 lambda times the integral of P(x, phi) over kappa at this lambda. Where lambda is beyond 0.8 lambda_min, a few
+        percent of it are lost in the interpolation between values of phi.
 
         Args:
             lam: lambda, between 0 and lambda_min; shape (l,) or a number.
@@ -121,8 +124,8 @@ class ModeEquation:
     Args:
         amplitude: A, at least 0.
         mu: index of the kicks, from 1 to below 2.
-        replacement: lambda_min and a uniform P_0 with phi on both sides of 0, none beyond 2/3 lambda_min (such a mode would be replaced
-            the moment it fails); overshoot ``drop``.
+        replacement: lambda_min and a uniform P_0 with phi on both sides of 0, none beyond 2/3 lambda_min (such a mode would be
+            replaced the moment it fails); overshoot ``drop``.
         finest: width of the first cell beside an instability, in units of x*.
         cells_per_decade: how fast cells widen away from it.
 
@@ -152,14 +155,14 @@ class ModeEquation:
         """The steady state.
 
         Raises:
-            ModelError: if the kicks alone, without any drift, make a block fail more than once per unit of activity: avalanches run
-                away.
+            ModelError: if the kicks alone, without any drift, make a block fail more than once per unit of activity: avalanches
+                run away.
         """
         at_rest = self._excess(0.0) if self.amplitude > 0.0 else -1.0
         if at_rest >= 0.0:
             raise ModelError(
-                f"amplitude A = {self.amplitude:g} is beyond stability: without any drift a block fails {at_rest + 1.0:.3g} times per unit "
-                "of activity, so that avalanches run away. Lower the amplitude."
+                f"amplitude A = {self.amplitude:g} is beyond stability: without any drift a block fails {at_rest + 1.0:.3g} "
+                "times per unit of activity, so that avalanches run away. Lower the amplitude."
             )
         high = 4.0
         while self._excess(high) <= 0.0:
@@ -227,7 +230,8 @@ class ModeEquation:
         x_c, width_c = 0.5 * (x_f[1:] + x_f[:-1]), np.diff(x_f)
         n = len(x_c)
         stay_cc, below_c, above_c = flight.rates(x_f)
-        # What is kicked over the edge lands on the other branch at the same stress, x* and the overshoot away from its own edge.
+        # What is kicked over the edge lands on the other branch at the same stress, x* and the overshoot away from its own
+        # edge.
         passing_fc = flight.beyond(x_c[None, :] + (x_f[wall:, None] - x_star))
         cross_cc = np.zeros((n, n))
         cross_cc[wall:] = passing_fc[:-1] - passing_fc[1:]
@@ -320,7 +324,10 @@ def _line(x_q: Floats, x_c: Floats, y_c: Floats) -> Floats:
 
 
 def _between(x_q: Floats, x_k: Floats, table_kq: Floats) -> Floats:
-    """Linear interpolation between the rows of a table, at its own place in each column; constant beyond the first and last row."""
+    """Linear interpolation between the rows of a table, at its own place in each column.
+
+    Constant beyond the first and last row.
+    """
     place_q = np.interp(x_q, x_k, np.arange(len(x_k)))
     row_q = np.minimum(place_q.astype(np.intp), len(x_k) - 2)
     column_q = np.arange(len(x_q))

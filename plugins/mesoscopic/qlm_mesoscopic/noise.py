@@ -1,12 +1,13 @@
 """Mechanical noise of a failing block: heavy-tailed kicks for all the others, of zero sum by construction.
 
-A kick zeta has the density (A / N) |zeta|^(-1 - mu) between the lower cut-off zeta_c = (2 A / (mu N))^(1 / mu), where one kick per
-block and failure is used up, and the upper cut-off; what lies beyond the upper one is put on it, so that the rate of kicks across
-any smaller distance is untouched. mu = dimension / decay of the kernel: 1 for the Eshelby kernel in any dimension.
+A kick zeta has the density (A / N) |zeta|^(-1 - mu) between the lower cut-off zeta_c = (2 A / (mu N))^(1 / mu), where one kick
+per block and failure is used up, and the upper cut-off; what lies beyond the upper one is put on it, so that the rate of kicks
+across any smaller distance is untouched. mu = dimension / decay of the kernel: 1 for the Eshelby kernel in any dimension.
 
 Blocks are kicked in pairs, one by +zeta and the other by -zeta, and the partners change from failure to failure: the stress of
-the system is conserved to the last bit of each sum, without the shift of everybody that subtracting a sample mean would bring (the
-mean of N Cauchy numbers is as wide as one of them). Nothing is approximated: every kick is drawn, none is lumped into a Gaussian.
+the system is conserved to the last bit of each sum, without the shift of everybody that subtracting a sample mean would bring
+(the mean of N Cauchy numbers is as wide as one of them). Nothing is approximated: every kick is drawn, none is lumped into a
+Gaussian.
 """
 
 # Array names carry their axes: n blocks, p pairs.
@@ -48,8 +49,8 @@ class LevyKicks:
         self.lower_cutoff = (2.0 * amplitude / (mu * n_blocks)) ** (1.0 / mu)
         if not (np.isfinite(upper_cutoff) and upper_cutoff > self.lower_cutoff):
             raise ModelError(
-                f"upper cut-off {upper_cutoff}; expected a finite number above the lower one, which is {self.lower_cutoff:g} for A = "
-                f"{amplitude:g}, mu = {mu:g} and {n_blocks} blocks."
+                f"upper cut-off {upper_cutoff}; expected a finite number above the lower one, which is "
+                f"{self.lower_cutoff:g} for A = {amplitude:g}, mu = {mu:g} and {n_blocks} blocks."
             )
         self._kick_p = np.empty(n_blocks // 2)
 
@@ -69,9 +70,9 @@ class LevyKicks:
             return
         kick_p = self._kick_p
         half = kick_p.size
-        # A symmetric power law from u uniform on (-1, 1): zeta_c sign(u) |u|^(-1/mu). Four bytes per pair, taken as an integer, are
-        # half the cost of a double, and fine enough: at the upper cut-off u still has hundreds of steps for 10^6 blocks. A zero
-        # gives infinity, and that the cut-off.
+        # A symmetric power law from u uniform on (-1, 1): zeta_c sign(u) |u|^(-1/mu). Four bytes per pair, taken as an integer,
+        # are half the cost of a double, and fine enough: at the upper cut-off u still has hundreds of steps for 10^6 blocks. A
+        # zero gives infinity, and that the cut-off.
         raw_p = rng.bit_generator.random_raw((half + 1) // 2).view(np.int32)[:half]
         scale = self.lower_cutoff * strength
         with np.errstate(divide="ignore"):

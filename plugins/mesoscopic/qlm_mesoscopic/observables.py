@@ -5,18 +5,19 @@ A snapshot is an array of distances x (:meth:`qlm_mesoscopic.meanfield.MeanField
 
 How exponents are fitted. Near 0 the density of the model is a power of x times a power series in x, so
 p(x) ~ x^theta exp(c_1 x + ... + c_K x^K) between a lower and an upper end, by maximum likelihood, with K = 1 by default: the
-series takes up the bend at larger x, and leaves theta unbiased in a window that holds enough blocks. How little bias remains was
-read off the exact density of the master equation (A = 0.02 to 0.30, lower end 0.002 to 0.005): -0.0002 to -0.0015 with the defaults,
-against +0.0002 to +0.006 for K = 2 up to x = 0.5.
-Window: below, the x under which there are ``rank`` blocks per snapshot on average, because with fewer than that the discreteness of the
-failures shows; above, 0.3 of the distance at which failed blocks come back: 1 for threshold blocks, x* of :mod:`~qlm_mesoscopic.theory`
-for modes of one phi.
-Error: half-width of the 95 % interval, of two parts added in squares: the scatter (delete-one jackknife over at most 16 groups of
-consecutive snapshots, so that the memory between snapshots is within the groups) and the shift of the exponent when the
+series takes up the bend at larger x, and leaves theta unbiased in a window that holds enough blocks. How little bias remains
+was read off the exact density of the master equation (A = 0.02 to 0.30, lower end 0.002 to 0.005): -0.0002 to -0.0015 with the
+defaults, against +0.0002 to +0.006 for K = 2 up to x = 0.5.
+Window: below, the x under which there are ``rank`` blocks per snapshot on average, because with fewer than that the
+discreteness of the failures shows; above, 0.3 of the distance at which failed blocks come back: 1 for threshold blocks, x* of
+:mod:`~qlm_mesoscopic.theory` for modes of one phi.
+Error: half-width of the 95 % interval, of two parts added in squares: the scatter (delete-one jackknife over at most 16 groups
+of consecutive snapshots, so that the memory between snapshots is within the groups) and the shift of the exponent when the
 lower end is doubled.
 """
 
-# Array names carry their axes: n blocks, s snapshots, g groups, k powers of x, b bins, q points of quadrature, a avalanches, r runs.
+# Array names carry their axes: n blocks, s snapshots, g groups, k powers of x, b bins, q points of quadrature, a avalanches, r
+# runs.
 
 from __future__ import annotations
 
@@ -136,8 +137,8 @@ def alpha_from_curvatures(
 ) -> Exponent:
     """The exponent alpha of D_L(omega) ~ omega^alpha, from lambda = omega^2: P(lambda) ~ lambda^s gives alpha = 2 s + 1.
 
-    The plain power law is fitted: the theory's corrections go with lambda^(1/2 - 2 theta), which no power series takes up, and near
-    theta = 1/4 they keep the exponent of any finite window low by 0.1 to 0.3.
+    The plain power law is fitted: the theory's corrections go with lambda^(1/2 - 2 theta), which no power series takes up, and
+    near theta = 1/4 they keep the exponent of any finite window low by 0.1 to 0.3.
 
     Args:
         snapshots: lambda of all blocks, one array each, such as ``ModeSnapshot.lam_n``; NaN (blocks about to fail) is left out.

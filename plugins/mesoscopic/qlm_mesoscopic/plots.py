@@ -211,8 +211,8 @@ def alpha_of_theta(
     Args:
         points: what was measured.
         omegas: frequencies of the finite-frequency curves, units of chi = C = 1.
-        window: lambda between which the points were fitted; a band shows what the theory gives in it, between the branch that fails
-            against the load as full as the other and empty.
+        window: lambda between which the points were fitted; a band shows what the theory gives in it, between the branch that
+            fails against the load as full as the other and empty.
         equation: drawn as a line, such as what :class:`qlm_mesoscopic.modes.ModeEquation` gives in the window of the points.
         high: largest phi, of the curves and the band.
     """

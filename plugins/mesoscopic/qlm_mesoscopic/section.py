@@ -24,7 +24,8 @@ from qlm_mesoscopic.stage import LOADING, MODES, SOFT_WINDOW, SPECTRA, STEADY, M
 
 _MIN_FAILURES = 20
 _CURVE = (0.0, 0.08, 0.16, 0.24, 0.32, 0.38, 0.43, 0.46, 0.48, 0.49)
-"""A over lambda_min^(3/2) at which the equation for modes is solved, up to where avalanches run away: 1/2 with the default P_0."""
+"""A over lambda_min^(3/2) at which the equation for modes is solved, up to where avalanches run away: 1/2 with the default
+P_0."""
 _NODES = 33
 _SCALES = (2.0 / 3.0, 2.0 / 3.0 * 10.0, 2.0 / 3.0 * 100.0)
 """Largest phi of the theory over the largest lambda of the window. 2/3 is the least: there the window reaches up to B'."""
@@ -48,14 +49,16 @@ def mesoscopic(results: Results) -> Section | None:
         name: results.tables.get(name.removesuffix(".parquet"), pl.DataFrame()) for name in (STEADY, LOADING, MODES, SPECTRA)
     }
     text = paragraph(
-        "The mesoscopic model of the paper in its mean field, sampled with N blocks per system and, without any sampling, as a master "
-        "equation. Stress is in the model's own units. It knows nothing of a glass: nothing here is fitted to particles."
+        "The mesoscopic model of the paper in its mean field, sampled with N blocks per system and, without any sampling, "
+        "as a master equation. Stress is in the model's own units. It knows nothing of a glass: nothing here is fitted to "
+        "particles."
     )
     figures = [
         SectionFigure(
             "mesoscopic_flow",
             plots.flow(lambda_min=settings.lambda_min),
-            "Blocks in the plane of <i>λ</i> and <i>κ</i> under rising stress. Right: the potential of one that fails, from A to B′.",
+            "Blocks in the plane of <i>λ</i> and <i>κ</i> under rising stress. Right: the potential of one that fails, from "
+            "A to B′.",
         )
     ]
     parts: list[Any] = [text]
@@ -113,9 +116,9 @@ def _loading_figure(results: Results, settings: MesoscopicStage, loaded: pl.Data
         if not loaded.is_empty() and name in loaded["preparation"]:
             points[name] = _binned(loaded.filter(pl.col("preparation") == name), settings.loading_amplitude)
     caption = (
-        f"Loading after a quench at <i>A</i> = {settings.loading_amplitude:g}. Lines: master equation; circles: sampled blocks, "
-        "<i>v</i> from the stress that all blocks got in common per failure. The exponent is 1/2 right after the quench, collapses and recovers; the better "
-        "annealed start collapses further and overshoots in stress."
+        f"Loading after a quench at <i>A</i> = {settings.loading_amplitude:g}. Lines: master equation; circles: sampled "
+        "blocks, <i>v</i> from the stress that all blocks got in common per failure. The exponent is 1/2 right after the "
+        "quench, collapses and recovers; the better annealed start collapses further and overshoots in stress."
     )
     return SectionFigure("mesoscopic_loading", plots.loading(curves, points), caption)
 
@@ -134,14 +137,15 @@ def _alpha_figure(settings: MesoscopicStage, spectra: pl.DataFrame) -> SectionFi
             points.append(plots.Points(theta, pooled[name], pooled[f"{name}_error"], label))
     equation = _mode_curve(settings.lambda_min, settings.phi, settings.mode_window) if settings.mu == 1.0 else None
     caption = (
-        "The exponent of the density of modes against that of the pseudo-gap: the limit of vanishing frequency, and what the same "
-        "theory shows at a finite one. Points are fits to sampled modes, with intervals of 95 %, at the <i>θ</i> that their noise and "
-        f"drift give: to the modes of <i>N</i> blocks at {low:g} &lt; <i>λ</i> &lt; {top:g}, and to witnesses, which feel the same noise "
-        f"and drift and are followed down to {soft[0]} &lt; <i>λ</i> &lt; {soft[1]}. "
+        "The exponent of the density of modes against that of the pseudo-gap: the limit of vanishing frequency, and what "
+        "the same theory shows at a finite one. Points are fits to sampled modes, with intervals of 95 %, at the <i>θ</i> "
+        f"that their noise and drift give: to the modes of <i>N</i> blocks at {low:g} &lt; <i>λ</i> &lt; {top:g}, and to "
+        f"witnesses, which feel the same noise and drift and are followed down to {soft[0]} &lt; <i>λ</i> &lt; {soft[1]}. "
     ) + (
         "The blue line is the equation for modes in the window of the former, without sampling."
         if equation is not None
-        else "At the lower edge of the band both branches are equally full, as after a quench; at the upper one nothing fails against the load."
+        else "At the lower edge of the band both branches are equally full, as after a quench; at the upper one nothing "
+        "fails against the load."
     )
     figure = plots.alpha_of_theta(
         points, window=settings.mode_window if equation is None else None, equation=equation, high=settings.phi[1]
@@ -188,8 +192,8 @@ def _plane_figures(settings: MesoscopicStage, modes: pl.DataFrame, spectra: pl.D
         SectionFigure(
             "mesoscopic_spectrum",
             density,
-            "Density of modes at the same noise, split into shear transformations and passive modes; the height of the theory is set "
-            "between <i>ω</i> = 0.1 and 0.3.",
+            "Density of modes at the same noise, split into shear transformations and passive modes; the height of the "
+            "theory is set between <i>ω</i> = 0.1 and 0.3.",
         ),
     ]
 
@@ -203,8 +207,8 @@ class _Reading:
         window: (lower, upper) frequency of the fit to the spectrum.
         at_theta: smallest and largest alpha at theta, over the scales and, under load, over how full the branch against it is.
         within: the same over the interval of theta too.
-        phi: what the modes in the window say about the scale: number, how many have phi > 0, and the 95 % quantile of those; the
-            last is None where they are too few to tell.
+        phi: what the modes in the window say about the scale: number, how many have phi > 0, and the 95 % quantile of those;
+            the last is None where they are too few to tell.
         measured: alpha from the spectrum and from the softest modes, as far as there is one.
     """
 
@@ -222,13 +226,14 @@ def _crossover(results: Results) -> tuple[Any, SectionFigure, Any] | None:
     if not readings:
         return None
     text = paragraph(
-        "The theory reaches its exponents only as <i>ω</i> vanishes. Near <i>θ</i> = 1/4 it is far from them at any frequency that a "
-        "spectrum has: there, a fit to the theory’s own spectrum reads an <i>α</i> of 0.1 to 0.3 below min(4, 3 + 4 <i>θ</i>). In the table "
-        "that fit is made in the window of ours. (At a <i>θ</i> well below 1/4 passive modes still take part in it, and it may read more "
-        "than 3 + 4 <i>θ</i>.) The theory’s <i>λ</i> is the eigenvalue (<i>κ</i> / √<i>χ</i> and <i>Φ</i> / <i>χ</i> "
-        "leave it alone), but its spectrum has one scale that it does not give: the largest <i>Φ</i>, up to which <i>Φ</i> is taken as "
-        "evenly spread. The range given is over largest <i>Φ</i> from {} (the least for which all of the window lies below "
-        "B′) to {} times the largest <i>λ</i> of the window and, at strains above 0, over how full the branch is that fails against the load.",
+        "The theory reaches its exponents only as <i>ω</i> vanishes. Near <i>θ</i> = 1/4 it is far from them at any "
+        "frequency that a spectrum has: there, a fit to the theory’s own spectrum reads an <i>α</i> of 0.1 to 0.3 below "
+        "min(4, 3 + 4 <i>θ</i>). In the table that fit is made in the window of ours. (At a <i>θ</i> well below 1/4 passive "
+        "modes still take part in it, and it may read more than 3 + 4 <i>θ</i>.) The theory’s <i>λ</i> is the eigenvalue "
+        "(<i>κ</i> / √<i>χ</i> and <i>Φ</i> / <i>χ</i> leave it alone), but its spectrum has one scale that it does not "
+        "give: the largest <i>Φ</i>, up to which <i>Φ</i> is taken as evenly spread. The range given is over largest "
+        "<i>Φ</i> from {} (the least for which all of the window lies below B′) to {} times the largest <i>λ</i> of the "
+        "window and, at strains above 0, over how full the branch is that fails against the load.",
         f"{_SCALES[0]:.2g}",
         f"{_SCALES[-1]:.2g}",
     )
@@ -244,9 +249,10 @@ def _crossover(results: Results) -> tuple[Any, SectionFigure, Any] | None:
     figure = SectionFigure(
         "mesoscopic_crossover",
         plots.crossover(panels),
-        "<i>α</i> against strain. Bars: what the theory lets a fit in our window read at the measured <i>θ</i>, from the smallest to the "
-        "largest over its unknown scale; pale, over the interval of <i>θ</i> as well. Points with intervals of 95 %: min(4, 3 + 4 <i>θ</i>) at the measured <i>θ</i>, and measured "
-        "<i>α</i>; open where the number is withheld. The <i>θ</i> is that of the first detector of the table.",
+        "<i>α</i> against strain. Bars: what the theory lets a fit in our window read at the measured <i>θ</i>, from the "
+        "smallest to the largest over its unknown scale; pale, over the interval of <i>θ</i> as well. Points with intervals "
+        "of 95 %: min(4, 3 + 4 <i>θ</i>) at the measured <i>θ</i>, and measured <i>α</i>; open where the number is "
+        "withheld. The <i>θ</i> is that of the first detector of the table.",
     )
     return text, figure, _crossover_table(readings)
 
@@ -300,13 +306,14 @@ def _scale_note(readings: list[_Reading]) -> Any:
     found = "Of {} quasi-localised modes in these windows whose <i>χ</i> is positive, {} have <i>Φ</i> &gt; 0. "
     if fixed:
         return paragraph(
-            found + "In {} of {} ensembles these are {} or more, and the 95 % quantile of their <i>Φ</i> / <i>χ</i> is the scale.",
+            found + "In {} of {} ensembles these are {} or more, and the 95 % quantile of their <i>Φ</i> / <i>χ</i> is the "
+                    "scale.",
             n_modes, n_shear, fixed, len(readings), _MIN_SHEAR_TRANSFORMATIONS,
         )  # fmt: skip
     return paragraph(
-        found + "That is too few to read the scale off: no ensemble has {} of them. The measured <i>χ</i> is that of a frozen direction "
-        "and <i>κ</i> that of a mode which may be mixed with others; both put <i>Φ</i> too low, so that the number of shear "
-        "transformations is a lower bound.",
+        found + "That is too few to read the scale off: no ensemble has {} of them. The measured <i>χ</i> is that of a "
+        "frozen direction and <i>κ</i> that of a mode which may be mixed with others; both put <i>Φ</i> too low, so that "
+        "the number of shear transformations is a lower bound.",
         n_modes, n_shear, _MIN_SHEAR_TRANSFORMATIONS,
     )  # fmt: skip
 

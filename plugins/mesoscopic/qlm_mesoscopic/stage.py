@@ -1,8 +1,8 @@
 """The stage ``mesoscopic`` of qlm_hoomd's protocols: the model in place of a glass, N blocks in place of N particles.
 
-It reads nothing of the glass. Of the protocol it uses the sizes (N blocks, even), the seed, the realisations, and the preparations: a
-``rapid`` quench starts from stresses of the standard deviation ``spread_rapid``, many of them unstable, a ``slow`` one from
-``spread_slow``. Only the loading remembers that; steady states do not.
+It reads nothing of the glass. Of the protocol it uses the sizes (N blocks, even), the seed, the realisations, and the
+preparations: a ``rapid`` quench starts from stresses of the standard deviation ``spread_rapid``, many of them unstable, a
+``slow`` one from ``spread_slow``. Only the loading remembers that; steady states do not.
 """
 
 # Array names carry their axes: n blocks, s snapshots, t steps of the loading.
@@ -58,8 +58,8 @@ class MesoscopicStage(Stage):
     """Sample the mean field: steady states, loading after a quench, and modes in the (lambda, kappa) plane."""
 
     cost_power: ClassVar[float] = 0.5
-    """No power is right: witnesses take the same time at any N, the failures, in proportion to N, some 60 us and 4 ns N each. From
-    N = 100, where forecasts begin, to 10 000 it is 0.3; beyond 20 000 it grows to 2."""
+    """No power is right: witnesses take the same time at any N, the failures, in proportion to N, some 60 us and 4 ns N each.
+    From N = 100, where forecasts begin, to 10 000 it is 0.3; beyond 20 000 it grows to 2."""
     kind: Literal["mesoscopic"] = "mesoscopic"
     mu: Annotated[float, Field(ge=1, le=2)] = Field(default=1.0, description="index of the kicks' distribution; 1 is Eshelby's")
     amplitudes: Amplitudes = Field(
@@ -75,11 +75,13 @@ class MesoscopicStage(Stage):
     mode_activity: Positive = Field(default=0.5, description="failures per block that a steady state of modes records")
     mode_window: tuple[Positive, Positive] = Field(
         default=(0.03, 0.2),
-        description="lambda between which alpha is fitted; N blocks, which a failure unloads by 1 / N, show nothing below (2 / N)^(1/2)",
+        description="lambda between which alpha is fitted; N blocks, which a failure unloads by 1 / N, show nothing below "
+        "(2 / N)^(1/2)",
     )
     witnesses: Annotated[int, Field(ge=0)] = Field(
         default=100_000,
-        description="modes watched at the noise and drift of each steady state of modes, for alpha at 1e-5 to 1e-3 of lambda_min; with mu above 1 there are none",
+        description="modes watched at the noise and drift of each steady state of modes, for alpha at 1e-5 to 1e-3 of "
+        "lambda_min; with mu above 1 there are none",
     )
     lambda_min: Positive = Field(default=1.0, description="lambda at which the softest mode is replaced")
     phi: tuple[float, float] = Field(default=(-1.0, 0.6), description="P_0 is uniform between these values of phi")
@@ -96,7 +98,8 @@ class MesoscopicStage(Stage):
         largest = max((*self.amplitudes, self.loading_amplitude))
         if self.mu < 2.0 and largest >= critical:
             raise ValueError(
-                f"amplitude {largest:g} of threshold blocks with mu = {self.mu:g}; expected less than {critical:.4g}, where avalanches run away"
+                f"amplitude {largest:g} of threshold blocks with mu = {self.mu:g}; expected less than {critical:.4g}, where "
+                "avalanches run away"
             )
         if not self.mode_window[0] < self.mode_window[1]:
             raise ValueError(f"mode_window {list(self.mode_window)}; expected the lower end first")
@@ -115,7 +118,8 @@ class MesoscopicStage(Stage):
     def run(self, context: StageContext) -> None:
         """Sample the model.
 
-        Who asks it to stop waits for one failure, or for one step of witnesses; systems that are finished are kept for the next attempt.
+        Who asks it to stop waits for one failure, or for one step of witnesses; systems that are finished are kept for the next
+        attempt.
 
         Raises:
             QlmError: if an avalanche runs away.
@@ -161,7 +165,8 @@ class MesoscopicStage(Stage):
     def _system(
         self, size: int, ask: Callable[[], None], amplitude: float, seed: int, blocks: ModeBlocks | None = None
     ) -> MeanField:
-        # In a steady state at A = 0.3 the largest avalanche has 15 failures per block of 100, 9 of 200, 3 of 1000, and is no runaway.
+        # In a steady state at A = 0.3 the largest avalanche has 15 failures per block of 100, 9 of 200, 3 of 1000, and is no
+        # runaway.
         longest = max(10.0, 1e4 / size)
         return MeanField(size, amplitude, self.mu, blocks=blocks, largest_avalanche=longest, seed=seed, callback=ask)
 

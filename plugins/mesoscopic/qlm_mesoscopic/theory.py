@@ -1,8 +1,9 @@
 """What the theory says, in closed form: alpha from theta, theta from the mechanical noise, and how slowly the limit is reached.
 
-Units: chi = C = 1. Conventions of the mean field: a block is a stress distance x from its instability; every failure, of which there
-are N per unit of activity, kicks each of the N blocks by zeta with the density (A / N) |zeta|^(-1 - mu), both signs alike, on
-top of a drift v towards the instability. A is ``amplitude``, v is ``drift``; both are per unit of activity (failures per block).
+Units: chi = C = 1. Conventions of the mean field: a block is a stress distance x from its instability; every failure, of which
+there are N per unit of activity, kicks each of the N blocks by zeta with the density (A / N) |zeta|^(-1 - mu), both signs
+alike, on top of a drift v towards the instability. A is ``amplitude``, v is ``drift``; both are per unit of activity (failures
+per block).
 """
 
 # Everything is elementwise; arrays broadcast.
@@ -26,7 +27,8 @@ def alpha(theta: ArrayLike) -> Floats:
     """Exponent of D_L(omega) ~ omega^alpha as omega vanishes: min(4, 3 + 4 theta) (eq. 9).
 
     Below theta = 1/4 P(lambda) ~ lambda^(1 + 2 theta) is made by shear transformations of finite amplitude. Above, P(lambda) ~
-    lambda^(3/2) is shared by passive modes and shear transformations whose amplitudes vanish. At 1/4 it is lambda^(3/2) ln(1 / lambda).
+    lambda^(3/2) is shared by passive modes and shear transformations whose amplitudes vanish. At 1/4 it is lambda^(3/2) ln(1 /
+    lambda).
 
     Args:
         theta: pseudo-gap exponent of P(x) ~ x^theta, at least 0.
@@ -82,7 +84,8 @@ def noise_over_drift(theta: ArrayLike) -> Floats:
 def critical_noise(mu: float = 1.0) -> float:
     """Noise A above which one failure triggers more than one other without any drift, so that an avalanche never ends.
 
-    It is where the mean exit time of the flight from (0, 2), started at 1, is 1: 1/pi for mu = 1 (Getoor's exit time). No cut-offs.
+    It is where the mean exit time of the flight from (0, 2), started at 1, is 1: 1/pi for mu = 1 (Getoor's exit time). No
+    cut-offs.
 
     Raises:
         ModelError: unless 1 <= mu <= 2.
@@ -133,15 +136,15 @@ def spectrum(
     """P(lambda) of the theory: eq. (5) with P = min(1, (x / x*)^theta), integrated over kappa without approximation.
 
     With kappa = (1 + r) sqrt(phi) at fixed lambda the shear transformations are
-    4 lambda sqrt(2 lambda) [2/sqrt(3) - 1 + integral of (r^2 (3 + r) / 4)^theta (2 r + r^2)^(-3/2) from r_min to 1], where r_min is at
-    phi = high, and the passive modes 4 lambda sqrt(2 lambda).
+    4 lambda sqrt(2 lambda) [2/sqrt(3) - 1 + integral of (r^2 (3 + r) / 4)^theta (2 r + r^2)^(-3/2) from r_min to 1], where
+    r_min is at phi = high, and the passive modes 4 lambda sqrt(2 lambda).
 
     Args:
         lam: lambda, with 0 < lambda <= 3/2 high, so that modes with the largest phi still lie in the pseudo-gap. Any shape.
         theta: pseudo-gap exponent.
         passive: weight of phi < 0 over that of phi > 0 around phi = 0; 1 is a P_0 that is continuous there.
-        against: how full the bistable part of the branch that fails against the load is, over that of the other: 1 after a quench,
-            between 0 (drift alone, nothing ever fails backwards) and 1 in flow.
+        against: how full the bistable part of the branch that fails against the load is, over that of the other: 1 after a
+            quench, between 0 (drift alone, nothing ever fails backwards) and 1 in flow.
         high: largest phi; phi is uniform on (0, high).
 
     Returns:
@@ -166,7 +169,9 @@ def spectrum_slope(lam: ArrayLike, theta: float, *, passive: float = 1.0, agains
 
 
 def alpha_at(omega: ArrayLike, theta: float, *, passive: float = 1.0, against: float = 1.0, high: float = 1.0) -> Floats:
-    """alpha = d ln D_L / d ln omega at a finite frequency, with lambda = omega^2: 2 slope + 1; it nears eq. (9) slowly at theta = 1/4.
+    """alpha = d ln D_L / d ln omega at a finite frequency, with lambda = omega^2: 2 slope + 1.
+
+    It nears eq. (9) slowly at theta = 1/4.
 
     Args:
         omega: frequency, 0 < omega^2 <= 3/2 high.
@@ -222,7 +227,8 @@ def check_mu(mu: float) -> None:
     """
     if not 1.0 <= mu <= 2.0:
         raise ModelError(
-            f"mu = {mu}; expected 1 <= mu <= 2. Below 1 the drift always wins (theta = 0), above 2 all noise is diffusion: use mu = 2."
+            f"mu = {mu}; expected 1 <= mu <= 2. Below 1 the drift always wins (theta = 0), above 2 all noise is diffusion: "
+            "use mu = 2."
         )
 
 

@@ -1,8 +1,9 @@
 """Activated hopping at a small temperature, as the paper's conclusion sketches it.
 
-A block in the upper of two wells crosses to the lower one at the rate exp(-barrier / T) per attempt time. Wells are equally deep on
-the parabola kappa^2 = 3 lambda; blocks beyond it, kappa^2 > 3 lambda, are in the upper well. Barriers are small where lambda and kappa
-are, so the depleted region grows from the origin of the (lambda, kappa) plane: at time t it has reached barrier = T ln t.
+A block in the upper of two wells crosses to the lower one at the rate exp(-barrier / T) per attempt time. Wells are equally
+deep on the parabola kappa^2 = 3 lambda; blocks beyond it, kappa^2 > 3 lambda, are in the upper well. Barriers are small where
+lambda and kappa are, so the depleted region grows from the origin of the (lambda, kappa) plane: at time t it has reached
+barrier = T ln t.
 
 Units: chi = 1, energies in units of (length along the mode)^4, k_B = 1, time in attempt times.
 """
@@ -28,7 +29,8 @@ class Wells(Brief):
 
     Args:
         barrier: height of the saddle over the minimum; inf where there is one minimum only (kappa^2 <= 8 lambda / 3).
-        asymmetry: energy of the other minimum less that of this one; negative where this is the upper well; inf without another.
+        asymmetry: energy of the other minimum less that of this one; negative where this is the upper well; inf without
+            another.
         lam: lambda in the other minimum; NaN without another.
         kappa: kappa in the other minimum; NaN without another.
     """
@@ -42,8 +44,8 @@ class Wells(Brief):
 def wells(lam: ArrayLike, kappa: ArrayLike) -> Wells:
     """Barrier, asymmetry and the other well, in closed form.
 
-    Besides s = 0 the stationary points are the roots of s^2 + 3 kappa s + 6 lambda: the smaller in size is the saddle, the larger the
-    other minimum.
+    Besides s = 0 the stationary points are the roots of s^2 + 3 kappa s + 6 lambda: the smaller in size is the saddle, the
+    larger the other minimum.
 
     Args:
         lam: lambda, at least 0.

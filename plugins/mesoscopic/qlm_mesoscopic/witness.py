@@ -1,17 +1,17 @@
 """Sampled modes at curvatures that no count of blocks reaches: witnesses, which feel the noise and the drift but kick nobody.
 
-Among N blocks distances below a few 1 / N are discrete, and of P(lambda) ~ lambda^(1 to 1.5) little is left at small lambda. A witness
-lives in the limit of many blocks instead, at the A and v of any run, and is watched from its entry until its mode is replaced. Where
-it is close to an instability it is followed in steps as small as that distance, and small phi, which make alpha = 4, are drawn more often
-than P_0 has them and weigh less. Nothing comes from an equation: P(lambda) is the time that witnesses spend at lambda, and v is right if a
-witness fails once per unit of activity.
+Among N blocks distances below a few 1 / N are discrete, and of P(lambda) ~ lambda^(1 to 1.5) little is left at small lambda. A
+witness lives in the limit of many blocks instead, at the A and v of any run, and is watched from its entry until its mode is
+replaced. Where it is close to an instability it is followed in steps as small as that distance, and small phi, which make alpha
+= 4, are drawn more often than P_0 has them and weigh less. Nothing comes from an equation: P(lambda) is the time that witnesses
+spend at lambda, and v is right if a witness fails once per unit of activity.
 
-A step ends with the next kick longer than a fraction of the distance to whatever is near; every such kick is drawn. The drift and the
-shorter kicks, as a Gaussian of their variance, act until then.
+A step ends with the next kick longer than a fraction of the distance to whatever is near; every such kick is drawn. The drift
+and the shorter kicks, as a Gaussian of their variance, act until then.
 """
 
-# Array names carry their axes: w witnesses, g groups of them, d the two ways in (driven in by rising stress first), k kinds (passive,
-# shear transformations), b bins of lambda, s those witnesses that are soft at the moment.
+# Array names carry their axes: w witnesses, g groups of them, d the two ways in (driven in by rising stress first), k kinds
+# (passive, shear transformations), b bins of lambda, s those witnesses that are soft at the moment.
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Sightings(Brief):
         amplitude: A of their noise.
         drift: v that they were given.
         edges: of the bins of lambda, shape (b + 1,).
-        time_gkb: time that a passive mode and a shear transformation spends in a bin, per mode of either kind and unit of lambda, (g, 2, b).
+        time_gkb: time that a passive mode and a shear transformation spends in a bin, per mode of either kind and unit of
+            lambda, (g, 2, b).
         life_g: life time of a mode in units of activity, (g,).
         failures_g: failures of a mode, (g,).
         steps: how many were followed.
@@ -71,7 +72,10 @@ class Sightings(Brief):
         return float(self.failures_g.mean() / self.life_g.mean()), jackknife_95(rate_g)
 
     def curvature(self) -> tuple[Floats, Floats]:
-        """P(lambda) per block in each bin, the part of shear transformations and that of passive modes; two arrays of shape (b,)."""
+        """P(lambda) per block in each bin, the part of shear transformations and that of passive modes.
+
+        Two arrays of shape (b,).
+        """
         passive_b, shear_b = self.time_gkb.mean(axis=0) / self.life_g.mean()
         return shear_b, passive_b
 
@@ -79,8 +83,8 @@ class Sightings(Brief):
         """The exponent of D_L(omega) ~ omega^alpha: a straight line through ln P(lambda), each bin counting the same.
 
         Returns:
-            alpha with its scatter between groups and its shift when the lower end of the window is doubled; ``count`` is the number
-            of steps.
+            alpha with its scatter between groups and its shift when the lower end of the window is doubled; ``count`` is the
+            number of steps.
 
         Raises:
             NotEnoughDataError: if a group saw no witness in some bin.
@@ -164,8 +168,8 @@ class _Flock:
     """Witnesses that move together, and sums over them, apart for each group and each way in.
 
     Attributes:
-        norm_gd: weights of the witnesses; life_gd, failures_gd, up_gd: times these, their life times, failures, and whether they left
-            upwards.
+        norm_gd: weights of the witnesses; life_gd, failures_gd, up_gd: times these, their life times, failures, and whether
+            they left upwards.
         time_gdkb: weighted time in each bin.
         steps: how many there were.
     """
@@ -185,8 +189,8 @@ class _Flock:
         # Of passive modes the stress says what the distance does of others: how far it is to where they are softest.
         self.shear_w = self.phi_w > 0.0
         self.limit_w = np.where(self.shear_w, np.abs(self.phi_w) ** 1.5 / 3.0, 0.0)
-        # The distance of the smallest lambda, limit r^2 (3 + r) / 2 with 2 lambda = phi r (2 + r); of passive modes about as much as
-        # changes their lambda.
+        # The distance of the smallest lambda, limit r^2 (3 + r) / 2 with 2 lambda = phi r (2 + r); of passive modes about as
+        # much as changes their lambda.
         r_w = block.excess_at(smallest, np.where(self.shear_w, self.phi_w, 1.0))
         self.near_w = _FLOOR * np.where(
             self.shear_w, 0.5 * self.limit_w * r_w**2 * (3.0 + r_w), 5.0 * np.maximum(smallest - self.phi_w, 0.0) ** 1.5
@@ -216,7 +220,8 @@ class _Flock:
         x_w = self._distance(self.sigma_w)
         room_w = self.swap_w + self.limit_w - x_w
         scale_w = self._step * np.minimum(np.maximum(x_w, self.near_w), np.maximum(room_w, 1e-3 * self.swap_w))
-        # Kicks longer than the scale come at the rate 2 A / scale; those below have the variance 2 A scale per unit of activity.
+        # Kicks longer than the scale come at the rate 2 A / scale; those below have the variance 2 A scale per unit of
+        # activity.
         wait_w, most_w = rng.standard_exponential(n) * scale_w / (2.0 * amplitude), scale_w / drift
         kicked_w, time_w = wait_w < most_w, np.minimum(wait_w, most_w)
         shift_w = drift * time_w + np.sqrt(2.0 * amplitude * scale_w * time_w) * rng.standard_normal(n)

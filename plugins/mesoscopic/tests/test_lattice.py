@@ -184,8 +184,9 @@ def test_theta_in_flow_agrees_with_the_literature(
 ) -> None:
     """P(x) between an activity of 1, past the overshoot, and 2.5, before the flow gathers in a band of rows.
 
-    The windows were chosen on lattices of 128 x 128 and 28 x 28 x 28, before these larger ones with other seeds were run. P(x) is no
-    power law over more than such a window: the rule that serves the mean field reads more, and the smallest x less (next test).
+    The windows were chosen on lattices of 128 x 128 and 28 x 28 x 28, before these larger ones with other seeds were run. P(x)
+    is no power law over more than such a window: the rule that serves the mean field reads more, and the smallest x less (next
+    test).
     """
     series: list[np.ndarray] = []
     for seed in range(first, first + 4):
@@ -210,8 +211,8 @@ def test_theta_in_flow_agrees_with_the_literature(
 def test_the_smallest_distances_are_those_of_a_plateau() -> None:
     """P(x) of a finite lattice does not vanish at 0, so that <x_min> ~ N^(-1 / (1 + theta)) reads a theta far below that of P(x).
 
-    x_min, the load before each avalanche in flow, is nearly exponential: <x^2> / <x>^2 is 2 for a plateau, and would be 1.41 for
-    theta = 0.57 down to the smallest x.
+    x_min, the load before each avalanche in flow, is nearly exponential: <x^2> / <x>^2 is 2 for a plateau, and would be 1.41
+    for theta = 0.57 down to the smallest x.
     """
     sizes, minima, moments = [], [], []
     for length, count in ((32, 60), (48, 30), (64, 24), (96, 20)):

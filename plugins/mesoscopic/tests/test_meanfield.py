@@ -319,9 +319,10 @@ class TestPhysics:
     def test_theta_after_a_quench_is_one_half(self) -> None:
         """Without load there is no drift, and both ends of every system are alike: they are taken together.
 
-        The window was fixed before anything was sampled: 0.003 < x < 0.3. There the exact density of the same quench, with the smallest
-        kick of N blocks, shows a plain power law 0.555 instead of 1/2. This correction is taken off, theta alone is fitted. With one
-        correction fitted as well (order 1) the exact density shows 0.495, and theta is known less than half as well.
+        The window was fixed before anything was sampled: 0.003 < x < 0.3. There the exact density of the same quench, with the
+        smallest kick of N blocks, shows a plain power law 0.555 instead of 1/2. This correction is taken off, theta alone is
+        fitted. With one correction fitted as well (order 1) the exact density shows 0.495, and theta is known less than half as
+        well.
         """
         n_blocks, amplitude, window = 4000, 0.25, (0.003, 0.3)
         series, drifts = [], []
@@ -366,8 +367,8 @@ class TestPhysics:
         """alpha of one sampled run, three times; nothing is fitted to make them agree.
 
         * Where counts reach, 0.03 < lambda < 0.2, it is that of the equation for modes, which is up to 0.5 from the limit.
-        * With the difference between that window and the limit taken off, which the equation gives, it is min(4, 3 + 4 theta), theta from
-          the drift of the run.
+        * With the difference between that window and the limit taken off, which the equation gives, it is min(4, 3 + 4 theta),
+          theta from the drift of the run.
         * Witnesses at the drift of the run see it at 1e-5 < lambda < 1e-3 directly, without the equation.
 
         Around theta = 1/4 the limit is out of reach at any lambda, and what witnesses see is the equation's, between 3.8 and 4.
@@ -388,9 +389,9 @@ class TestPhysics:
         deep, rate = seen.alpha(), seen.failure_rate
         equation = seen.alpha_of(exact.total(seen.centres))
         print(  # noqa: T201 shown by pytest -s
-            f"| {amplitude:g} | {_theta(run):.3f} | {exact.theta:.3f} | {limit:.2f} | {found.value:.2f} +- {found.scatter:.2f} | "
-            f"{expected:.2f} | {corrected:.2f} +- {found.scatter:.2f} | {deep.value:.2f} +- {deep.scatter:.2f} | {equation:.2f} | "
-            f"{rate[0]:.3f} +- {rate[1]:.3f} |"
+            f"| {amplitude:g} | {_theta(run):.3f} | {exact.theta:.3f} | {limit:.2f} | {found.value:.2f} +- "
+            f"{found.scatter:.2f} | {expected:.2f} | {corrected:.2f} +- {found.scatter:.2f} | {deep.value:.2f} +- "
+            f"{deep.scatter:.2f} | {equation:.2f} | {rate[0]:.3f} +- {rate[1]:.3f} |"
         )
         assert _theta(run) == pytest.approx(exact.theta, abs=0.01)
         assert max(found.scatter, deep.scatter) <= 0.05

@@ -153,7 +153,8 @@ def _snapshot() -> ModeSnapshot:
 
 def test_curvatures_of_both_kinds_of_modes() -> None:
     shear_b, passive_b = observables.curvature([_snapshot()] * 2, [0.0, 0.3, 0.35, 1.0])
-    # lambda of the passive mode is near 0.32, that of the two shear transformations (3 phi - phi) / 2 = 0.2; the last has failed.
+    # lambda of the passive mode is near 0.32, that of the two shear transformations (3 phi - phi) / 2 = 0.2; the last has
+    # failed.
     np.testing.assert_allclose(shear_b, [4 / 8 / 0.3, 0, 0])
     np.testing.assert_allclose(passive_b, [0, 2 / 8 / 0.05, 0])
 

@@ -60,7 +60,10 @@ def test_one_well_has_no_rate() -> None:
 
 
 def test_the_depleted_region_grows_from_the_origin_up_to_the_parabola_of_equal_depth() -> None:
-    """Its edge is where the barrier is T ln t; barriers on a parabola go with lambda^2, so that it grows as the root of ln t."""
+    """Its edge is where the barrier is T ln t.
+
+    Barriers on a parabola go with lambda^2, so that it grows as the root of ln t.
+    """
     rng = np.random.default_rng(7)
     lam_n, kappa_n = rng.uniform(0.0, 0.1, 200_000), rng.uniform(-0.8, 0.8, 200_000)
     temperature = 1e-4

@@ -42,8 +42,8 @@ class Instability(Displayed):
         strain_c: the strain at which the minimum disappeared, or an estimate of it.
         fold: the saddle-node itself, from a detector that locates it.
         fallen: the minimum into which the state falls at ``strain_c``, from such a detector.
-        overlaps: (fraction, overlap) pairs: abs(psi . psi_c) of the critical mode psi_c with the softest mode psi at that fraction of
-            gamma_min before the event.
+        overlaps: (fraction, overlap) pairs: abs(psi . psi_c) of the critical mode psi_c with the softest mode psi at that
+            fraction of gamma_min before the event.
     """
 
     step: ShearStep
@@ -107,15 +107,18 @@ class Detector(BaseModel):
         return None
 
     def cannot_see(self, increment: float, length: float) -> str:
-        """One sentence on the instabilities that escape, with numbers for such a run; the arguments are those of :meth:`blind_below`."""
+        """One sentence on the instabilities that escape, with numbers for such a run.
+
+        The arguments are those of :meth:`blind_below`.
+        """
         limit = self.blind_below(increment, length)
         if limit is None:
             return f"The detector {self.name} does not say which instabilities it cannot see."
         if limit == 0.0:
             return f"No instability escapes the detector {self.name} for being small."
         return (
-            f"The detector {self.name} cannot see instabilities in which no particle moves by more than {limit:.3g} diameters of a small "
-            f"one (L = {length:.4g}, increment {increment:g})."
+            f"The detector {self.name} cannot see instabilities in which no particle moves by more than {limit:.3g} "
+            f"diameters of a small one (L = {length:.4g}, increment {increment:g})."
         )
 
     def check(self, potential: PairPotential | None) -> None:
@@ -153,8 +156,8 @@ class Detector(BaseModel):
     def resume(self, stepper: Stepper, memory: Any, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
         """What :meth:`follow` would have yielded after one of its waypoints, to the same bits on an engine that repeats them.
 
-        A detector that calls :meth:`~qlm_quasistatic.stepper.Stepper.waypoint` must have this method, and name the dataclasses of its
-        memory in :attr:`memory_classes`. A run with one that has no waypoints is saved where the strain path turns back.
+        A detector that calls :meth:`~qlm_quasistatic.stepper.Stepper.waypoint` must have this method, and name the dataclasses
+        of its memory in :attr:`memory_classes`. A run with one that has no waypoints is saved where the strain path turns back.
 
         Args:
             stepper: with an engine that has recalled its own memory.
@@ -210,16 +213,16 @@ def steps_without_event(
 ) -> pl.DataFrame:
     """The steps that lost energy, or left their basin, and that no recorded instability explains.
 
-    An elastic step stores the work done, dU = V sigma dgamma, and so no less than V dgamma times the lower of the stresses at its ends,
-    unless the stress has a minimum within.
+    An elastic step stores the work done, dU = V sigma dgamma, and so no less than V dgamma times the lower of the stresses at
+    its ends, unless the stress has a minimum within.
 
     Args:
         steps: columns of ``steps.parquet``; those needed are increment, stress_xy, energy, left_basin and travelled.
         events: columns of ``events.parquet``; the one needed is travelled.
         n_particles: N.
         volume: V [length^3].
-        exact: whether the detector is exact: it holds each step against the first law itself, closer than this does, so that only steps
-            that left their basin count.
+        exact: whether the detector is exact: it holds each step against the first law itself, closer than this does, so that
+            only steps that left their basin count.
     """
     increment, stress, energy, travelled = (
         steps[name].to_numpy() for name in ("increment", "stress_xy", "energy", "travelled")
@@ -245,8 +248,8 @@ def missed(steps: pl.DataFrame, events: pl.DataFrame, n_particles: int, volume: 
         "Take a smaller max_increment of the detector" if detector.exact else "Use a smaller increment, or the detector fold"
     )
     return (
-        f"{counted(missing.height, 'step')} lost energy or left the basin and the detector {detector.name} saw no instability there; "
-        f"the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). {remedy}."
+        f"{counted(missing.height, 'step')} lost energy or left the basin and the detector {detector.name} saw no "
+        f"instability there; the largest ended at strain {largest['strain']:.10g} (Q = {largest['q']:.3g}). {remedy}."
     )
 
 
@@ -277,9 +280,9 @@ EVENT_COLUMNS = {
 def event_row(event: Instability, last_event: float, detector: Detector | None) -> dict[str, Any]:
     """A row of ``events.parquet``; ``last_event`` is the strain from which gamma_min counts.
 
-    What only a located fold can say (kappa, coupling, the critical mode) is null without one. ``strain_c_error`` is half the bracket
-    then. ``avalanche_size`` is V times the stress drop [energy]; ``participation_ratio`` and ``core_x, y, z`` are those of the
-    displacement field; the core is in the cell centred on the origin.
+    What only a located fold can say (kappa, coupling, the critical mode) is null without one. ``strain_c_error`` is half the
+    bracket then. ``avalanche_size`` is V times the stress drop [energy]; ``participation_ratio`` and ``core_x, y, z`` are those
+    of the displacement field; the core is in the cell centred on the origin.
     """
     fold = event.fold
     before, _, _, _ = event.ends

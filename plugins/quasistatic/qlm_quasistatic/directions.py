@@ -1,7 +1,7 @@
 """The first instability of one state in several directions of shear, without the fall behind it.
 
-A glass at rest can be sheared in six directions, +-xy, +-xz and +-yz, each with an instability of its own: six distances gamma_min from
-one quench. Those of one glass are correlated, so that what is resampled in their statistics is glasses.
+A glass at rest can be sheared in six directions, +-xy, +-xz and +-yz, each with an instability of its own: six distances
+gamma_min from one quench. Those of one glass are correlated, so that what is resampled in their statistics is glasses.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ def first_instability(
 
     Returns:
         strain: that of the glass; direction; gamma_min: strain from there to the instability, positive in every direction;
-        strain_c: accumulated strain at which it lies, negative in a direction with a minus; kappa [energy / length^3] and coupling
-        [energy / length] of the fold, null from a detector that does not locate it. gamma_min is null too if there is no instability
-        within a strain of 0.5, or as far as the tilted box has room for the cut-off.
+        strain_c: accumulated strain at which it lies, negative in a direction with a minus; kappa [energy / length^3] and
+            coupling
+        [energy / length] of the fold, null from a detector that does not locate it. gamma_min is null too if there is no
+        instability within a strain of 0.5, or as far as the tilted box has room for the cut-off.
 
     Raises:
         InputError: if the glass is not at a minimum.
@@ -84,7 +85,8 @@ def first_instability(
     farthest = _FARTHEST if steepest >= 0.5 else min(_FARTHEST, steepest - sign * glass.box.xy)
     if farthest < increment:
         raise InputError(
-            f"the box at strain {glass.strain:g} leaves no room for the cut-off in the direction {direction}. Use more particles."
+            f"the box at strain {glass.strain:g} leaves no room for the cut-off in the direction {direction}. Use more "
+            "particles."
         )
     leg = Leg(glass.strain, glass.strain + sign * farthest)
     stepper = Stepper(engine, tolerance, on_waypoint=on_waypoint)

@@ -25,8 +25,8 @@ class Fold(Displayed):
     """The saddle-node at which an elastic branch ends: the minimum meets a saddle, and one eigenvalue of the Hessian vanishes.
 
     Along the branch lambda_min^2 = 2 kappa C (strain_c - gamma) to leading order, with kappa = U''' : psi psi psi and
-    C = psi . Xi, Xi = d2U / (dr dgamma). The sign of psi is the one for which both are positive; the stable branch lies on the side
-    of +psi, and the state falls along -psi.
+    C = psi . Xi, Xi = d2U / (dr dgamma). The sign of psi is the one for which both are positive; the stable branch lies on the
+    side of +psi, and the state falls along -psi.
 
     Args:
         strain_c: strain of the fold.
@@ -69,8 +69,8 @@ class Fold(Displayed):
 def core(displacement_nc: NDArray[np.float64], positions_nc: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
     """((3,) ndarray) centre of a displacement field [length], in the cell centred on the origin.
 
-    The mean of the positions weighted by the squared displacements, in the periodic images closest to where most of it is: to the
-    particle that moves most first, then to the mean itself until it stays.
+    The mean of the positions weighted by the squared displacements, in the periodic images closest to where most of it is: to
+    the particle that moves most first, then to the mean itself until it stays.
 
     Args:
         displacement_nc: ((N, 3) ndarray) the field, of any unit.

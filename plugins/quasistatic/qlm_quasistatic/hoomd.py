@@ -111,7 +111,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
     the state at rest, with the forces that belong to it. Steps that a detector takes back are never seen.
 
     The integrator of the simulation is the driver's; the one that it leaves moves nothing. HOOMD's particle sorter changes the
-    order of sums every 200 time steps; ``simulation.operations.tuners.clear()`` makes runs quicker, and repeatable to the last bit.
+    order of sums every 200 time steps; ``simulation.operations.tuners.clear()`` makes runs quicker, and repeatable to the last
+    bit.
 
     Args:
         simulation: the simulation; it has a state, and no integrator that holds forces.
@@ -125,14 +126,14 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             :class:`qlm_hoomd.pair.InversePowerLaw` as force, or by FIRE (``fire``). Default: descent where it can be.
         strain: accumulated strain of the state as it is; default: the box tilt.
 
-    Loggable quantities: ``strain``, ``travelled``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars), ``box`` (sequence),
-    ``position`` (particle), those of the last accepted state in float64. In a GSD file :func:`qlm_hoomd.gsdio.read_glass` reads
-    them as exact.
+    Loggable quantities: ``strain``, ``travelled``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars),
+    ``box`` (sequence), ``position`` (particle), those of the last accepted state in float64. In a GSD file
+    :func:`qlm_hoomd.gsdio.read_glass` reads them as exact.
 
     Raises:
         InputError: if the simulation runs on several MPI ranks, has no state, masses other than 1, a box that is no cube under
-            xy shear or one too small for the cut-off, if there is no pair force, a force is in use elsewhere, descent or the detector
-            is asked of other forces than it knows, or a number is out of range.
+            xy shear or one too small for the cut-off, if there is no pair force, a force is in use elsewhere, descent or the
+            detector is asked of other forces than it knows, or a number is out of range.
     """
 
     def __init__(
@@ -203,7 +204,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         return self._accepted("checkpoint")
 
     def relax(self) -> MinimizeReport:
-        """Relax the simulation as it stands, at its strain; outside any basin it falls as behind an instability (``after_event``).
+        """Relax the simulation as it stands, at its strain.
+
+        Outside any basin it falls as behind an instability (``after_event``).
 
         If that fails, it stays as it was.
 
@@ -245,8 +248,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             allow_large_strain: whether it may go more than 1 farther than the run starts.
 
         Raises:
-            InputError: if the state is not at a minimum, ``strain`` is not finite or that far away, or a box on the way is too small for
-                the forces.
+            InputError: if the state is not at a minimum, ``strain`` is not finite or that far away, or a box on the way is too
+                small for the forces.
             ConvergenceError: if a relaxation fails.
         """
         if not math.isfinite(strain):
@@ -255,8 +258,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         start = self._start()
         if abs(strain - start.state.strain) > 1.0 and not allow_large_strain:
             raise InputError(
-                f"strain = {strain:g}, and the simulation is at {start.state.strain:g}; expected at most 1 farther. Strain is no percentage and "
-                "no number of steps: 0.1 is 10 %. Set allow_large_strain=True if you mean it."
+                f"strain = {strain:g}, and the simulation is at {start.state.strain:g}; expected at most 1 farther. Strain "
+                "is no percentage and no number of steps: 0.1 is 10 %. Set allow_large_strain=True if you mean it."
             )
         leg = Leg(start.state.strain, strain, start.travelled)
         length = start.state.glass.box.length
@@ -304,8 +307,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             the columns of ``directions.parquet``; a row for each direction.
 
         Raises:
-            InputError: if the driver has no detector or other forces than a single :class:`qlm_hoomd.pair.InversePowerLaw`, which no
-                turn of the axes changes; if the state is not at a minimum, a direction is unknown, or lies out of the plane of strain.
+            InputError: if the driver has no detector or other forces than a single :class:`qlm_hoomd.pair.InversePowerLaw`,
+                which no turn of the axes changes; if the state is not at a minimum, a direction is unknown, or lies out of the
+                plane of strain.
             ConvergenceError: if a relaxation fails, or a branch ends without an instability.
         """
         wanted = ALL_DIRECTIONS if directions == "all" else tuple(directions)
@@ -316,7 +320,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             raise InputError("the driver has no detector; expected one that finds instabilities, e.g. detector=FoldDetector().")
         if not is_known(self._forces):
             raise InputError(
-                f"forces = {self._forces!r}; expected a single qlm_hoomd.pair.InversePowerLaw, which no turn of the axes changes."
+                f"forces = {self._forces!r}; expected a single qlm_hoomd.pair.InversePowerLaw, which no turn of the axes "
+                "changes."
             )
         self._take_over()
         start = self._start()

@@ -34,8 +34,8 @@ def usable_box(simulation: hoomd.Simulation) -> Box:
     box = simulation.state.box
     if abs(box.xz) + abs(box.yz) > 1e-7:
         raise InputError(
-            f"the box has the tilts xz = {box.xz:g} and yz = {box.yz:g}; expected shear in the plane xy only. For another plane "
-            "exchange the axes of the sample in a snapshot before it is strained."
+            f"the box has the tilts xz = {box.xz:g} and yz = {box.yz:g}; expected shear in the plane xy only. For another "
+            "plane exchange the axes of the sample in a snapshot before it is strained."
         )
     return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
 
@@ -46,8 +46,8 @@ def usable_fall(forces: Sequence[Any], after_event: AfterEvent | None) -> AfterE
     known = is_known(forces)
     if after_event == "descent" and not known:
         raise InputError(
-            f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, whose overdamped "
-            "path is known. Use after_event='fire'."
+            f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, "
+            "whose overdamped path is known. Use after_event='fire'."
         )
     return after_event or ("descent" if known else "fire")
 

@@ -25,9 +25,10 @@ class ShearRate(hoomd.custom.Action):
         shear = qlm_quasistatic.hoomd.ShearRate(rate=1e-4)
         simulation.operations.updaters.append(hoomd.update.CustomUpdater(trigger=hoomd.trigger.Periodic(10), action=shear))
 
-    Each call shears box and positions affinely by rate dt times the time steps since the last one, the first call by those since
-    the run began. Velocities stay as they are: they are relative to the affine flow, which is what thermostats need. The box
-    flips beyond abs(xy) = 1/2. Neighbour lists do not notice a tilt and are rebuilt at each call, so call every few steps only.
+    Each call shears box and positions affinely by rate dt times the time steps since the last one, the first call by those
+    since the run began. Velocities stay as they are: they are relative to the affine flow, which is what thermostats need. The
+    box flips beyond abs(xy) = 1/2. Neighbour lists do not notice a tilt and are rebuilt at each call, so call every few steps
+    only.
 
     Args:
         rate: strain per time [1 / time].

@@ -34,8 +34,9 @@ PATH_EVENT_COLUMNS: dict[str, Any] = EVENT_COLUMNS | {"travelled": pl.Float64}
 class Leg:
     """A stretch of a strain path on which the strain rises, or on which it falls.
 
-    Detectors know rising strain only. What falls they see in a mirror, y -> -y: tilt, strain and shear stress change sign, energies
-    and distances do not. Each method that takes a value through the mirror also takes it back; on a rising leg it changes nothing.
+    Detectors know rising strain only. What falls they see in a mirror, y -> -y: tilt, strain and shear stress change sign,
+    energies and distances do not. Each method that takes a value through the mirror also takes it back; on a rising leg it
+    changes nothing.
 
     Args:
         begin: strain at which the leg begins.
@@ -124,7 +125,8 @@ def legs_of(path: Sequence[float]) -> tuple[Leg, ...]:
         leg = Leg(begin, end, travelled)
         if legs and leg.falls == legs[-1].falls:
             raise ValueError(
-                f"{shown} does not turn back at strain {begin:g}; expected turning points only, with `frames` for strains between"
+                f"{shown} does not turn back at strain {begin:g}; expected turning points only, with `frames` for strains "
+                "between"
             )
         legs.append(leg)
         travelled += abs(end - begin)
@@ -155,7 +157,7 @@ def check_room(box: Box, legs: Sequence[Leg], cutoff: float) -> None:
     narrowest = box.at_strain(box.length, strain)
     if narrowest.nearest_plane_distance < 2.0 * cutoff:
         raise InputError(
-            f"on the way from strain {low:g} to {high:g} the tilt of the box reaches {abs(narrowest.xy):g}, where opposite faces are "
-            f"{narrowest.nearest_plane_distance:.4g} apart; expected at least twice the cut-off, {2.0 * cutoff:.4g}. "
+            f"on the way from strain {low:g} to {high:g} the tilt of the box reaches {abs(narrowest.xy):g}, where opposite "
+            f"faces are {narrowest.nearest_plane_distance:.4g} apart; expected at least twice the cut-off, {2.0 * cutoff:.4g}. "
             "Use more particles, or smaller strains."
         )

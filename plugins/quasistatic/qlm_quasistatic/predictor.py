@@ -37,8 +37,8 @@ def pushed_forward(vector_nc: NDArray[np.float64], strain: float) -> NDArray[np.
 class Branch:
     """The last states of an elastic branch, as divided differences of their positions q(gamma) in unsheared coordinates.
 
-    The polynomial through them is Newton's: q(gamma) = q_0 + sum over k of difference_k (gamma - gamma_0) ... (gamma - gamma_k-1),
-    gamma_0 being the strain of the last state, gamma_1 of the one before. What a polynomial that stops at order p
+    The polynomial through them is Newton's: q(gamma) = q_0 + sum over k of difference_k (gamma - gamma_0) ... (gamma -
+    gamma_k-1), gamma_0 being the strain of the last state, gamma_1 of the one before. What a polynomial that stops at order p
     leaves out is measured by the terms that follow, so the series is stopped before its smallest terms: no more than the
     branch is smooth, and no more than the differences of states converged to a finite force are accurate.
 
@@ -70,7 +70,10 @@ class Branch:
         )
 
     def displacement(self, strain: float) -> NDArray[np.float64] | None:
-        """((N, 3) ndarray) non-affine displacement from the last state to the one at ``strain`` [length]; None without a past."""
+        """((N, 3) ndarray) non-affine displacement from the last state to the one at ``strain`` [length].
+
+        None without a past.
+        """
         factors = list(itertools.accumulate((strain - known for known in self.strains), lambda a, b: a * b))
         sum_nc = self._sum(factors)
         return None if sum_nc is None else pushed_forward(sum_nc, strain)

@@ -87,8 +87,8 @@ class ShearStage(Stage):
     )
     trials: Literal["never", "first", "always"] = Field(
         default="first",
-        description="write every step that is tried, rewound or not, to trials.parquet: in the first realisation of each size and "
-        "preparation, never or always",
+        description="write every step that is tried, rewound or not, to trials.parquet: in the first realisation of each "
+        "size and preparation, never or always",
     )
     tolerance: Annotated[float, Field(ge=1e-11, le=1e-6)] = Field(
         default=1e-10, description="largest force at rest [energy/length]"
@@ -96,12 +96,13 @@ class ShearStage(Stage):
 
     directions: Annotated[Literal["all"] | tuple[Direction, ...], Later()] = Field(
         default=(),
-        description="directions of shear in which the quenched glass is taken to its first instability, without the fall behind it, for "
-        "directions.parquet: a list of +xy, -xy, +xz, -xz, +yz, -yz, or all",
+        description="directions of shear in which the quenched glass is taken to its first instability, without the fall "
+        "behind it, for directions.parquet: a list of +xy, -xy, +xz, -xz, +yz, -yz, or all",
     )
     directions_at: Annotated[tuple[_Strain, ...], Later()] = Field(
         default=(),
-        description="strains of frames from which the same is done, in those of the directions that lie in the plane of the run",
+        description="strains of frames from which the same is done, in those of the directions that lie in the plane of the "
+        "run",
     )
 
     @model_validator(mode="after")
@@ -114,8 +115,8 @@ class ShearStage(Stage):
         end = self.strain_max if self.path is None else max(map(abs, self.path), default=0.0)
         if end is not None and end > LARGEST_STRAIN:
             raise ValueError(
-                f"the shear goes to strain {end:g}; expected at most {LARGEST_STRAIN:g}. Strain is no percentage: 0.1 is 10 %, and a glass "
-                "flows from there on"
+                f"the shear goes to strain {end:g}; expected at most {LARGEST_STRAIN:g}. Strain is no percentage: 0.1 is "
+                "10 %, and a glass flows from there on"
             )
         if self.path is not None:
             legs_of(self.path)
@@ -137,8 +138,8 @@ class ShearStage(Stage):
         for one, next_one in pairwise(stops):
             if next_one - one < _SHORTEST_STEP:
                 raise ValueError(
-                    f"strains {one!r} and {next_one!r} are closer than {_SHORTEST_STEP:g}, too close to tell a step between them "
-                    "from rounding; expected one of them"
+                    f"strains {one!r} and {next_one!r} are closer than {_SHORTEST_STEP:g}, too close to tell a step between "
+                    "them from rounding; expected one of them"
                 )
         self._check_directions()
         off = [strain for strain in self.frames if not any(leg.passes(strain) for leg in legs)]
@@ -178,8 +179,8 @@ class ShearStage(Stage):
             raise ValueError("directions_at goes with strain_max; a path that turns back may pass a strain several times")
         if not any(plane_of(direction) == self.plane for direction in wanted):
             raise ValueError(
-                f"directions_at needs +{self.plane} or -{self.plane} among the directions: a box that is tilted in the plane {self.plane} is "
-                "sheared on in that plane only"
+                f"directions_at needs +{self.plane} or -{self.plane} among the directions: a box that is tilted in the "
+                f"plane {self.plane} is sheared on in that plane only"
             )
 
     @property

@@ -18,8 +18,8 @@ class StrainGrid:
 
     Strains of either sign, where a run begins too; strain rises along the grid.
 
-    A detector learns of the end and of the stops from the methods: where a run may go on when its end is raised is known from what was
-    asked (:class:`WatchedGrid`).
+    A detector learns of the end and of the stops from the methods: where a run may go on when its end is raised is known from
+    what was asked (:class:`WatchedGrid`).
     """
 
     increment: float

@@ -58,7 +58,10 @@ class Balance:
         return self.dissipated > bound + 3.0 * self.error
 
     def growth(self, bound: float) -> float:
-        """Factor by which the next step may be longer for the balance to hold to ``bound``; errors grow as its seventh power."""
+        """Factor by which the next step may be longer for the balance to hold to ``bound``.
+
+        Errors grow as its seventh power.
+        """
         worst = max(abs(self.dissipated), self.error / _CAUTION, 1e-6 * bound)
         return 0.8 * (bound / worst) ** (1.0 / 7.0)
 
@@ -105,8 +108,8 @@ class Node:
 class ElasticBranch:
     """The states at rest since the last instability.
 
-    Close to a fold everything is smooth in u = sqrt(strain_c - gamma) and not in the strain. Where a fold is known, u takes the place of the
-    strain in all that is interpolated here, and the fold itself is a node.
+    Close to a fold everything is smooth in u = sqrt(strain_c - gamma) and not in the strain. Where a fold is known, u takes the
+    place of the strain in all that is interpolated here, and the fold itself is a node.
 
     Args:
         start: the first state; or the memory of a branch, with new mechanics, to go on as that branch.
@@ -182,8 +185,8 @@ class ElasticBranch:
     def soft_direction(self) -> NDArray[np.float64]:
         """((N, 3) ndarray) direction in which the response grows fastest: close to a fold its critical mode, of any length.
 
-        The response of each mode is -C / lambda; in its change from one state to the next the critical mode stands out against the
-        others by one more power of its lambda.
+        The response of each mode is -C / lambda; in its change from one state to the next the critical mode stands out against
+        the others by one more power of its lambda.
         """
         velocity_nc = self.last.velocity
         return velocity_nc - self._recent[-2].velocity if len(self._recent) > 1 else velocity_nc

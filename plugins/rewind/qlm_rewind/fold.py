@@ -46,7 +46,8 @@ _MOST_REFUSALS = 60
 _LARGEST_SURPRISE = 0.01
 # Closer to the fold than this in strain there is no state worth a relaxation.
 _NEAREST = 1e-9
-# Displacement along the critical mode at which the fall begins [length]: small against any jump, and past the slow part of the fall.
+# Displacement along the critical mode at which the fall begins [length]: small against any jump, and past the slow part of the
+# fall.
 _PUSH = 5e-3
 
 
@@ -76,9 +77,10 @@ class FoldMemory:
 class FoldDetector(Detector):
     """Folds of the elastic branch, located by Newton's method to 1e-10 in strain, whatever the size of the event.
 
-    Steps are as long as the first law allows: work done less energy stored is zero on an elastic branch and positive for any event, and
-    must stay below ``balance``. So no event is stepped over. Where a step is refused, or the soft direction of the response says that a
-    fold is near, the fold is located (:mod:`qlm_rewind.saddle_node`), and the first law is checked from the last state up to it.
+    Steps are as long as the first law allows: work done less energy stored is zero on an elastic branch and positive for any
+    event, and must stay below ``balance``. So no event is stepped over. Where a step is refused, or the soft direction of the
+    response says that a fold is near, the fold is located (:mod:`qlm_rewind.saddle_node`), and the first law is checked from
+    the last state up to it.
     """
 
     exact: ClassVar[bool] = True
@@ -111,15 +113,16 @@ class FoldDetector(Detector):
         """Refuse forces without a law, and laws whose force or Hessian jumps: there a branch can end without a fold."""
         if potential is None:
             raise ValueError(
-                "the detector fold needs the Hessian of the forces; expected a single qlm_hoomd.pair.InversePowerLaw, whose law is "
-                "known. Use the detector threshold"
+                "the detector fold needs the Hessian of the forces; expected a single qlm_hoomd.pair.InversePowerLaw, whose "
+                "law is known. Use the detector threshold"
             )
         jumps = [name for name, order in (("force", 1), ("Hessian", 2)) if _jumps_at_cutoff(potential, order)]
         if jumps:
             raise ValueError(
                 f"the detector fold needs a force and a Hessian that are continuous, and the {' and the '.join(jumps)} of "
-                f"{type(potential).__name__} jump{'s' if len(jumps) == 1 else ''} at the cut-off, where an elastic branch can end without a fold. "
-                "Use a smoother cut-off (q: 2 or more, where the potential has it), or detector: threshold"
+                f"{type(potential).__name__} jump{'s' if len(jumps) == 1 else ''} at the cut-off, where an elastic branch "
+                "can end without a fold. Use a smoother cut-off (q: 2 or more, where the potential has it), or detector: "
+                "threshold"
             )
 
     def follow(self, stepper: Stepper, start: ShearState, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
@@ -136,7 +139,10 @@ class FoldDetector(Detector):
         return (FoldMemory, BranchMemory, Node, Fold)
 
     def resume(self, stepper: Stepper, memory: FoldMemory, grid: StrainGrid) -> Iterator[ShearStep | Instability]:
-        """See :meth:`qlm_quasistatic.detector.Detector.resume`; there is no waypoint from a fold to the state after the fall."""
+        """See :meth:`qlm_quasistatic.detector.Detector.resume`.
+
+        There is no waypoint from a fold to the state after the fall.
+        """
         return self._follow(stepper, memory.branch.recent[-1].state, grid, memory)
 
     def _follow(
@@ -177,7 +183,8 @@ class FoldDetector(Detector):
         """Shear elastically from ``start`` and locate the first instability, without letting the glass fall.
 
         Returns:
-            The steps that were made, which end somewhere before the fold; and the fold, or None if the grid ends before one is found.
+            The steps that were made, which end somewhere before the fold; and the fold, or None if the grid ends before one is
+            found.
 
         Raises:
             ConvergenceError: if the branch ends and no fold is found there.
@@ -243,9 +250,9 @@ class FoldDetector(Detector):
                 fold = search.thorough()
                 if fold is None or not branch.balance_to(fold).holds(self.balance):
                     raise ConvergenceError(
-                        f"the elastic branch ends between strain {branch.last.strain:.10f} and {target:.10f}, and no fold is found "
-                        f"there ({search.reason}). The event cannot be told from a numerical failure; the run ends at the state "
-                        "before it."
+                        f"the elastic branch ends between strain {branch.last.strain:.10f} and {target:.10f}, and no fold "
+                        f"is found there ({search.reason}). The event cannot be told from a numerical failure; the run ends "
+                        "at the state before it."
                     )
 
     def _up_to(self, stepper: Stepper, branch: ElasticBranch, fold: Fold, grid: StrainGrid) -> Iterator[ShearStep]:
@@ -400,7 +407,9 @@ def _attempt(
 def _between(
     stepper: Stepper, branch: ElasticBranch, fold: Fold, strain: float, before: ShearState | None = None
 ) -> ShearStep | None:
-    """The step to a strain between the states of the branch and its fold, where it is known what to expect; None if it is not there.
+    """The step to a strain between the states of the branch and its fold, where it is known what to expect.
+
+    None if it is not there.
 
     It begins at ``before``, by default the nearest state below.
     """

@@ -1,9 +1,10 @@
 """Location of the saddle-node at which an elastic branch ends, by Newton's method on the extended system.
 
 The unknowns are the configuration r, the strain gamma and the critical mode psi; the equations F(r, gamma) = 0, H psi = 0,
-|psi| = 1 (Moore and Spence, SIAM J. Numer. Anal. 17, 567 (1980)). The Hessian H is singular at the solution, but not on the complement of psi. So
-every linear system is solved there by conjugate gradients on P H P, P = 1 - psi psi^T, whose condition does not depend on how
-close the fold is; what is left along psi are two scalar equations for the displacement s along psi and the strain:
+|psi| = 1 (Moore and Spence, SIAM J. Numer. Anal. 17, 567 (1980)). The Hessian H is singular at the solution, but not on the
+complement of psi. So every linear system is solved there by conjugate gradients on P H P, P = 1 - psi psi^T, whose condition
+does not depend on how close the fold is; what is left along psi are two scalar equations for the displacement s along psi and
+the strain:
 
     lambda + kappa s = 0,    f = lambda s + kappa s^2 / 2 + C dgamma + ...
 
@@ -143,8 +144,8 @@ def locate(
         ConvergenceError: if there is no fold ahead in this direction, or the iteration does not get there.
     """
     start = glass.strain
-    # Loose linear solves do where kappa is of order one. Close to a cusp, where it nearly vanishes, their errors are larger than
-    # what decides, and the iteration wanders.
+    # Loose linear solves do where kappa is of order one. Close to a cusp, where it nearly vanishes, their errors are larger
+    # than what decides, and the iteration wanders.
     for linear in (_Linear(), _ACCURATE):
         fold = _iterate(mechanics, glass, mode_nc, tolerance, accuracy, linear)
         if fold is not None:

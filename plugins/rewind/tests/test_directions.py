@@ -98,7 +98,10 @@ def test_directions_go_with_the_sample(glass: Glass, model: GlassModel, six: dic
 
 
 def test_a_third_of_a_turn_takes_planes_to_planes(glass: Glass, model: GlassModel, six: dict[str, dict[str, Any]]) -> None:
-    """The new x, y, z are the old y, z, x. What was flow and gradient stays so: the new xz is the old yx, another shear than xy."""
+    """The new x, y, z are the old y, z, x.
+
+    What was flow and gradient stays so: the new xz is the old yx, another shear than xy.
+    """
     turned = _six(glass.moved(glass.positions[:, [1, 2, 0]]), model)
     assert _same(turned["+xy"], six["+yz"])
     assert _same(turned["-xy"], six["-yz"])

@@ -1,8 +1,8 @@
 """Behind an instability the glass falls into the same minimum on every engine, whatever found the instability.
 
-``data/fall_400.gsd`` is a rapidly quenched glass of the paper's law, N = 400. From the fold at strain 0.02025 overdamped paths at
-accuracies of 3e-4 and 2e-5, from 1e-8 to 5e-4 in strain beyond it and from pushes of 1.5e-4 to 1.5e-2 along the critical mode, all
-end at U/N = 5.785729, with a largest displacement of 0.9045; inertia leads to 5.785871 and 0.8967.
+``data/fall_400.gsd`` is a rapidly quenched glass of the paper's law, N = 400. From the fold at strain 0.02025 overdamped paths
+at accuracies of 3e-4 and 2e-5, from 1e-8 to 5e-4 in strain beyond it and from pushes of 1.5e-4 to 1.5e-2 along the critical
+mode, all end at U/N = 5.785729, with a largest displacement of 0.9045; inertia leads to 5.785871 and 0.8967.
 """
 
 from __future__ import annotations

@@ -141,7 +141,8 @@ def test_a_state_alone_predicts_its_distance_to_the_fold(event: Instability, ste
         predicted, leading = mode.relaxed_strain_forward, mode.cubic_strain
         assert predicted is not None
         assert leading is not None
-        # The leading order errs by the square root of the distance, 3 to 27 % at 1e-5 on these events; the next one by its square.
+        # The leading order errs by the square root of the distance, 3 to 27 % at 1e-5 on these events; the next one by its
+        # square.
         correction = abs(leading / distance - 1.0)
         assert abs(predicted / distance - 1.0) < correction**2
         assert predicted == pytest.approx(distance, rel=0.005 if distance < 1e-5 else 0.05)

@@ -64,7 +64,8 @@ def test_steps_that_lose_energy_and_no_event_explains() -> None:
         }
     )
     assert steps_without_event(steps, pl.DataFrame({"travelled": [0.15]}), 4, 2.0)["travelled"].to_list() == [0.3, 0.4]
-    # A detector that holds each step against the first law itself has seen what lost energy; a lost basin it should not have left.
+    # A detector that holds each step against the first law itself has seen what lost energy; a lost basin it should not have
+    # left.
     assert steps_without_event(steps, pl.DataFrame({"travelled": [0.15]}), 4, 2.0, exact=True)["travelled"].to_list() == [0.4]
     # Down again, in the mirror: work is done against a negative stress.
     down = steps.with_columns(-pl.col("increment"), -pl.col("stress_xy"))

@@ -1,4 +1,6 @@
-"""Figures 1 to 8 in the arrangement of Ji et al., PRE 99, 023003 (2019): a column per preparation, a letter per panel. No arrays.
+"""Figures 1 to 8 in the arrangement of Ji et al., PRE 99, 023003 (2019): a column per preparation, a letter per panel.
+
+No arrays.
 
 What the page shows elsewhere, split by what a reader asks, goes to files alone.
 """
@@ -66,8 +68,8 @@ def paper(results: Results) -> Section | None:
         words = Markup("<b>Figure {}.</b> {}").format(number, Markup(made.caption))  # noqa: S704 our own
         drawn.append(SectionFigure(f"figure_{number}", made.figure, words, inline=number not in FILES))
     text = paragraph(
-        "Figures 1 to 8 of the paper from these data, in its arrangement. Representative strains: {}. Figures 2, 3 and 7 are files: "
-        "their panels stand above, with the questions that they answer.",
+        "Figures 1 to 8 of the paper from these data, in its arrangement. Representative strains: {}. Figures 2, 3 and 7 "
+        "are files: their panels stand above, with the questions that they answer.",
         ", ".join(f"{strain:g}" for strain in results.settings.shown),
     )
     if said:

@@ -17,8 +17,8 @@ from qlm_hoomd.report.figures import MAX_COLUMNS, WIDE, letter
 from qlm_hoomd.report.numbers import STRAIN_TOLERANCE
 from qlm_hoomd.report.results import Results, SectionFigure
 
-# Figure 1 lives in units in which chi = 1. Its examples have |Phi| = 0.4, which spreads them over lambda < 1: that is omega < 1,
-# where modes in glasses follow the power law.
+# Figure 1 lives in units in which chi = 1. Its examples have |Phi| = 0.4, which spreads them over lambda < 1: that is omega <
+# 1, where modes in glasses follow the power law.
 _PHI = 0.4
 _LAMBDA_MAX, _KAPPA_MAX = 1.0, 1.75
 _MAX_MODES = 4000  # of the measured ones that figure 1 shows
@@ -28,7 +28,8 @@ def flow(results: Results) -> SectionFigure:
     """The flow of (lambda, kappa) under rising stress, with the potentials along it and our own modes behind it.
 
     Along +stress kappa grows (eq. 3), so that a mode fails on its branch of negative kappa, at D = (0, -sqrt(Phi)), and is
-    reinserted at B' = (3 Phi / 2, +2 sqrt(Phi)) with the same Phi. The modes are drawn in the orientation that forward shear drives.
+    reinserted at B' = (3 Phi / 2, +2 sqrt(Phi)) with the same Phi. The modes are drawn in the orientation that forward shear
+    drives.
     """
     figure = Figure(figsize=(WIDE, 3.6), layout="constrained")
     grid = figure.add_gridspec(3, 4, width_ratios=(1.15, 1.15, 1, 1))
@@ -86,9 +87,10 @@ def flow(results: Results) -> SectionFigure:
         _potential(small, phi, k, name, BLUE if name == "passive" else RED)
     figure.axes[1].set_title("b", loc="left", fontweight="bold", fontsize=9, pad=2)
     caption = Markup(
-        "Flow of the parameters of a mode, <i>u</i>(<i>s</i>) = <i>λs</i>²/2 + <i>κs</i>³/6 + <i>s</i>⁴/24, under rising stress. "
-        "Blue: a passive mode; red: a shear transformation. A: one minimum; B: the second one appears; C: both are equally deep; "
-        "D: failure, then B′. Right: the potentials there, tilted by the stress, with the state as a dot; D and B′ share one. {}"
+        "Flow of the parameters of a mode, <i>u</i>(<i>s</i>) = <i>λs</i>²/2 + <i>κs</i>³/6 + <i>s</i>⁴/24, under rising "
+        "stress. Blue: a passive mode; red: a shear transformation. A: one minimum; B: the second one appears; C: both are "
+        "equally deep; D: failure, then B′. Right: the potentials there, tilted by the stress, with the state as a dot; D "
+        "and B′ share one. {}"
     )
     return SectionFigure(
         "figure_1",
@@ -130,8 +132,8 @@ def _measured_modes(ax: Axes, results: Results) -> str:
     )
     mark(dots, glasses)
     return (
-        f"Grey dots: {shown.height} quasi-localised modes of {glasses} realisations at strain {strain:g}, all preparations and sizes, in "
-        "units of the frozen mode's χ, oriented along forward shear."
+        f"Grey dots: {shown.height} quasi-localised modes of {glasses} realisations at strain {strain:g}, all preparations "
+        "and sizes, in units of the frozen mode's χ, oriented along forward shear."
     )
 
 

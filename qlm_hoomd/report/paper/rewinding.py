@@ -31,7 +31,8 @@ class _Event:
     Args:
         preparation, detector, n_particles, realisation: whose it is.
         strain: at which it is.
-        steps: trials that were made in ``window``, with the columns ``level`` (0, 1, 2: coarse, a tenth, a hundredth) and ``accepted``.
+        steps: trials that were made in ``window``, with the columns ``level`` (0, 1, 2: coarse, a tenth, a hundredth) and
+            ``accepted``.
         window: strains between which they were searching.
         coarse: the coarse increment.
     """
@@ -68,8 +69,8 @@ def rewinding(results: Results) -> SectionFigure:
         if len(events) > 1:
             letter(ax, LETTERS[index])
     found_at = " ".join(
-        f"{event.detector}: {event.preparation}, N = {event.n_particles}, realisation {event.realisation}, instability at strain "
-        f"{event.strain:.8f} (vertical line)."
+        f"{event.detector}: {event.preparation}, N = {event.n_particles}, realisation {event.realisation}, instability at "
+        f"strain {event.strain:.8f} (vertical line)."
         for event in events
     )
     says: tuple[Sentence, ...] = (
@@ -84,7 +85,10 @@ def rewinding(results: Results) -> SectionFigure:
             "Above the upper line: steps that lost the basin and were undone before anything fell, which have no <i>Q</i>.",
         ),
         escape(found_at),
-        "Of all instabilities whose trial steps were written, with no other one nearby, this one has the most levels of refinement.",
+        (
+            "Of all instabilities whose trial steps were written, with no other one nearby, this one has the most levels of "
+            "refinement."
+        ),
     )
     return SectionFigure("figure_4", figure, caption(results, figure, [("", says)]))
 

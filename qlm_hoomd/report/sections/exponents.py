@@ -43,8 +43,9 @@ def exponents(results: Results) -> Section | None:
         paragraph(
             "Brackets are {} % intervals from resampling whole realisations, never points of one realisation. Numbers in "
             "grey are withheld: the data do not carry them. An exponent from finite-size scaling needs {} sizes over a factor "
-            "{:g}, {} realisations at each, and no more than {:g}&nbsp;% of them without a minimum; one from the spectrum needs {} "
-            "modes in a window that does not decide the answer. Sizes whose phonons reach among the softest modes are left out.",
+            "{:g}, {} realisations at each, and no more than {:g}&nbsp;% of them without a minimum; one from the spectrum "
+            "needs {} modes in a window that does not decide the answer. Sizes whose phonons reach among the softest modes "
+            "are left out.",
             percent(results),
             MIN_SIZES,
             MIN_SIZE_RATIO,
@@ -64,9 +65,9 @@ def exponents(results: Results) -> Section | None:
     if results.analysis.spectra:
         text.append(
             paragraph(
-                "The power law of <i>D</i><sub>L</sub>(<i>ω</i>) is fitted to the frequencies themselves, without bins. {} Small samples of a "
-                "glass that was quenched from a high temperature are known to show {} below 4, and lose that as they grow (Lerner, 2020): "
-                "compare the sizes.",
+                "The power law of <i>D</i><sub>L</sub>(<i>ω</i>) is fitted to the frequencies themselves, without bins. {} "
+                "Small samples of a glass that was quenched from a high temperature are known to show {} below 4, and lose "
+                "that as they grow (Lerner, 2020): compare the sizes.",
                 window_rule(results),
                 ALPHA,
             )
@@ -172,7 +173,8 @@ def _insisted(results: Results) -> Iterator[Markup]:
     weak = [e for e in results.analysis.estimates if e.status == "insisted"]
     if weak:
         yield note(
-            "{} of the exponents below are too weak to be quoted and shown because the protocol insists (analysis.insist). Each says why.",
+            "{} of the exponents below are too weak to be quoted and shown because the protocol insists (analysis.insist). "
+            "Each says why.",
             len(weak),
         )
 
@@ -241,7 +243,8 @@ def _verdicts(results: Results) -> Iterator[tuple[Estimate, Markup]]:
             yield (
                 prediction,
                 paragraph(
-                    "{} at strain {:g}{}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the intervals).",
+                    "{} at strain {:g}{}: the prediction is {} = {:.2f} [{:.2f}, {:.2f}]; {} with it (overlap of the "
+                    "intervals).",
                     Markup("<b>{}</b>").format(prediction.preparation),
                     prediction.strain,
                     f" ({prediction.detector})" if prediction.detector else "",

@@ -33,8 +33,8 @@ def overview(results: Results) -> Section:
     ]
     parts = [
         paragraph(
-            "Stages: {}. Every realisation is an independent sample; each line counts those of one preparation and size that have been "
-            "through each stage.",
+            "Stages: {}. Every realisation is an independent sample; each line counts those of one preparation and size "
+            "that have been through each stage.",
             ", ".join(results.stages) or "none",
         ),
         table(["preparation", N, "planned", *results.stages, "failed"], rows, "Realisations"),
@@ -44,7 +44,8 @@ def overview(results: Results) -> Section:
     if n_done < n_planned:
         parts.append(
             note(
-                "This run is not finished: {} of {} realisations have been through all stages. The report is made from what was there.",
+                "This run is not finished: {} of {} realisations have been through all stages. The report is made from what "
+                "was there.",
                 n_done,
                 n_planned,
             )

@@ -172,8 +172,8 @@ def _blind_spot(results: Results) -> Iterator[Markup]:
     if any(e.detector == AS_THRESHOLD for e in results.analysis.find(method="gamma_min")):
         seen = _misses(results, results.runs[0], PAPER_Q_C * PAPER_INCREMENT)
         yield note(
-            "“{}” is <i>θ</i> as the paper's threshold detector would have seen it: an estimate, from those events of <b>{}</b> "
-            "alone whose largest displacement exceeds the detector's limit. {}",
+            "“{}” is <i>θ</i> as the paper's threshold detector would have seen it: an estimate, from those events of "
+            "<b>{}</b> alone whose largest displacement exceeds the detector's limit. {}",
             AS_THRESHOLD,
             ", ".join(exact_detectors(results.tables["events"])),
             seen,
@@ -205,7 +205,7 @@ def _cannot_see(results: Results, run: Run) -> str:
 def _misses(results: Results, run: Run, largest_strain: float) -> Markup:
     jumps = ", ".join(f"{largest_strain * results.box_length(size):.2f} (N = {size})" for size in run.sizes)
     return Markup(
-        "A detector with a threshold fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> <i>L</i> "
-        "d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, so that larger "
-        "systems miss more. In slowly quenched glasses most first events are smaller than that."
+        "A detector with a threshold fires where the largest non-affine displacement of a step exceeds <i>Q</i><sub>c</sub> "
+        "<i>L</i> d<i>γ</i>. Smaller jumps are not seen: those below {} interaction lengths. The limit grows with the box, "
+        "so that larger systems miss more. In slowly quenched glasses most first events are smaller than that."
     ).format(jumps)

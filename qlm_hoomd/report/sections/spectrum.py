@@ -1,4 +1,7 @@
-"""Where the soft spots are: a localised mode, participation ratios, the theory's variables, what modes predict, moduli. No arrays."""
+"""Where the soft spots are: a localised mode, participation ratios, the theory's variables, what modes predict, moduli.
+
+No arrays.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ def spectrum(results: Results) -> Section | None:
         return Section(_TITLE, note("No spectrum to show: {}.", in_symbols("; ".join(refused))))
     text = [
         paragraph(
-            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds <i>e</i><sub>c</sub> count as "
-            "phonons and are removed. {}",
+            "Each realisation has its lowest modes diagonalised. Modes whose participation ratio exceeds "
+            "<i>e</i><sub>c</sub> count as phonons and are removed. {}",
             threshold_rule(results),
         )
     ]
