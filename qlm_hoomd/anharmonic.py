@@ -53,7 +53,7 @@ from qlm_hoomd.base.display import Computation, Displayed, counted
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.mechanics import SHEAR_XY
 from qlm_hoomd.minimize.surface import without_drift
-from qlm_hoomd.numerics import forms, solve
+from qlm_hoomd.numerics import solve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,20 +70,6 @@ _NO_COUPLING = 1e-12
 _EIGENVECTOR = 1e-6
 # From this many modes on the joint distribution is drawn as a density.
 _DENSITY_FROM = 1000
-
-
-def fourth_contraction(bonds: Bonds, mode_nc: NDArray[np.float64]) -> NDArray[np.float64]:
-    """((N, 3) ndarray) U'''' : zzz, the gradient of chi / 4; its product with z is chi [energy / length^4]. Needs order 4.
-
-    Each pair gives (12 phi'' b + 24 phi''' a^2) z_ij + (24 phi''' a b + 16 phi'''' a^3) r_ij with a = r_ij . z_ij, b = z_ij^2.
-    """
-    out_nc = np.empty((bonds.n_particles, 3))
-    phi_kp = bonds.phi_kp
-    forms.quartic_contraction(
-        bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, 12.0 * phi_kp[2], 48.0 * phi_kp[3], 16.0 * phi_kp[4],
-        np.ascontiguousarray(mode_nc), out_nc,
-    )  # fmt: skip
-    return out_nc
 
 
 def inverse_diagonal(bonds: Bonds) -> NDArray[np.float64]:

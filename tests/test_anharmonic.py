@@ -20,7 +20,6 @@ from qlm_hoomd.anharmonic import (
     curvature_rate,
     distance_to_instability,
     expand,
-    fourth_contraction,
     mean_curvature,
 )
 from qlm_hoomd.engines.cpu import CPUEngineSettings
@@ -29,6 +28,7 @@ from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import SHEAR_XY, Mechanics, bonds_of
 from qlm_hoomd.minimize import newton
 from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.nonlinear import QuarticForm
 from qlm_hoomd.potentials import InversePowerLaw
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_fourth_contraction_is_the_derivative_of_the_third(model: GlassModel, sm
         bonds_of(small_liquid.moved(small_liquid.positions + sign * step * mode_nc), potential, 3).third_contraction(mode_nc)
         for sign in (1.0, -1.0)
     )
-    contraction_nc = fourth_contraction(bonds, mode_nc)
+    contraction_nc = QuarticForm(bonds).contraction(mode_nc)
     np.testing.assert_allclose(
         contraction_nc, (above - below) / (2.0 * step), rtol=1e-6, atol=1e-6 * np.abs(contraction_nc).max()
     )

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from qlm_hoomd.protocol import schema
-
-from .stand_ins import fake_slurm
+from tests.stand_ins import fake_slurm
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

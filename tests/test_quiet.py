@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from qlm_hoomd.report import Results, make_report
-
-from .synthetic_ensemble import Ensemble
+from tests.synthetic_ensemble import Ensemble
 
 ROOT = Path(__file__).parents[1]
 

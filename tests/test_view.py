@@ -18,8 +18,7 @@ from matplotlib.quiver import Quiver
 from qlm_hoomd.box import Box
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.view import CORE_COLOUR, ModeView
-
-from .browser import CHROMIUM, WHY_NOT, Browser, opened
+from tests.browser import CHROMIUM, WHY_NOT, Browser, opened
 
 
 @pytest.fixture(scope="module")

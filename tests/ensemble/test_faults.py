@@ -27,7 +27,7 @@ from qlm_hoomd.files import is_plain_name, read_json, read_table, read_table_met
 from qlm_hoomd.gsdio import read_glass
 from qlm_hoomd.protocol import build_protocol
 
-FAULTS = Path(__file__).parent / "faults"
+FAULTS = Path(__file__).parents[1] / "faults"
 DEEP = "[" * 100_000
 
 

@@ -19,7 +19,7 @@ from qlm_hoomd.errors import ProtocolError
 from qlm_hoomd.protocol import Protocol, build_protocol, load_protocol, read_settings, schema
 from qlm_hoomd.testing.tiny import installed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "protocols").glob("*.yaml"))
 
 GOOD = """\

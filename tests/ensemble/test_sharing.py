@@ -26,8 +26,7 @@ from qlm_hoomd.planning.forecast import make_forecast
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.registry import EXECUTORS
 from qlm_hoomd.testing.tiny import HereExecutor, WalkStage, installed
-
-from .stand_ins import fake_slurm
+from tests.stand_ins import fake_slurm
 
 QLM = Path(sys.executable).with_name("qlm")
 

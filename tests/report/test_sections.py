@@ -13,8 +13,7 @@ from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import Results, Run
 from qlm_hoomd.report.drawn import drawn_data
 from qlm_hoomd.testing.sections import _Balance
-
-from .synthetic_ensemble import Ensemble
+from tests.synthetic_ensemble import Ensemble
 
 SIZES, MOST = (300, 600, 1000), 30
 OURS = ("overview", "structure", "shear", "instabilities", "spectrum", "exponents", "paper")

@@ -26,8 +26,7 @@ from qlm_hoomd.planning.plan import make_plan, parse_targets
 from qlm_hoomd.planning.result import Plan
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.statistics.samples import leverage, weibull_scatter
-
-from .synthetic_ensemble import Ensemble
+from tests.synthetic_ensemble import Ensemble
 
 SIZES = (500, 1000, 2000, 4000)
 SHARES = {"prepare": 0.2, "shear": 0.5, "modes": 0.25, "structure": 0.05}

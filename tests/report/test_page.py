@@ -23,9 +23,8 @@ from qlm_hoomd.report import Results, SectionFigure, make_report
 from qlm_hoomd.report.drawn import MOST_ON_A_CURVE, MOST_POINTS, drawn_data, hover_data, mark, plain_words
 from qlm_hoomd.report.glasses import MOST_ROWS, lists_of_glasses
 from qlm_hoomd.report.mode import localised_mode
-
-from .browser import CHROMIUM, WHY_NOT, Browser, opened
-from .synthetic_ensemble import Ensemble
+from tests.browser import CHROMIUM, WHY_NOT, Browser, opened
+from tests.synthetic_ensemble import Ensemble
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 MOST_BYTES = 5_000_000

@@ -32,8 +32,7 @@ from qlm_hoomd.report.sections.overview import overview
 from qlm_hoomd.report.sections.shear import instabilities
 from qlm_hoomd.statistics import theta_from_gamma_min
 from qlm_hoomd.testing.sections import _Balance
-
-from .synthetic_ensemble import DENSITY, Ensemble
+from tests.synthetic_ensemble import DENSITY, Ensemble
 
 STRAINS = (0.0, 0.02, 0.09, 0.12)
 WITHOUT = ("structure", "structure_functions")

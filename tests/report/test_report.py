@@ -30,8 +30,7 @@ from qlm_hoomd.report.collect import KEYS
 from qlm_hoomd.report.means import exact_detectors
 from qlm_hoomd.stages import Stage, StageContext
 from qlm_hoomd.testing.tiny import HereExecutor, installed
-
-from .synthetic_ensemble import Ensemble, structure_table
+from tests.synthetic_ensemble import Ensemble, structure_table
 
 SMALL = Ensemble(realisations=3)
 """Enough for everything but exponents."""

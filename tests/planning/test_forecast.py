@@ -216,7 +216,7 @@ def test_long_runs_are_cut_short_and_scaled(strain_max: float) -> None:
 
 
 def test_a_path_is_cut_short_to_its_first_strains() -> None:
-    settings = json.loads(load_protocol(Path(__file__).parents[1] / "protocols" / "cyclic.yaml").canonical())
+    settings = json.loads(load_protocol(Path(__file__).parents[2] / "protocols" / "cyclic.yaml").canonical())
     wanted = build_protocol(settings)
     shear = next(stage for stage in wanted.stages if stage.kind == "shear")
     assert shear.work(wanted.ensemble.preparations["rapid"]) == pytest.approx(0.03 + 3 * 0.06 + 0.03)
