@@ -406,6 +406,14 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
         types = (
             attached._simulation.state.particle_types if attached else sorted({name for pair in self.params for name in pair})
         )
+        return self.potential_for(types)
+
+    def potential_for(self, types: Sequence[str]) -> potentials.InversePowerLaw:
+        """The same as :attr:`potential` with these names as types 0, 1, ...
+
+        Raises:
+            InputError: as there.
+        """
         self._require(types)
         epsilons = sorted({values["epsilon"] for values in self.params.values()})
         if len(epsilons) != 1:
