@@ -18,7 +18,18 @@ ROOT = Path(qlm_hoomd.__file__).parent
 PLUGINS = Path(__file__).parents[2] / "plugins"
 WITH_NUMBERS = {
     *("engines", "minimize", "numerics", "potentials", "stages", "base/checkpoint.py"),
-    *("anharmonic.py", "box.py", "elasticity.py", "glass.py", "gsdio.py", "hessian.py", "mechanics.py", "model.py", "modes.py"),
+    *(
+        "anharmonic.py",
+        "box.py",
+        "elasticity.py",
+        "forces.py",
+        "glass.py",
+        "gsdio.py",
+        "hessian.py",
+        "mechanics.py",
+        "model.py",
+        "modes.py",
+    ),
     *("nonlinear.py", "pair.py", "preparation.py", "structure.py"),
 }
 
