@@ -66,6 +66,22 @@ class PairPotential(BaseModel):
         """
         return None
 
+    def jumps_at_cutoff(self, order: int) -> bool:
+        """Whether the force (``order`` 1) or the second derivative of phi(r), and with it the Hessian (2), jumps at a cut-off.
+
+        What is left just within the cut-off counts where it is more than 1e-4 of the largest value further in.
+        """
+        x_x = np.array([1.0 - 1e-10, *np.linspace(0.6, 0.95, 15)])
+        cutoff_t = self.cutoffs().ravel()
+        r_tx = cutoff_t[:, None] * x_x
+        pairtype_tx = np.repeat(np.arange(len(cutoff_t), dtype=np.uint8), len(x_x))
+        _, first_p, second_p = self.derivatives(r_tx.ravel() ** 2, pairtype_tx, 2)
+        # From derivatives with respect to r^2 to those with respect to r.
+        derivative_tx = 2.0 * first_p.reshape(r_tx.shape) * (r_tx if order == 1 else 1.0)
+        if order == 2:
+            derivative_tx += 4.0 * r_tx**2 * second_p.reshape(r_tx.shape)
+        return bool((np.abs(derivative_tx[:, 0]) > 1e-4 * np.abs(derivative_tx[:, 1:]).max(axis=1)).any())
+
     def diameters(self) -> NDArray[np.float64]:
         """((T,) ndarray) size of a particle of each type in a picture [length]; the physics does not use it."""
         return np.diagonal(self.cutoffs()).copy()

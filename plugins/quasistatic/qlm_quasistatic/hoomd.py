@@ -29,12 +29,12 @@ from qlm_hoomd.box import Box, as_written
 from qlm_hoomd.display import Displayed, counted, in_words
 from qlm_hoomd.engines.hoomd import GlassSimulation, HOOMDEngine, HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.forces import potential_of
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import PARAMETERS
-from qlm_hoomd.pair import InversePowerLaw
 from qlm_quasistatic.detector import Detector, Instability, follow, missed
 from qlm_quasistatic.directions import ALL_DIRECTIONS, Direction, as_table, first_instability, plane_of
-from qlm_quasistatic.hoomd_checks import is_known, usable_box, usable_fall, usable_terms
+from qlm_quasistatic.hoomd_checks import law_of, usable_box, usable_fall, usable_terms
 from qlm_quasistatic.hoomd_rate import ShearRate as ShearRate  # noqa: PLC0414  (scripts take it from here)
 from qlm_quasistatic.path import PATH_EVENT_COLUMNS, Leg, axes_of
 from qlm_quasistatic.stepper import ShearState, Stepper
@@ -122,8 +122,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         detector: finds and refines instabilities; None for none.
         tolerance: largest force of a state at rest [energy / length].
         fire_dt: largest time step of FIRE [time].
-        after_event: how the sample falls from an instability: along the overdamped path (``descent``), which needs a single
-            :class:`qlm_hoomd.pair.InversePowerLaw` as force, or by FIRE (``fire``). Default: descent where it can be.
+        after_event: how the sample falls from an instability: along the overdamped path (``descent``), which needs forces whose law
+            :func:`qlm_hoomd.forces.potential_of` knows, or by FIRE (``fire``). Default: descent where it can be and no force
+            jumps at its cut-off.
         strain: accumulated strain of the state as it is; default: the box tilt.
 
     Loggable quantities: ``strain``, ``travelled``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars),
@@ -162,15 +163,18 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         self._increment = increment
         self._detector = detector
         self._tolerance = tolerance
-        self._after_event = usable_fall(forces, after_event)
+        types = list(simulation.state.particle_types)
+        law = law_of(forces, types)
+        self._after_event = usable_fall(forces, law, after_event)
         if detector is not None:
             try:
-                detector.check(forces[0].potential if is_known(forces) else None)
+                detector.check(law)
             except ValueError as error:
                 raise InputError(f"forces = {list(forces)!r}: {error}.") from None
         self._settings = settings
         self._simulation = GlassSimulation(simulation, terms, settings)
-        self._engine = _Engine(self._simulation, self._forces, settings)
+        self._types = types
+        self._engine = _Engine(self._simulation, self._forces, types, settings)
         self._on_accept = OnAccept()
         self._strain = as_written(box.xy) if strain is None else strain
         self._last: Checkpoint | None = None
@@ -271,7 +275,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             if not self._announced:
                 self._accept(start)
                 self._announced = True
-            stepper = Stepper(_Engine(self._simulation, self._forces, self._settings, leg), self._tolerance, self._after_event)
+            stepper = Stepper(
+                _Engine(self._simulation, self._forces, self._types, self._settings, leg), self._tolerance, self._after_event
+            )
             steps = [_step_row(start, left_basin=False)]
             seen = start.seen if start.seen is not None and whole is not leg else _through(leg, start.state)
             for item in follow(self._detector, stepper, seen, leg.grid(self._increment)):
@@ -307,8 +313,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             the columns of ``directions.parquet``; a row for each direction.
 
         Raises:
-            InputError: if the driver has no detector or other forces than a single :class:`qlm_hoomd.pair.InversePowerLaw`,
-                which no turn of the axes changes; if the state is not at a minimum, a direction is unknown, or lies out of the
+            InputError: if the driver has no detector or forces whose law is not known, which a turn of the axes may change; if the state is not at a minimum, a direction is unknown, or lies out of the
                 plane of strain.
             ConvergenceError: if a relaxation fails, or a branch ends without an instability.
         """
@@ -318,10 +323,10 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             raise InputError(f"directions = {unknown}; expected some of {', '.join(ALL_DIRECTIONS)}, or 'all'.")
         if self._detector is None:
             raise InputError("the driver has no detector; expected one that finds instabilities, e.g. detector=FoldDetector().")
-        if not is_known(self._forces):
+        if law_of(self._forces, self._types) is None:
             raise InputError(
-                f"forces = {self._forces!r}; expected a single qlm_hoomd.pair.InversePowerLaw, which no turn of the axes "
-                "changes."
+                f"forces = {self._forces!r}; expected forces whose law qlm_hoomd.forces.potential_of knows, which no turn of the "
+                "axes changes."
             )
         self._take_over()
         start = self._start()
@@ -458,17 +463,24 @@ class _Engine(HOOMDEngine):
     Args:
         simulation: the simulation.
         forces: the user's forces.
+        types: names of the particle types.
         settings: of FIRE.
         leg: what goes in and out is as seen on this leg, in the mirror where it falls. The simulation never is: forces of the
             user's may be other in a mirror.
     """
 
     def __init__(
-        self, simulation: GlassSimulation, forces: Sequence[Any], settings: HOOMDEngineSettings, leg: Leg | None = None
+        self,
+        simulation: GlassSimulation,
+        forces: Sequence[Any],
+        types: Sequence[str],
+        settings: HOOMDEngineSettings,
+        leg: Leg | None = None,
     ) -> None:
         self.settings = settings
         self._given = simulation
         self._forces = forces
+        self._types = types
         self._leg = leg if leg is not None else Leg(0.0, 0.0)
 
     def measure(self, glass: Glass) -> Observables:
@@ -495,12 +507,7 @@ class _Engine(HOOMDEngine):
 
     @property
     def potential(self) -> PairPotential:  # type: ignore[override]  # only some of HOOMD's forces know one
-        potentials = [force.potential for force in self._forces if isinstance(force, InversePowerLaw)]
-        if len(potentials) != 1:
-            raise InputError(
-                f"forces {self._forces!r}; expected one qlm_hoomd.pair.InversePowerLaw where a potential is needed."
-            )
-        return potentials[0]
+        return potential_of(*self._forces, types=self._types)
 
     def describe(self) -> dict[str, Any]:
         """HOOMD's version and the forces."""

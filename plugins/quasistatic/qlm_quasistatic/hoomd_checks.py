@@ -14,6 +14,7 @@ import numpy as np
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.base import check_after_event
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.forces import potential_of, why_unknown
 from qlm_hoomd.pair import InversePowerLaw, check_room
 
 # After qlm_hoomd.pair, which says what to do where HOOMD-blue is missing.
@@ -22,6 +23,7 @@ import hoomd.md  # isort: skip
 
 if TYPE_CHECKING:
     from qlm_hoomd.engines.base import AfterEvent
+    from qlm_hoomd.potentials import PairPotential
 
 
 def usable_box(simulation: hoomd.Simulation) -> Box:
@@ -40,21 +42,20 @@ def usable_box(simulation: hoomd.Simulation) -> Box:
     return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
 
 
-def usable_fall(forces: Sequence[Any], after_event: AfterEvent | None) -> AfterEvent:
-    """How the sample falls from an instability, given its forces."""
+def usable_fall(forces: Sequence[Any], law: PairPotential | None, after_event: AfterEvent | None) -> AfterEvent:
+    """How the sample falls from an instability, given its forces and their law."""
     check_after_event(after_event)
-    known = is_known(forces)
-    if after_event == "descent" and not known:
+    if after_event == "descent" and law is None:
         raise InputError(
-            f"after_event = 'descent' with forces = {list(forces)!r}; expected a single qlm_hoomd.pair.InversePowerLaw, "
-            "whose overdamped path is known. Use after_event='fire'."
+            f"after_event = 'descent' with forces = {list(forces)!r}; expected forces whose law "
+            "qlm_hoomd.forces.potential_of knows, and with it the overdamped path. Use after_event='fire'."
         )
-    return after_event or ("descent" if known else "fire")
+    return after_event or ("fire" if law is None or law.jumps_at_cutoff(1) else "descent")
 
 
-def is_known(forces: Sequence[Any]) -> bool:
-    """Whether the law behind the forces is known, so that there are a Hessian and an overdamped path."""
-    return len(forces) == 1 and isinstance(forces[0], InversePowerLaw)
+def law_of(forces: Sequence[Any], types: Sequence[str]) -> PairPotential | None:
+    """The law behind the forces, which gives a Hessian and an overdamped path; None where it is not known."""
+    return None if any(map(why_unknown, forces)) else potential_of(*forces, types=types)
 
 
 def usable_terms(simulation: hoomd.Simulation, forces: Sequence[Any]) -> list[Any]:

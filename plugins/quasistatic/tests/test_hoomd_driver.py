@@ -20,6 +20,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
+from qlm_hoomd.potentials import InversePowerLaw as PaperLaw
 from qlm_hoomd.preparation import random_start
 
 hoomd = pytest.importorskip("hoomd")
@@ -30,7 +31,7 @@ from qlm_quasistatic.hoomd import AthermalQuasistatic, ShearRate  # noqa: E402
 from qlm_rewind import FoldDetector, ThresholdDetector  # noqa: E402
 
 from qlm_hoomd.engines.hoomd import snapshot_of  # noqa: E402
-from qlm_hoomd.pair import InversePowerLaw  # noqa: E402
+from qlm_hoomd.pair import InversePowerLaw, mie_terms  # noqa: E402
 
 if TYPE_CHECKING:
     from qlm_hoomd.model import GlassModel
@@ -282,6 +283,30 @@ def test_how_the_sample_falls_is_the_users_choice(model: GlassModel, small: Glas
     others = [_force(model), hoomd.md.force.Constant(filter=hoomd.filter.All())]
     with pytest.raises(InputError, match="Use after_event='fire'"):
         AthermalQuasistatic(_simulation(small), others, after_event="descent")
+
+
+def test_hoomds_own_forces_are_sheared_as_ours(model: GlassModel, small: Glass) -> None:
+    """The paper's law as a sum of Mie potentials of the user's own: fold, fall and directions, with nothing typed twice."""
+    potential = model.potential
+    assert isinstance(potential, PaperLaw)
+    others = []
+    for term in mie_terms(potential):
+        force = hoomd.md.pair.Mie(hoomd.md.nlist.Cell(buffer=0.12), mode="shift")
+        for types, sigma in zip((("A", "A"), ("A", "B"), ("B", "B")), (1.0, 1.18, 1.4), strict=True):
+            force.params[types] = {"n": term.n, "m": term.m, "epsilon": term.epsilon, "sigma": term.sigma * sigma}
+            force.r_cut[types] = potential.x_c * sigma
+        others.append(force)
+    drivers = [_driver(model, small, detector=FoldDetector())[1]]
+    drivers.append(AthermalQuasistatic(_simulation(small), others, detector=FoldDetector()))
+    tried = [shear.first_instabilities(["+xy", "-xy"])["gamma_min"].to_numpy() for shear in drivers]
+    np.testing.assert_allclose(tried[1], tried[0], rtol=1e-8)
+    for shear in drivers:
+        shear.run(strain=0.05)
+    one, other = (shear.events for shear in drivers)
+    assert one.height > 0
+    np.testing.assert_allclose(other["strain_c"], one["strain_c"], rtol=1e-8)
+    np.testing.assert_allclose(other["kappa"], one["kappa"], rtol=1e-4)
+    assert drivers[1].energy == pytest.approx(drivers[0].energy, rel=1e-10)
 
 
 def test_a_box_tilted_in_another_plane_is_refused(model: GlassModel, small: Glass) -> None:
@@ -576,15 +601,21 @@ def test_readme_examples_run(model: GlassModel, small: Glass, tmp_path: Path, mo
 def test_refuses_at_construction_what_the_detector_cannot_work_with(small: Glass) -> None:
     """Before anything runs, and with the remedy."""
     simulation = _simulation(small)
-    other = _lennard_jones()
-    with pytest.raises(InputError, match=r"detector fold needs the Hessian.*detector threshold"):
-        AthermalQuasistatic(simulation, [other], detector=FoldDetector())
+    for unknown in (hoomd.md.pair.DPD(hoomd.md.nlist.Cell(buffer=0.12), kT=1.0, default_r_cut=1.5), _tail_corrected()):
+        with pytest.raises(InputError, match=r"detector fold needs the Hessian.*detector threshold"):
+            AthermalQuasistatic(simulation, [unknown], detector=FoldDetector())
+    with pytest.raises(InputError, match=r"Hessian of HOOMDPotential jumps at the cut-off.*threshold"):
+        AthermalQuasistatic(simulation, [_lennard_jones()], detector=FoldDetector())
     rough = InversePowerLaw(hoomd.md.nlist.Cell(buffer=0.12), smooth=1)
     for types, sigma in {("A", "A"): 1.0, ("A", "B"): 1.18, ("B", "B"): 1.4}.items():
         rough.params[types] = {"epsilon": 1.0, "sigma": sigma}
     with pytest.raises(InputError, match=r"Hessian of InversePowerLaw jumps at the cut-off.*threshold"):
         AthermalQuasistatic(simulation, [rough], detector=FoldDetector())
     AthermalQuasistatic(simulation, [rough], detector=ThresholdDetector())
+
+
+def _tail_corrected() -> Any:
+    return hoomd.md.pair.LJ(hoomd.md.nlist.Cell(buffer=0.12), default_r_cut=1.5, tail_correction=True)
 
 
 def _lennard_jones(r_cut: float = 2.5) -> Any:
