@@ -59,6 +59,7 @@ class PotentialConformance(SettingsConformance):
         for pairtype, cutoff in self._pairs():
             w_p = (cutoff * np.linspace(self.closest, 1.2, 20)) ** 2
             full_kp = self._derivatives(w_p, pairtype, MAX_ORDER)
+            assert np.isfinite(full_kp).all(), f"pair type {pairtype}: a derivative is not finite"
             for order in range(MAX_ORDER + 1):
                 part_kp = self._derivatives(w_p, pairtype, order)
                 assert part_kp.shape == (order + 1, len(w_p)), (
@@ -85,6 +86,14 @@ class PotentialConformance(SettingsConformance):
             assert order >= 1, (
                 f"types {types[0]} and {types[1]}: the {'force' if order == 0 else 'energy'} jumps at the cut-off"
             )
+
+    def test_energy_and_force_are_continuous_within_the_cutoff(self) -> None:
+        """Nor may they jump where two pieces of a potential meet."""
+        for pairtype, cutoff in self._pairs():
+            types = divmod(pairtype, self.potential.n_types)
+            for order, name in enumerate(("energy", "force")):
+                where = jump_within(self.potential, *types, cutoff, self.closest, order)
+                assert where is None, f"types {types[0]} and {types[1]}: the {name} jumps at r = {where:.6g}"
 
     def test_is_symmetric_in_the_two_types(self) -> None:
         """A pair is the same pair the other way round."""
@@ -136,8 +145,15 @@ class PotentialConformance(SettingsConformance):
         return _of_pair(self.potential, *divmod(pairtype, self.potential.n_types), w_p, order)
 
 
+_HALVINGS = 30
+"""Of an interval, a 200th of the cut-off wide: they leave some 1e-12 of it."""
+
+
 def derivative_errors(potential: PairPotential, first: int, second: int, cutoff: float, closest: float) -> list[float]:
     """Error of each derivative from 1 to 4 beside the central difference of fourth order of the one below, relative to its size.
+
+    What half the step changes of a difference is its own error, and not held against the derivative: close to where a smooth
+    potential ends any step is long.
 
     Args:
         potential: the potential.
@@ -146,16 +162,55 @@ def derivative_errors(potential: PairPotential, first: int, second: int, cutoff:
         cutoff: of the two types [length].
         closest: smallest distance, over the cut-off.
     """
-    w_p = (cutoff * np.linspace(closest, 0.98, 40)) ** 2
-    step_p = 1e-3 * w_p
+    w_p = (cutoff * np.linspace(closest, max(0.98, 0.5 * (1.0 + closest)), 40)) ** 2
+    step_p = np.minimum(5e-4 * w_p, 0.2 * (cutoff**2 - w_p.max()))
     exact_kp = _of_pair(potential, first, second, w_p, MAX_ORDER)
-    shifted_kp = {s: _of_pair(potential, first, second, w_p + s * step_p, MAX_ORDER - 1) for s in (-2, -1, 1, 2)}
-    numerical_kp = (8 * (shifted_kp[1] - shifted_kp[-1]) - (shifted_kp[2] - shifted_kp[-2])) / (12 * step_p)
+    shifted_kp = {s: _of_pair(potential, first, second, w_p + s * step_p, MAX_ORDER - 1) for s in (-4, -2, -1, 1, 2, 4)}
+    wide_kp, narrow_kp = (
+        (8 * (shifted_kp[s] - shifted_kp[-s]) - (shifted_kp[2 * s] - shifted_kp[-2 * s])) / (12 * s * step_p) for s in (2, 1)
+    )
     # Close to the cut-off derivatives vanish; there the size of the differences' own rounding is what counts.
     rounding_kp = 1e-14 * np.abs(exact_kp[:-1]).max(axis=1, keepdims=True) / step_p
     size_kp = np.abs(exact_kp[1:]) + 1e6 * rounding_kp
-    error_kp = np.abs(numerical_kp - exact_kp[1:]) / np.maximum(size_kp, np.finfo(float).tiny)
-    return [float(error_p.max()) for error_p in error_kp]
+    error_kp = np.maximum(np.abs(narrow_kp - exact_kp[1:]) - np.abs(narrow_kp - wide_kp), 0.0)
+    return [float(error_p.max()) for error_p in error_kp / np.maximum(size_kp, np.finfo(float).tiny)]
+
+
+def jump_within(potential: PairPotential, first: int, second: int, cutoff: float, closest: float, order: int) -> float | None:
+    """Where a derivative with respect to w jumps closer than the cut-off: a distance [length], None where it does not.
+
+    Between neighbouring distances the derivative changes by the integral of the next one, unless it jumps in between. Halves of
+    intervals are halved again until hardly anything but a jump is left; a kink goes with the width.
+
+    Args:
+        potential: the potential.
+        first: type of the first particle.
+        second: type of the second.
+        cutoff: of the two types [length].
+        closest: smallest distance, over the cut-off.
+        order: of the derivative, 0 to 3: 0 for the energy, 1 for the force.
+    """
+    node_q, weight_q = np.polynomial.legendre.leggauss(6)
+
+    def beyond_integral(left_p: NDArray[np.float64], right_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        middle_p, half_p = 0.5 * (left_p + right_p), 0.5 * (right_p - left_p)
+        w_pq = middle_p[:, None] + half_p[:, None] * node_q
+        slope_p = _of_pair(potential, first, second, w_pq.ravel(), order + 1)[order + 1].reshape(w_pq.shape) @ weight_q
+        return value_at(right_p) - value_at(left_p) - half_p * slope_p
+
+    def value_at(w_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _of_pair(potential, first, second, w_p, order)[order]
+
+    w_p = (cutoff * np.linspace(closest, 1.0 - 1e-7, 200)) ** 2
+    largest = np.abs(value_at(w_p)).max()
+    left_p, right_p = w_p[:-1], w_p[1:]
+    for _ in range(_HALVINGS):
+        middle_p = 0.5 * (left_p + right_p)
+        in_left_p = np.abs(beyond_integral(left_p, middle_p)) > np.abs(beyond_integral(middle_p, right_p))
+        left_p, right_p = np.where(in_left_p, left_p, middle_p), np.where(in_left_p, middle_p, right_p)
+    size_p = np.maximum(np.abs(value_at(left_p)), np.abs(value_at(right_p)))
+    jumps_p = np.abs(beyond_integral(left_p, right_p)) > 1e-6 * size_p + 1e-12 * largest
+    return float(np.sqrt(left_p[jumps_p][0])) if jumps_p.any() else None
 
 
 def order_of_contact(potential: PairPotential, first: int, second: int, cutoff: float, closest: float) -> int:

@@ -16,7 +16,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.potentials import MAX_ORDER, Harmonic
-from qlm_hoomd.testing.potentials import PotentialConformance, derivative_errors, order_of_contact
+from qlm_hoomd.testing.potentials import PotentialConformance, derivative_errors, jump_within, order_of_contact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 _CHECKS = (
     "test_cutoffs_are_a_symmetric_positive_matrix",
+    "test_leaves_its_arguments_alone",
     "test_lower_orders_are_the_first_rows",
     "test_is_zero_beyond_the_cutoff",
     "test_is_symmetric_in_the_two_types",
-    "test_leaves_its_arguments_alone",
 )
 # Of the frame: strain, largest displacement of a particle from its lattice site over the lattice constant, and number of tries.
 _STRAIN, _DISORDER, _TRIES = 0.13, 0.08, 200
+# Over the largest cut-off: pairs need not come closer than this in the frame, whose size grows as its third power.
+_CLOSE = 0.4
 # Displacement of the differences over the largest cut-off. So small that in some frame no pair crosses its cut-off, where
 # derivatives may jump; the rounding of the energy, 1e-16, then leaves ten digits of its derivative.
 _STEP = 1e-5
@@ -44,7 +46,8 @@ class PotentialCheck(Displayed):
 
     Args:
         errors: by quantity how far the analytical value is from the numerical one, relative to the size of the quantity.
-        continuous_to: highest derivative that is continuous at all cut-offs: 1 for the force, 2 for the Hessian; 4 for all.
+        continuous_to: highest derivative that is continuous at all cut-offs and closer: 1 for the force, 2 for the Hessian; 4
+            for all.
         n_particles: size of the frame.
         n_pairs: interacting pairs in it.
         max_force: largest force in it [energy / length].
@@ -75,7 +78,8 @@ def check_potential(
     For each pair of types the derivatives of phi with respect to w = r^2, up to the fourth. In a disordered frame under stress
     and strain, with every type in it: forces, shear stress and pressure from the energy, Hessian from the forces, and the third
     and fourth derivatives of U along a random direction from those below them. Also that cut-offs are symmetric, nothing is
-    left beyond them, the energy is continuous there, and that answers depend on nothing but the arguments.
+    left beyond them, the energy is continuous there and closer, compiled loops are handed the same law, and that answers depend
+    on nothing but the arguments.
 
     Args:
         potential: an object, registered or not.
@@ -111,8 +115,17 @@ def check_potential(
                     f"{first} and {second}; expected at most {tolerance:g} beside the difference of derivative {order - 1}."
                 )
         contact = min(contact, order_of_contact(potential, first, second, cutoff, closest))
+        for order in range(MAX_ORDER):
+            where = _held(name, partial(jump_within, potential, first, second, cutoff, closest, order))
+            if where is not None and order == 0:
+                raise PluginError(
+                    f"{name}: the energy jumps at r = {where:.6g} for types {first} and {second}; expected a continuous one."
+                )
+            if where is not None:
+                contact = min(contact, order - 1)
     if contact < 0:
         raise PluginError(f"{name}: the energy jumps at the cut-off; expected a shift that brings it to zero there.")
+    _held(name, suite.test_scaled_law_says_what_the_derivatives_say)
     frame = _frame(potential, closest, seed)
     bonds = bonds_of(frame, potential, MAX_ORDER)
     for quantity, error in _of_frame(frame, potential, bonds, np.random.default_rng(seed)).items():
@@ -147,7 +160,7 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
     """A simple cubic lattice, every site displaced at random, sheared: no pair is closer than ``closest``, none near its cut-off."""
     cutoffs_tt = potential.cutoffs()
     reach = float(cutoffs_tt.max())
-    spacing = closest * reach / (1.0 - 2.5 * _DISORDER)
+    spacing = max(closest, _CLOSE) * reach / (1.0 - 2.5 * _DISORDER)
     edge = int(np.ceil(2.1 * reach * np.sqrt(1.0 + _STRAIN**2) / spacing))
     sites_nc = spacing * np.stack(np.meshgrid(*[np.arange(edge)] * 3), axis=-1).reshape(-1, 3)
     box = Box(edge * spacing)
@@ -163,8 +176,8 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
         if bonds.n_pairs and not (np.abs(distance_p - cutoff_p) < 8.0 * _STEP * reach).any():
             return frame
     raise PluginError(
-        f"{type(potential).__name__}: no frame without a pair at its cut-off in {_TRIES} tries with closest = {closest:g}; "
-        "expected one. Choose a larger closest."
+        f"{type(potential).__name__}: in {_TRIES} tries no frame that has pairs and none of them at its cut-off, with "
+        f"closest = {closest:g}; expected one. Choose another closest."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +63,12 @@ class Crooked(InversePowerLaw):
             out_kp *= 1 + 1e-3 * (pairtype_p == 1)
         if self.fault == "jump":
             out_kp[0] += np.where(out_kp[0] != 0, 1e-3, 0)
+        if self.fault == "jump within":
+            out_kp[0] += 1e-3 * (r2_p < (0.81111 * self.cutoffs().ravel()[pairtype_p]) ** 2)
+        if self.fault == "single precision":
+            out_kp = out_kp.astype(np.float32)
+        if self.fault == "writes":
+            r2_p *= 1.0 + 1e-9
         if self.fault == "derivative of r":
             out_kp[1:2] *= 2 * np.sqrt(r2_p)
         if self.fault == "not a number":
@@ -87,7 +94,10 @@ class Crooked(InversePowerLaw):
         ("jump", "the energy jumps at the cut-off"),
         ("cutoffs", "the matrix of cut-offs is not symmetric"),
         ("no interaction", "all cut-offs are 0"),
-        ("not a number", "derivatives asked for to order 0 differ"),
+        ("jump within", r"the energy jumps at r = 1\.(2|41|6)\d* for types"),
+        ("not a number", "a derivative is not finite"),
+        ("single precision", "is off by"),
+        ("writes", "derivatives writes to the distances that it is handed"),
         ("shape", "have the shape"),
         ("raises", "RuntimeError from its methods .no licence."),
     ],
@@ -104,3 +114,56 @@ def test_what_is_no_potential_or_no_distance_is_said_first() -> None:
     for closest in (-1.0, 0.0, 5.0):
         with pytest.raises(InputError, match="expected a part of the cut-off"):
             check_potential(KobAndersen(q=2), closest=closest)
+
+
+class Power(PairPotential):
+    """phi = 10 (1 - r^2)^m [energy] up to r = 1: as smooth as you like, and nothing is left for long before the cut-off."""
+
+    kind: Literal["power"] = "power"
+    m: int = 5
+    cutoff: float = 1.0
+
+    def cutoffs(self) -> Any:
+        return np.array([[self.cutoff]])
+
+    def derivatives(self, r2_p: Any, pairtype_p: Any, order: int) -> Any:
+        overlap_p = np.maximum(1.0 - r2_p, 0.0)
+        return np.array([10.0 * math.perm(self.m, k) * (-1.0) ** k * overlap_p ** (self.m - k) for k in range(order + 1)])
+
+
+@pytest.mark.parametrize(("m", "cutoff"), [(5, 1.0), (8, 1.0), (12, 1.0), (5, 1.2), (8, 1.5)])
+def test_a_potential_may_fade_as_smoothly_as_it_likes(m: int, cutoff: float) -> None:
+    """The steps of the differences are long where it fades, and that is no fault of its own."""
+    assert check_potential(Power(m=m, cutoff=cutoff)).continuous_to == 4
+
+
+@pytest.mark.parametrize("closest", [0.01, 0.3, 0.95])
+def test_the_frame_stays_small_wherever_particles_come(closest: float) -> None:
+    assert check_potential(Power(m=5), closest=closest).n_particles < 200
+
+
+class Stiffer(Harmonic):
+    """Derivatives of its own, and the law of its parent for molecular dynamics."""
+
+    def derivatives(self, r2_p: Any, pairtype_p: Any, order: int) -> Any:
+        return 1.5 * super().derivatives(r2_p, pairtype_p, order)
+
+
+def test_another_law_in_compiled_loops_is_found() -> None:
+    with pytest.raises(PluginError, match=r"^Stiffer: pair type 0: energy and dU/dw are off by"):
+        check_potential(Stiffer(sigma=((1.0, 1.2), (1.2, 1.4))))
+
+
+class Pieces(Power):
+    """With another piece close by, whose value and slope go over into the first ones: the curvature jumps."""
+
+    def derivatives(self, r2_p: Any, pairtype_p: Any, order: int) -> Any:
+        inner_p = np.maximum(0.5 - r2_p, 0.0)
+        powers = np.array([math.perm(2, k) * (-1.0) ** k * (inner_p ** (2 - k) if k < 2 else inner_p > 0) for k in range(3)])
+        out_kp = super().derivatives(r2_p, pairtype_p, order)
+        out_kp[:3] += powers[: order + 1]
+        return out_kp
+
+
+def test_pieces_may_meet_in_a_kink_of_the_force() -> None:
+    assert check_potential(Pieces()).continuous_to == 1
