@@ -255,12 +255,18 @@ def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof,
                 fact = f"it was made from another {' and '.join(others)} than what is there now; the next run makes it again"
                 proof.findings.append(Finding(folder / name, "outdated", fact))
             proof.n_untold += bool(stage.requires()) and name in known and "inputs" not in known[name]
-    possible = {name for stage in workspace.protocol.stages for name in (*stage.products(), *stage.optional_products())}
+    stages = workspace.protocol.stages
+    possible = {name for stage in stages for name in (*stage.products(), *stage.optional_products())}
+    # Of a stage that failed or was stopped half-way there is nothing to prove: the next run writes all of it.
+    under_way = [stage for stage in stages if not realisation.is_done(stage)]
+    half_way = {name for stage in under_way for name in (*stage.products(), *stage.optional_products())}
     for name in sorted(_products(folder) - known.keys()):
         path = folder / name
         problem = unreadable(path)
         if problem:
             proof.findings.append(Finding(path, "unreadable", problem))
+        elif name in half_way:
+            continue
         elif name in possible:
             proof.findings.append(Finding(path, "unrecorded", "no checksum was recorded of it, so that nothing can be proved"))
         else:

@@ -31,7 +31,7 @@ from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, StorageFull
 from qlm_hoomd.protocol import Protocol, build_protocol
 from qlm_hoomd.stages import StageContext
-from qlm_hoomd.testing.tiny import HereExecutor, installed
+from qlm_hoomd.testing.tiny import HereExecutor, WalkStage, installed
 
 QLM = Path(sys.executable).with_name("qlm")
 
@@ -78,6 +78,20 @@ def test_every_product_is_recorded_and_an_intact_run_is_proved(tmp_path: Path) -
     assert not proof.findings
     assert proof.n_files == 4
     assert not proof.edited
+
+
+def test_what_a_stage_wrote_before_it_failed_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WalkStage, "products", lambda _: ("walk.parquet", "late.json"))
+    workspace = make_run(tmp_path / "run", tally=False)
+    assert states(workspace) == ["failed", "failed"]
+    folder = workspace.realisations[0].directory
+    assert (folder / "walk.parquet").is_file()
+    assert not verify(workspace).findings
+    (folder / "walk.parquet").write_bytes(b"torn")
+    assert [finding.kind for finding in verify(workspace).findings] == ["unreadable"]
+    (folder / "late.json").write_text("{}")  # as if the process had died before it could record what it had written
+    (folder / "walk.parquet").write_bytes((workspace.realisations[1].directory / "walk.parquet").read_bytes())
+    assert [finding.kind for finding in verify(workspace).findings] == ["unrecorded", "unrecorded"]
 
 
 def damage(kind: str, folder: Path) -> None:
