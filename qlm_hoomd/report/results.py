@@ -261,8 +261,10 @@ class Results(Displayed):
 
     @property
     def seeks_exponents(self) -> bool:
-        """Whether a stage shears glasses or looks for their modes, so that there are exponents to expect."""
-        return any(run.stage(kind) is not None for run in self.runs for kind in ("shear", "modes"))
+        """Whether a stage shears glasses or looks for their modes, whatever its name: then there are exponents to expect."""
+        written = {name for run in self.runs for stage in run.stages.values() if stage is not None for name in stage.tables()}
+        # What `shear` writes cannot be asked where its plugin is not installed.
+        return bool({"events", "modes"} & {*written, *self.tables}) or self.stage("shear") is not None
 
     def exponents_anchor(self, preparation: str, strain: float) -> str:
         """Where the page has the exponents of this preparation at this strain of the analysis."""

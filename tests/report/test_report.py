@@ -470,6 +470,24 @@ def test_protocol_that_seeks_no_exponents_has_none_withheld(tmp_path: Path) -> N
     assert REPORT_SECTIONS.load("exponents")(Results.load(directory)) is None
 
 
+class OfAStranger(Ensemble):
+    """The same tables, written by stages of other names."""
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        stages = [{**stage, "kind": f"strange_{stage['kind']}"} for stage in super().protocol["stages"]]
+        return {**super().protocol, "stages": stages}
+
+
+@pytest.mark.usefixtures("plain_sections")
+@pytest.mark.parametrize("left_out", [("modes", "moduli"), ("steps", "events")])
+def test_exponents_come_from_the_tables_of_a_stage_of_any_name(tmp_path: Path, left_out: tuple[str, ...]) -> None:
+    directory = OfAStranger(**vars(SMALL)).write(tmp_path, without=left_out)
+    text = make_report(directory).read_text(encoding="utf-8")
+    assert "there are no exponents to measure" not in text
+    assert REPORT_SECTIONS.load("exponents")(Results.load(directory)) is not None
+
+
 @pytest.mark.parametrize("content", [None, "no json", "[]"])
 def test_a_folder_that_is_no_run_is_the_users_error(tmp_path: Path, content: str | None) -> None:
     if content is not None:
