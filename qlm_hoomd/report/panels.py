@@ -230,22 +230,25 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
 
     Returns:
         A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
-        observed. By the cubic expansion along nonlinear modes where there are any, else along harmonic ones with the rest of
-        the glass following.
+        observed, of ("nonlinear" or "harmonic"). By the cubic expansion along nonlinear modes where there are any, else along
+        harmonic ones with the rest of the glass following.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]
     seen = results.analysis.samples.filter(~pl.col("censored"), quantity="gamma_min", preparation=preparation, strain=strain)
     seen = seen.filter(pl.lit(value=True) if detector is None else pl.col("detector") == detector)
-    for name, column in (("qlms", "cubic_strain"), ("modes", "relaxed_strain_forward")):
-        table = results.tables.get(name)
-        if table is None or column not in table.columns:
+    harmonic = results.tables.get("modes", pl.DataFrame())
+    for of, table, column in (
+        ("nonlinear", results.nonlinear_modes(preparation), "cubic_strain"),
+        ("harmonic", harmonic, "relaxed_strain_forward"),
+    ):
+        if column not in table.columns:
             continue
         here = table.filter((pl.col("strain") - strain).abs() < STRAIN_TOLERANCE, pl.col(column) > 0, preparation=preparation)
         found = here.group_by("n_particles", "realisation").agg(pl.col(column).min().alias("predicted"))
         both = seen.join(found, on=["n_particles", "realisation"]).sort("n_particles", "realisation")
         if not both.is_empty():
-            return both.select("n_particles", "realisation", "predicted", observed="value", of=pl.lit(name))
+            return both.select("n_particles", "realisation", "predicted", observed="value", of=pl.lit(of))
     return pl.DataFrame()
 
 
@@ -258,7 +261,7 @@ def predicted(ax: Axes, results: Results, preparation: str) -> None:
         style: dict[str, Any] = {**size_style(results, int(size)), "linestyle": "", "markersize": 4, "alpha": 0.8}
         (dots,) = ax.plot(own["predicted"].to_numpy(), own["observed"].to_numpy(), label=f"$N={size}$ ({own.height})", **style)
         mark(dots, 1)
-    ax.plot([low, high], [low, high], color=GUIDE, linewidth=0.9, linestyle="--", zorder=1, label="_equal")
+    ax.plot([low, high], [low, high], color=GUIDE, linewidth=0.9, linestyle="--", zorder=1, label=f"_equal by {both['of'][0]}")
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     ax.set(xlabel=r"predicted $\gamma_\mathrm{min}$", ylabel=r"observed $\gamma_\mathrm{min}$")
     if both.height > 2:
