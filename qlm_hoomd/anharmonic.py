@@ -30,8 +30,8 @@ is multiplied by sqrt(chi): ``distance_theory``.
 
 Which modes. The theory's mode is a place that can fail. A harmonic mode of a glass is not: it hybridises with phonons and with
 other soft spots, and its frozen chi is that of everything that moves along. By Phi nearly all of them are passive, while every
-glass fails. Cubic modes (:class:`~qlm_hoomd.nonlinear.CubicModes`) move as an instability does; docs/concepts.md has what each
-kind predicts beside what 100 glasses did.
+glass fails. Cubic modes (:class:`~qlm_hoomd.nonlinear.CubicModes`) do not mix and move as an instability does; by the frozen chi
+nearly all of them are passive too. docs/concepts.md says what each kind predicts.
 
 What follows the mode. Along an eigenvector z the other modes relax, and shear changes the curvature itself. To the next order
 in lambda the energy of the relaxed glass is

@@ -83,9 +83,10 @@ _SPECTRA: tuple[Sentence, ...] = (
 )
 _EXPONENTS: tuple[Sentence, ...] = (
     "Bars and bands: {percent} % intervals; those without bound are not drawn.",
-    ("withheld", "Open, faint: withheld."),
+    ("withheld", "Open, faint or dotted in colour: withheld."),
+    ("^bars go on", "Those that reach the thin line go on beyond it."),
     ("^level 0.25", "Dashed: <i>θ</i> = 1/4."),
-    ("^level [34]", "Dotted: <i>α</i> = 3 and 4."),
+    ("^level [34]", "Dotted in grey: 3 and 4."),
 )
 _SHOWN = "{shown}"
 
@@ -196,13 +197,11 @@ ROWS: dict[str, Row] = {
         lambda results, name: not panels.predictions(results, name).is_empty(),
         (
             "Observed strain to the first instability against the smallest one at which a mode is to fail under forward shear.",
-            ("^equal by nonlinear", "By λ²/2<i>κC</i> along cubic modes, or what nonlinear modes there are. Dashed: equal."),
+            ("^equal by cubic", "By λ²/(2<i>κC</i>) along cubic modes. Dashed: equal."),
+            ("^equal by [pq]", "By λ²/(2<i>κC</i>) along nonlinear modes. Dashed: equal."),
             (
                 "^equal by harmonic",
-                (
-                    "By the expansion of harmonic modes to fourth order, the rest of the glass following; cubic modes "
-                    "(<code>nonlinear: [cubic]</code> in the stage <code>modes</code>) predict far better. Dashed: equal."
-                ),
+                "By the expansion of harmonic modes to fourth order, the rest of the glass following. Dashed: equal.",
             ),
         ),
         3.2,

@@ -23,6 +23,7 @@ from qlm_hoomd.report.axes import (
     in_words,
     inset,
     legend,
+    legend_below,
     plain_numbers,
     size_style,
     strain_styles,
@@ -110,11 +111,15 @@ def density(
         phonon_line(ax, main, "first phonon")
     plain_numbers(ax.xaxis)
     of = "realisations in brackets" if several_sizes else f"$N={spectra[0].n_particles}$ (realisations)"
-    legend(ax, loc="upper left", fontsize=TINY, title=of + title, alignment="left")
-    # The legend lies above the data.
-    low, high = ax.get_ylim()
-    share = 0.055 * (1.5 + len(ax.get_legend_handles_labels()[0]))
-    ax.set_ylim(low, high * (high / low) ** (share / (1 - share)))
+    heading: dict[str, Any] = {"fontsize": TINY, "title": of + title, "alignment": "left"}
+    if insets:
+        # The inset takes the room that the legend has elsewhere.
+        legend_below(ax, 0.45, **heading)
+    else:
+        legend(ax, loc="upper left", **heading)
+        low, high = ax.get_ylim()
+        share = 0.055 * (1.5 + len(ax.get_legend_handles_labels()[0]))
+        ax.set_ylim(low, high * (high / low) ** (share / (1 - share)))
     if insets:
         small = inset(ax, (0.62, 0.13, 0.36, 0.3))
         participation(small, results, spectra[0])
@@ -158,6 +163,8 @@ def participation(ax: Axes, results: Results, spectrum: Spectrum) -> None:
     omega, e = own["frequency"].to_numpy(), own["participation_ratio"].to_numpy()
     local = e < spectrum.threshold
     for mask, colour, label in ((local, BLUE, "quasi-localised"), (~local, COLOURS[4], "extended")):
+        if not mask.any():
+            continue
         (dots,) = ax.plot(omega[mask], e[mask], ".", color=colour, markersize=2.5, alpha=0.7, label=label, rasterized=True)
         mark(dots, spectrum.n_realisations)
     ax.axhline(spectrum.threshold, color=INK, linewidth=0.9, label="_threshold e_c")
@@ -278,8 +285,12 @@ def joint(ax: Axes, results: Results, preparation: str) -> None:
         )
         mark(dots, modes.select("n_particles", "realisation").n_unique())
     n = own.select("n_particles", "realisation").n_unique()
-    title = ax.get_title().replace("modes", f"{kind} modes of {n} realisation{'s' * (n > 1)}", 1)
-    ax.set_title(rf"{title}," + "\n" + rf"{passive_share(own)} with $\Phi<0$", fontsize=TINY)
+    outside = ax.get_title().partition(", ")[2].replace(" the picture", "")
+    head = f"{own.height} {kind} modes of {n} realisation{'s' * (n > 1)}" + f", {outside}" * bool(outside)
+    ax.set_title(head + "\n" + rf"{passive_share(own)} with $\Phi<0$", fontsize=TINY)
+    # The legend lies below the modes.
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.2 * (high - low), high)
     legend(ax, loc="lower left", fontsize=6.5)
 
 

@@ -33,7 +33,7 @@ from qlm_hoomd.report.axes import (
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.means import first_rise
 from qlm_hoomd.report.numbers import AS_THRESHOLD, STRAIN_TOLERANCE, Analysis, Estimate
-from qlm_hoomd.report.results import Results
+from qlm_hoomd.report.results import NONLINEAR_KINDS, Results
 from qlm_hoomd.statistics import FiniteSizeScaling, MinimaDistribution
 
 Floats = NDArray[np.float64]
@@ -230,18 +230,16 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
 
     Returns:
         A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
-        observed, of ("nonlinear" or "harmonic"). By the cubic expansion along nonlinear modes where there are any, else along
+        observed, of (the kind of mode). By the cubic expansion along nonlinear modes where there are any, else along
         harmonic ones with the rest of the glass following.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]
     seen = results.analysis.samples.filter(~pl.col("censored"), quantity="gamma_min", preparation=preparation, strain=strain)
     seen = seen.filter(pl.lit(value=True) if detector is None else pl.col("detector") == detector)
-    harmonic = results.tables.get("modes", pl.DataFrame())
-    for of, table, column in (
-        ("nonlinear", results.nonlinear_modes(preparation), "cubic_strain"),
-        ("harmonic", harmonic, "relaxed_strain_forward"),
-    ):
+    nonlinear, harmonic = results.nonlinear_modes(preparation), results.tables.get("modes", pl.DataFrame())
+    kind = "" if nonlinear.is_empty() else NONLINEAR_KINDS[nonlinear["kind"][0]]
+    for of, table, column in ((kind, nonlinear, "cubic_strain"), ("harmonic", harmonic, "relaxed_strain_forward")):
         if column not in table.columns:
             continue
         here = table.filter((pl.col("strain") - strain).abs() < STRAIN_TOLERANCE, pl.col(column) > 0, preparation=preparation)

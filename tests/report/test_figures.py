@@ -241,7 +241,7 @@ def test_cubic_modes_stand_before_harmonic_ones(tmp_path: Path) -> None:
     cubic, harmonic = (results.tables[name] for name in ("qlms", "modes"))
 
     figure = draw(results, "predicted", "predicted")
-    dots = drawn_data(figure.figure).filter(pl.col("series") != "equal by nonlinear")
+    dots = drawn_data(figure.figure).filter(pl.col("series") != "equal by cubic")
     smallest = cubic.filter(pl.col("cubic_strain") > 0).group_by("n_particles", "realisation").agg(pl.col("cubic_strain").min())
     assert sorted(dots["x"]) == pytest.approx(sorted(smallest["cubic_strain"]))
     assert "along cubic modes" in figure.caption

@@ -142,7 +142,7 @@ def _measured_modes(ax: Axes, results: Results) -> str:
     return " ".join(said) + (
         " All preparations and sizes, oriented along forward shear, in units of the frozen mode's χ: with it modes pass for passive "
         "in glasses that all fail. With the rest of the glass following χ is smaller and often negative. Harmonic modes mix with "
-        "phonons besides and are not the theory's; cubic ones predict the first instability."
+        "phonons besides and are not the theory's; cubic ones move as instabilities do."
     )
 
 
