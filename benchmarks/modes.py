@@ -1,6 +1,6 @@
 """The lowest modes of a glass at rest, residuals below 1e-8 of the largest eigenvalue, against scipy, PRIMME and CHOLMOD.
 
-Usage: python benchmarks/modes.py [N ...] [--modes 50] [--turns 3] [--cache DIR] [--peers NAME ...]
+Usage: python benchmarks/modes.py [N ...] [--modes 50] [--turns 3] [--cache DIR] [--peers NAME ...] [--cubic]
 """
 
 # Array names carry their axes: d = 3N degrees of freedom, m modes, n particles, c Cartesian components.
@@ -28,6 +28,7 @@ from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Bonds
 from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.nonlinear import CubicModes
 from qlm_hoomd.numerics import eigensolvers
 
 _RESIDUAL = 1e-8  # of the largest eigenvalue
@@ -37,6 +38,7 @@ _LARGEST_SUPERLU = 4000
 _LARGEST_COMPARED = 16_000
 _INCREMENT, _STATES = 1e-5, 5
 _SMALL = 100
+_RANDOM = 10
 
 # Makes the modes of a Hessian: vectors ((3N, M) ndarray).
 Solver = Callable[[Bonds, int], NDArray[np.float64]]
@@ -172,6 +174,20 @@ def _warm(glass: Glass, k: int, turns: int) -> bool:
     return deviation <= _DEVIATION and warm.solver_used == "warm start"
 
 
+def _cubic(glass: Glass, k: int) -> None:
+    """The cubic modes from k harmonic ones and ten random starts, as the stage ``modes`` looks for them: there is no peer."""
+    hessian = Hessian(LAW, order=4).compute(glass)
+    harmonic_s, harmonic = _seconds(lambda: LowestModes(k).compute(hessian), 1)
+    assert isinstance(harmonic, LowestModes)
+    ours_s, cubic = _seconds(lambda: CubicModes(random=_RANDOM).compute(hessian, harmonic), 1)
+    assert isinstance(cubic, CubicModes)
+    steps = sum(attempt.iterations for attempt in cubic.attempts)
+    found = f"{len(cubic)} modes, {cubic.n_unconverged} of {len(cubic.attempts)} starts lost, {steps} steps"
+    note(f"cubic modes, N = {glass.n_particles}: {ours_s:.3f} s, {found}; the {k} harmonic ones {harmonic_s:.3f} s")
+    row = {"benchmark": "modes_cubic", "n_particles": glass.n_particles, "ours_s": float(f"{ours_s:.4g}")}
+    print(json.dumps({**row, "starts": len(cubic.attempts), "steps": steps, "modes": len(cubic)}), flush=True)
+
+
 def _alone(n_particles: int, k: int, cache: Path) -> None:
     """One cold run in a process that did nothing else: processor seconds and peak memory of the process."""
     # Compiled before anything is timed.
@@ -188,6 +204,7 @@ def main() -> bool:
     parser = command_line(__doc__ or "", (2000, 4000, 16000, 64000), turns=3)
     parser.add_argument("--modes", type=int, default=50, metavar="K", help="number of modes (default: %(default)s)")
     parser.add_argument("--peers", nargs="*", choices=list(_PEERS), default=list(_PEERS), help="who takes part (default: all)")
+    parser.add_argument("--cubic", action="store_true", help="only the cubic modes, from as many harmonic ones")
     parser.add_argument("--alone", action="store_true", help="only one cold run of ours: time and peak memory of the process")
     options = parser.parse_args()
     if options.turns < 1 or options.modes < 1:
@@ -195,6 +212,13 @@ def main() -> bool:
     if options.alone:
         for n_particles in options.sizes:
             _alone(n_particles, options.modes, options.cache)
+        return True
+    if options.cubic:
+        # Compiled before anything is timed.
+        small = Hessian(LAW, order=4).compute(glass_of(_SMALL, options.cache))
+        CubicModes(random=1).compute(small, LowestModes(5, "filter").compute(small))
+        for n_particles in options.sizes:
+            _cubic(_glass(n_particles, options.cache), options.modes)
         return True
     introduce(("primme", "scikit-sparse"))
     # First of all, since a child's peak memory begins at what its parent has when it is started.

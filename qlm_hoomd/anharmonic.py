@@ -25,7 +25,13 @@ shear. From sigma' = kappa'^3 / 6 - Phi' kappa' / 2 at fixed Phi' (the paper's (
 
     |C gamma| = (k - r)^2 (k + 2 r) / (6 chi^2) = 2 lambda^2 (k + 2 r) / (3 (k + r)^2),   k = |kappa|,   r = sqrt(Phi),
 
-which becomes lambda^2 / (2 k) for lambda chi << kappa^2 (the paper's (D2)).
+which becomes lambda^2 / (2 k) for lambda chi << kappa^2 (the paper's (D2)). It is the paper's x in the theory's units where it
+is multiplied by sqrt(chi): ``distance_theory``.
+
+Which modes. The theory's mode is a place that can fail. A harmonic mode of a glass is not: it hybridises with phonons and with
+other soft spots, and its frozen chi is that of everything that moves along. By Phi nearly all of them are passive, while every
+glass fails. Cubic modes (:class:`~qlm_hoomd.nonlinear.CubicModes`) do not mix and move as an instability does; by the frozen chi
+nearly all of them are passive too. docs/concepts.md says what each kind predicts.
 
 What follows the mode. Along an eigenvector z the other modes relax, and shear changes the curvature itself. To the next order
 in lambda the energy of the relaxed glass is
@@ -165,6 +171,17 @@ class ModeExpansion(Displayed):
         return self.phi / self.chi if self.chi > 0.0 else None
 
     @property
+    def distance_theory(self) -> float | None:
+        """x, the distance to the instability in the theory's units (its sigma'), not negative [energy^(3/2) / length^3].
+
+        None for a passive mode, and where chi <= 0 or the curvature is negative.
+        """
+        if self.kappa_theory is None or self.phi_theory is None:
+            return None
+        distance = distance_to_instability(self.curvature, self.kappa_theory, self.phi_theory).item()
+        return None if np.isnan(distance) else distance
+
+    @property
     def cubic_strain(self) -> float | None:
         """lambda^2 / (2 kappa C), the strain to the instability for lambda chi << kappa^2, whatever chi is.
 
@@ -218,7 +235,7 @@ class ModeExpansion(Displayed):
 
 
 _DERIVED = (
-    "phi", "kappa_theory", "phi_theory", "cubic_strain", "quartic_strain", "relaxed_strain_forward", "relaxed_strain_backward",
+    "phi", "kappa_theory", "phi_theory", "distance_theory", "cubic_strain", "quartic_strain", "relaxed_strain_forward", "relaxed_strain_backward",
 )  # fmt: skip
 EXPANSION_COLUMNS = dict.fromkeys((*ModeExpansion.__dataclass_fields__, *_DERIVED), pl.Float64)
 

@@ -33,6 +33,7 @@ class Ensemble:
         name: of the protocol.
         exact: whether the events are those of the detector ``fold``, with their jumps, and modes have their anharmonic
             coefficients.
+        cubic: whether cubic modes were looked for, which predict the first instability within a factor of 1.5.
     """
 
     sizes: tuple[int, ...] = (500, 1000, 2000)
@@ -44,6 +45,7 @@ class Ensemble:
     seed: int = 1
     name: str = "synthetic"
     exact: bool = False
+    cubic: bool = False
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -67,7 +69,8 @@ class Ensemble:
                     "frames": [],
                     "detector": {"kind": "fold"} if self.exact else {"kind": "threshold", "q_c": 100.0},
                 },
-                {"kind": "modes", "count": 20, "strains": list(self.strains)},
+                {"kind": "modes", "count": 20, "strains": list(self.strains)}
+                | ({"nonlinear": ["cubic"]} if self.cubic else {}),
                 {"kind": "structure"},
             ],
             "analysis": dict(self.analysis),
@@ -111,6 +114,8 @@ class Ensemble:
                             "modes": with_coefficients(rng, tables["modes"]),
                             "trials": trial_table(tables["steps"]),
                         }
+                    if self.cubic:
+                        tables["qlms"] = cubic_table(rng, tables["modes"], events)
                     for product, table in tables.items():
                         if product not in without:
                             table.write_parquet(path / f"{product}.parquet", metadata=METADATA)
@@ -151,6 +156,19 @@ def with_jumps(rng: np.random.Generator, events: pl.DataFrame) -> pl.DataFrame:
 def with_coefficients(rng: np.random.Generator, modes: pl.DataFrame) -> pl.DataFrame:
     """``modes`` with kappa in the theory's units."""
     return modes.with_columns(kappa_theory=pl.Series(rng.normal(0, 0.4, modes.height)))
+
+
+def cubic_table(rng: np.random.Generator, modes: pl.DataFrame, events: np.ndarray) -> pl.DataFrame:
+    """qlms.parquet: a cubic mode for each localised one, half of them outside the parabola; the first one predicts the first event."""
+    local = modes.filter(pl.col("participation_ratio") < 0.3).with_columns(kind=pl.lit("Cubic"))
+    n = local.height
+    strains = rng.lognormal(np.log(0.05), 1.0, n) * np.where(rng.random(n) < 0.5, -1.0, 1.0)
+    strains[:1] = events[:1] * rng.lognormal(0.0, 0.4, len(strains[:1]))
+    return local.select(
+        "strain", "kind", "index", "frequency", "participation_ratio", curvature="eigenvalue",
+        kappa_theory=pl.Series(rng.normal(0.0, 2.0, n)) * pl.col("frequency"),
+        cubic_strain=pl.Series(strains, dtype=pl.Float64),
+    )  # fmt: skip
 
 
 def trial_table(steps: pl.DataFrame) -> pl.DataFrame:

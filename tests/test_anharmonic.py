@@ -163,8 +163,8 @@ def test_signs_and_units_of_the_theory(curvature: float, kappa: float, chi: floa
         assert mode.quartic_strain * mode.kappa_theory < 0.0
         assert mode.quartic_strain * mode.cubic_strain > 0.0
         # sigma' = -C sqrt(chi) gamma is the distance x of the theory's dimensionless block.
-        x = distance_to_instability(curvature, mode.kappa_theory, mode.phi_theory)
-        assert abs(mode.quartic_strain) == pytest.approx(x / (abs(coupling) * chi**0.5), rel=1e-6)
+        assert mode.distance_theory is not None
+        assert abs(mode.quartic_strain) == pytest.approx(mode.distance_theory / (abs(coupling) * chi**0.5), rel=1e-6)
     assert (mode.quartic_strain is None) == (mode.phi < 0.0 or coupling == 0.0 or kappa == 0.0)
 
 
@@ -263,6 +263,7 @@ def test_what_does_not_exist_is_null(model: GlassModel, minimum: Glass, small_li
     assert uncoupled.cubic_strain is None
     assert ModeExpansion(1.0, 3.0, -1.0, 1.0).kappa_theory is None
     assert ModeExpansion(1.0, 3.0, -1.0, 1.0).phi_theory is None
+    assert ModeExpansion(1.0, 3.0, -1.0, 1.0).distance_theory is None
 
 
 def test_wrong_input_is_refused(model: GlassModel, minimum: Glass) -> None:

@@ -59,6 +59,15 @@ def test_the_first_event_is_that_of_the_peers(tmp_path: Path) -> None:
     assert line["agree"] < 1e-6
 
 
+def test_cubic_modes_have_a_line_without_a_peer(tmp_path: Path) -> None:
+    done = _run("modes.py", "150", "--modes", "5", "--cubic", "--cache", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    assert list(line) == ["benchmark", "n_particles", "ours_s", "starts", "steps", "modes"]
+    assert (line["benchmark"], line["n_particles"], line["starts"]) == ("modes_cubic", 150, 15)
+    assert 1 <= line["modes"] <= 15
+
+
 def test_growth_of_an_elastic_step_is_told(tmp_path: Path) -> None:
     done = _run("aqs_step.py", "100", "150", "--growth", "--turns", "1", "--steps", "2", "--cache", str(tmp_path))
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -129,11 +129,11 @@ def legend(ax: Axes, **options: Any) -> None:
         ax.legend(**({"fontsize": SMALL, "title_fontsize": options.get("fontsize", SMALL)} | options))
 
 
-def legend_below(ax: Axes, inches: float) -> None:
+def legend_below(ax: Axes, inches: float, **options: Any) -> None:
     """A legend that far below the axes, where no datum can hide behind it; it begins below the label of the vertical axis."""
     assert ax.figure is not None
     below = ax.transAxes + ScaledTranslation(-0.55, -inches, ax.figure.dpi_scale_trans)
-    legend(ax, loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=below, borderaxespad=0.0)
+    legend(ax, loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=below, borderaxespad=0.0, **options)
 
 
 def levels(ax: Axes, *values: float) -> None:

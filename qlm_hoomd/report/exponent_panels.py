@@ -78,19 +78,35 @@ def points(ax: Axes, estimates: Sequence[Estimate], colour: str, marker: str, la
 
 
 def band(ax: Axes, estimates: Sequence[Estimate], colour: str, label: str) -> None:
-    """Exponents against strain as a line within the band of their intervals, paler where they are withheld."""
+    """Exponents against strain as a line within the band of their intervals, dotted and paler where they are withheld."""
     some = sorted(known(estimates), key=lambda e: e.strain)
     if not some:
         return
     x = np.array([e.strain for e in some])
     value, low, high = _with_interval([e.exponent for e in some if e.exponent is not None])
-    weak = all(e.status == "withheld" for e in some)
+    quoted = np.array([e.status != "withheld" for e in some])
     n = [realisations_of(e) for e in some]
-    label = f"{label} (withheld)" if weak else label
-    (line,) = ax.plot(x, value, color=colour, linestyle=":" if weak else "-", marker="" if len(x) > 1 else "D", label=label)
-    area = ax.fill_between(x, low, high, color=colour, alpha=0.12 if weak else 0.22, linewidth=0, label=f"_{label}, interval")
-    mark(line, n)
-    mark(area, n)
+    for told in (False, True):
+        chosen = quoted == told
+        if not chosen.any():
+            continue
+        # Withheld points join the line, dotted; those that are quoted lie on it, solid and marked.
+        whole = chosen if told else np.ones_like(chosen)
+        name = label if told else f"_{label}, withheld" if quoted.any() else f"{label} (withheld)"
+        (line,) = ax.plot(
+            x,
+            np.where(whole, value, np.nan),
+            color=colour,
+            linestyle="-" if told else ":",
+            marker="D" if told or len(x) == 1 else "",
+            markersize=3,
+            label=name,
+        )
+        shade, area = 0.22 if told else 0.12, np.where(whole, low, np.nan)
+        name = f"_{name.lstrip('_')}, interval"
+        filled = ax.fill_between(x, area, high, color=colour, alpha=shade, linewidth=0, label=name)
+        mark(line, n)
+        mark(filled, n)
 
 
 def thetas(ax: Axes, results: Results, preparation: str) -> None:
@@ -147,8 +163,14 @@ def alpha_primes(ax: Axes, results: Results, preparation: str) -> None:
 
 
 def limits_with_room(line: Sequence[Axes], ends: tuple[float, float], share: float) -> None:
-    """These limits for the y axes of a row, with room on top for a legend, into which no error bar reaches."""
+    """These limits for the y axes of a row, with room on top for a legend, into which no error bar reaches.
+
+    Where one would, a line says that it goes on.
+    """
     for ax in line:
+        heights = [np.asarray(path.vertices).reshape(-1, 2)[:, 1] for each in ax.collections for path in each.get_paths()]
+        if any((height > ends[1]).any() for height in heights):
+            ax.axhline(ends[1], color=GUIDE, linewidth=0.6, label="_bars go on beyond")
         ax.set_ylim(ends[0], ends[1] + share * (ends[1] - ends[0]))
         for artist in (*ax.lines, *ax.collections):
             artist.set_clip_path(Rectangle((0, 0), 1, 1 / (1 + share), transform=ax.transAxes))

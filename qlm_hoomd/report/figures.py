@@ -83,13 +83,10 @@ _SPECTRA: tuple[Sentence, ...] = (
 )
 _EXPONENTS: tuple[Sentence, ...] = (
     "Bars and bands: {percent} % intervals; those without bound are not drawn.",
-    ("withheld", "Open, faint: withheld."),
+    ("withheld", "Open, faint or dotted in colour: withheld."),
+    ("^bars go on", "Those that reach the thin line go on beyond it."),
     ("^level 0.25", "Dashed: <i>θ</i> = 1/4."),
-    ("^level [34]", "Dotted: <i>α</i> = 3 and 4."),
-)
-_JOINT: tuple[Sentence, ...] = (
-    "λ and κ in units in which χ = 1, oriented along forward shear, all sizes together.",
-    "On the outer parabola the theory reinserts a mode that has failed.",
+    ("^level [34]", "Dotted in grey: 3 and 4."),
 )
 _SHOWN = "{shown}"
 
@@ -107,10 +104,6 @@ def _strains(quantity: str) -> Callable[[Results, str], bool]:
 
 def _minima(quantity: str) -> Callable[[Results, str], bool]:
     return lambda results, preparation: not panels.minima_rows(results, preparation, quantity).is_empty()
-
-
-def _modes(table: str) -> Callable[[Results, str], bool]:
-    return lambda results, preparation: not mode_panels.joint_modes(results, preparation, table).is_empty()
 
 
 def _density(*, sizes: bool) -> Callable[[Results, str], object]:
@@ -204,31 +197,26 @@ ROWS: dict[str, Row] = {
         lambda results, name: not panels.predictions(results, name).is_empty(),
         (
             "Observed strain to the first instability against the smallest one at which a mode is to fail under forward shear.",
+            ("^equal by cubic", "By λ²/(2<i>κC</i>) along cubic modes. Dashed: equal."),
+            ("^equal by [pq]", "By λ²/(2<i>κC</i>) along nonlinear modes. Dashed: equal."),
             (
-                "By the cubic expansion of nonlinear modes where there are any, else of harmonic ones with the rest of the "
-                "glass following."
+                "^equal by harmonic",
+                "By the expansion of harmonic modes to fourth order, the rest of the glass following. Dashed: equal.",
             ),
-            ("^equal", "Dashed: equal."),
         ),
         3.2,
         _own_range,
     ),
     "joint": Row(
-        partial(mode_panels.joint, name="modes"),
-        _modes("modes"),
+        mode_panels.joint,
+        mode_panels.joint_modes,
         (
-            "Harmonic modes in the plane of the theory's variables.",
-            *_JOINT,
-            "χ is that of the frozen mode; with the rest of the glass following it is smaller and often negative.",
-            "That is why modes inside the parabola Φ = 0, passive by the theory, do fail.",
+            "Modes in the plane of the theory's variables, oriented along forward shear, all sizes together; units in which χ = 1.",
+            ("^harmonic modes", "Grey: harmonic modes, not the theory's: they mix with phonons and with one another."),
+            "On the outer parabola the theory reinserts what has failed; inside the inner one, Φ = 0, modes pass for passive.",
+            "χ is that of the frozen mode. With the rest of the glass following it is smaller and often negative.",
+            "That is why glasses fail whose modes all have Φ &lt; 0.",
         ),
-        3.2,
-        _own_range,
-    ),
-    "joint_qlms": Row(
-        partial(mode_panels.joint, name="qlms"),
-        _modes("qlms"),
-        ("Nonlinear modes, which are free of hybridisation with phonons, in the plane of the theory's variables.", *_JOINT),
         3.2,
         _own_range,
     ),

@@ -23,13 +23,14 @@ from qlm_hoomd.report.axes import (
     in_words,
     inset,
     legend,
+    legend_below,
     plain_numbers,
     size_style,
     strain_styles,
 )
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Estimate, Spectrum
-from qlm_hoomd.report.results import Results
+from qlm_hoomd.report.results import NONLINEAR_KINDS, Results
 from qlm_hoomd.statistics import DensityOfStates, MinimaDistribution, SpectrumFit
 
 MAX_POINTS = 20_000  # of a scatter plot; more are thinned
@@ -110,11 +111,15 @@ def density(
         phonon_line(ax, main, "first phonon")
     plain_numbers(ax.xaxis)
     of = "realisations in brackets" if several_sizes else f"$N={spectra[0].n_particles}$ (realisations)"
-    legend(ax, loc="upper left", fontsize=TINY, title=of + title, alignment="left")
-    # The legend lies above the data.
-    low, high = ax.get_ylim()
-    share = 0.055 * (1.5 + len(ax.get_legend_handles_labels()[0]))
-    ax.set_ylim(low, high * (high / low) ** (share / (1 - share)))
+    heading: dict[str, Any] = {"fontsize": TINY, "title": of + title, "alignment": "left"}
+    if insets:
+        # The inset takes the room that the legend has elsewhere.
+        legend_below(ax, 0.45, **heading)
+    else:
+        legend(ax, loc="upper left", **heading)
+        low, high = ax.get_ylim()
+        share = 0.055 * (1.5 + len(ax.get_legend_handles_labels()[0]))
+        ax.set_ylim(low, high * (high / low) ** (share / (1 - share)))
     if insets:
         small = inset(ax, (0.62, 0.13, 0.36, 0.3))
         participation(small, results, spectra[0])
@@ -158,6 +163,8 @@ def participation(ax: Axes, results: Results, spectrum: Spectrum) -> None:
     omega, e = own["frequency"].to_numpy(), own["participation_ratio"].to_numpy()
     local = e < spectrum.threshold
     for mask, colour, label in ((local, BLUE, "quasi-localised"), (~local, COLOURS[4], "extended")):
+        if not mask.any():
+            continue
         (dots,) = ax.plot(omega[mask], e[mask], ".", color=colour, markersize=2.5, alpha=0.7, label=label, rasterized=True)
         mark(dots, spectrum.n_realisations)
     ax.axhline(spectrum.threshold, color=INK, linewidth=0.9, label="_threshold e_c")
@@ -255,28 +262,56 @@ def phonon_line(ax: Axes, spectrum: Spectrum, label: str = "_first phonon") -> N
     ax.axvline(spectrum.plane_waves.first_frequency, color=COLOURS[3], linewidth=1, linestyle="-.", label=label)
 
 
-def joint(ax: Axes, results: Results, preparation: str, name: str) -> None:
-    """P(lambda, kappa) of the table ``modes`` or ``qlms`` at the first strain of the analysis, all sizes together."""
+def joint(ax: Axes, results: Results, preparation: str) -> None:
+    """P(lambda, kappa) at the first strain, all sizes together: of nonlinear modes where there are any, harmonic ones faint."""
     # Numba comes with it, which no other part of a report needs.
     from qlm_hoomd.anharmonic import JointDistribution
 
-    own = joint_modes(results, preparation, name)
+    (kind, own), *behind = joint_modes(results, preparation).items()
     JointDistribution().compute(own).plot(ax)
+    for name, modes in behind:
+        shown = modes.gather_every(max(1, -(-modes.height // MAX_POINTS)))
+        (dots,) = ax.plot(
+            shown["curvature"].to_numpy(),
+            shown["kappa_theory"].to_numpy(),
+            ".",
+            color=GUIDE,
+            markersize=2.5,
+            alpha=0.5,
+            markeredgewidth=0,
+            zorder=0,
+            rasterized=True,
+            label=rf"{name} modes, {passive_share(modes)} with $\Phi<0$",
+        )
+        mark(dots, modes.select("n_particles", "realisation").n_unique())
     n = own.select("n_particles", "realisation").n_unique()
-    ax.set_title(f"{ax.get_title()} ({n} realisation{'s' * (n > 1)})", fontsize=TINY)
+    outside = ax.get_title().partition(", ")[2].replace(" the picture", "")
+    head = f"{own.height} {kind} modes of {n} realisation{'s' * (n > 1)}" + f", {outside}" * bool(outside)
+    ax.set_title(head + "\n" + rf"{passive_share(own)} with $\Phi<0$", fontsize=TINY)
+    # The legend lies below the modes.
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.2 * (high - low), high)
     legend(ax, loc="lower left", fontsize=6.5)
 
 
-def joint_modes(results: Results, preparation: str, name: str) -> pl.DataFrame:
-    """The stable modes of this table that have a kappa in the theory's units, at the first strain.
+def joint_modes(results: Results, preparation: str) -> dict[str, pl.DataFrame]:
+    """The stable modes with a kappa in the theory's units at the first strain, by kind: nonlinear ones, then harmonic ones.
 
-    None where there is no table.
+    Each with lambda as ``curvature``.
     """
-    table = results.tables.get(name)
-    if table is None or not {"kappa_theory", "frequency"} <= set(table.columns):
-        return pl.DataFrame()
     at = (pl.col("strain") - results.settings.strains[0]).abs() < STRAIN_TOLERANCE
-    return table.filter(at, pl.col("kappa_theory").is_not_null(), pl.col("frequency") > 0, pl.col("preparation") == preparation)
+    nonlinear, harmonic = results.nonlinear_modes(preparation), results.tables.get("modes", pl.DataFrame())
+    tables = {} if nonlinear.is_empty() else {NONLINEAR_KINDS[nonlinear["kind"][0]]: nonlinear}
+    if {"kappa_theory", "eigenvalue"} <= set(harmonic.columns):
+        tables["harmonic"] = harmonic.filter(preparation=preparation).with_columns(curvature="eigenvalue")
+    stable = {k: t.filter(at, pl.col("kappa_theory").is_not_null(), pl.col("curvature") > 0) for k, t in tables.items()}
+    return {kind: table for kind, table in stable.items() if not table.is_empty()}
+
+
+def passive_share(modes: pl.DataFrame) -> str:
+    """How many of these modes lie inside the parabola Phi = 0, in percent."""
+    share = modes.select((pl.col("kappa_theory") ** 2 < 2 * pl.col("curvature")).mean()).item()
+    return f"{100 * share:.3g} %"
 
 
 def first_spectrum(results: Results, preparation: str) -> Spectrum | None:

@@ -33,7 +33,7 @@ from qlm_hoomd.report.axes import (
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.means import first_rise
 from qlm_hoomd.report.numbers import AS_THRESHOLD, STRAIN_TOLERANCE, Analysis, Estimate
-from qlm_hoomd.report.results import Results
+from qlm_hoomd.report.results import NONLINEAR_KINDS, Results
 from qlm_hoomd.statistics import FiniteSizeScaling, MinimaDistribution
 
 Floats = NDArray[np.float64]
@@ -230,22 +230,23 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
 
     Returns:
         A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
-        observed. By the cubic expansion along nonlinear modes where there are any, else along harmonic ones with the rest of
-        the glass following.
+        observed, of (the kind of mode). By the cubic expansion along nonlinear modes where there are any, else along
+        harmonic ones with the rest of the glass following.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]
     seen = results.analysis.samples.filter(~pl.col("censored"), quantity="gamma_min", preparation=preparation, strain=strain)
     seen = seen.filter(pl.lit(value=True) if detector is None else pl.col("detector") == detector)
-    for name, column in (("qlms", "cubic_strain"), ("modes", "relaxed_strain_forward")):
-        table = results.tables.get(name)
-        if table is None or column not in table.columns:
+    nonlinear, harmonic = results.nonlinear_modes(preparation), results.tables.get("modes", pl.DataFrame())
+    kind = "" if nonlinear.is_empty() else NONLINEAR_KINDS[nonlinear["kind"][0]]
+    for of, table, column in ((kind, nonlinear, "cubic_strain"), ("harmonic", harmonic, "relaxed_strain_forward")):
+        if column not in table.columns:
             continue
         here = table.filter((pl.col("strain") - strain).abs() < STRAIN_TOLERANCE, pl.col(column) > 0, preparation=preparation)
         found = here.group_by("n_particles", "realisation").agg(pl.col(column).min().alias("predicted"))
         both = seen.join(found, on=["n_particles", "realisation"]).sort("n_particles", "realisation")
         if not both.is_empty():
-            return both.select("n_particles", "realisation", "predicted", observed="value", of=pl.lit(name))
+            return both.select("n_particles", "realisation", "predicted", observed="value", of=pl.lit(of))
     return pl.DataFrame()
 
 
@@ -258,7 +259,7 @@ def predicted(ax: Axes, results: Results, preparation: str) -> None:
         style: dict[str, Any] = {**size_style(results, int(size)), "linestyle": "", "markersize": 4, "alpha": 0.8}
         (dots,) = ax.plot(own["predicted"].to_numpy(), own["observed"].to_numpy(), label=f"$N={size}$ ({own.height})", **style)
         mark(dots, 1)
-    ax.plot([low, high], [low, high], color=GUIDE, linewidth=0.9, linestyle="--", zorder=1, label="_equal")
+    ax.plot([low, high], [low, high], color=GUIDE, linewidth=0.9, linestyle="--", zorder=1, label=f"_equal by {both['of'][0]}")
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     ax.set(xlabel=r"predicted $\gamma_\mathrm{min}$", ylabel=r"observed $\gamma_\mathrm{min}$")
     if both.height > 2:

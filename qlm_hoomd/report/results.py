@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+NONLINEAR_KINDS = {"Cubic": "cubic", "PseudoHarmonic": "pseudo-harmonic", "Quartic": "quartic"}
+"""Column ``kind`` of ``qlms.parquet`` and its word, the kind that moves most as instabilities do first."""
+
+
 @dataclass(frozen=True)
 class SectionFigure:
     """A figure of a section.
@@ -312,6 +316,18 @@ class Results(Displayed):
             return None
         wanted = wanted if kind is None else {kind}
         return sum(kinds >= wanted for key, kinds in self.done.items() if key[:2] == (preparation, n_particles))
+
+    def nonlinear_modes(self, preparation: str) -> pl.DataFrame:
+        """The nonlinear modes of a preparation, those of the first of :data:`NONLINEAR_KINDS` that was looked for.
+
+        Empty where none was.
+        """
+        table = self.tables.get("qlms", pl.DataFrame())
+        if not {"kind", "kappa_theory", "cubic_strain"} <= set(table.columns):
+            return pl.DataFrame()
+        own = table.filter(preparation=preparation)
+        kinds = own["kind"].unique().to_list()
+        return own.filter(kind=next((kind for kind in NONLINEAR_KINDS if kind in kinds), ""))
 
     @cached_property
     def failures(self) -> tuple[tuple[Realisation, Failure], ...]:

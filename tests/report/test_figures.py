@@ -169,11 +169,12 @@ def test_figure_1_keeps_to_the_theory(both: Results) -> None:
         x, u = curves[name].T
         near = np.abs(x - kappa) < 0.3
         assert x[near][u[near].argmin()] == pytest.approx(kappa, abs=0.03)
-    dots = data.filter(pl.col("series").str.starts_with("measured"))
+    dots = data.filter(pl.col("series").str.starts_with("harmonic modes"))
     modes = both.tables["modes"].filter(pl.col("strain") == 0, pl.col("eigenvalue") <= 1)
     assert 0 < dots.height <= modes.height
     assert set(dots["x"]) <= set(modes["eigenvalue"])
-    assert f"{dots.height} quasi-localised modes" in caption
+    assert f"{dots.height} harmonic modes" in caption
+    assert "Black" not in caption
 
 
 def test_figure_2_shows_the_means(both: Results) -> None:
@@ -226,11 +227,44 @@ def test_predicted_strain_is_the_smallest_that_a_mode_has_ahead(both: Results) -
     results = replace(both, tables={**both.tables, "modes": pl.DataFrame(rows)})
     vars(results)["analysis"] = both.analysis
     figure = draw(results, "predicted", "predicted").figure
-    data = drawn_data(figure).filter(pl.col("series") != "equal")
+    data = drawn_data(figure).filter(pl.col("series") != "equal by harmonic")
     assert data.height == observed.height
     assert data["x"].to_numpy() == pytest.approx(1.25 * data["y"].to_numpy())
     assert sorted(data["y"]) == pytest.approx(sorted(observed["value"]))
     assert "rank correlation 1.00" in figure.axes[0].get_title()
+
+
+def test_cubic_modes_stand_before_harmonic_ones(tmp_path: Path) -> None:
+    """Where there are cubic modes, figure 1, P(lambda, kappa) and the prediction are theirs, and harmonic modes are faint."""
+    made = ensemble(preparations=(RAPID,), realisations=6, strains=(0.0,), analysis=(), cubic=True)
+    results = Results.load(made.write(tmp_path / "run", without=WITHOUT), out=tmp_path / "out")
+    cubic, harmonic = (results.tables[name] for name in ("qlms", "modes"))
+
+    figure = draw(results, "predicted", "predicted")
+    dots = drawn_data(figure.figure).filter(pl.col("series") != "equal by cubic")
+    smallest = cubic.filter(pl.col("cubic_strain") > 0).group_by("n_particles", "realisation").agg(pl.col("cubic_strain").min())
+    assert sorted(dots["x"]) == pytest.approx(sorted(smallest["cubic_strain"]))
+    assert "along cubic modes" in figure.caption
+    assert "harmonic" not in figure.caption
+
+    joint = draw(results, "joint", "joint")
+    data = drawn_data(joint.figure)
+    faint = data.filter(pl.col("series").str.starts_with("harmonic modes"))
+    assert sorted(faint["x"]) == pytest.approx(sorted(harmonic["eigenvalue"]))
+    assert set(cubic["curvature"]) <= set(data.filter(pl.col("series") != faint["series"][0])["x"])
+    share = 100 * (cubic["kappa_theory"] ** 2 < 2 * cubic["curvature"]).mean()
+    assert f"{cubic.height} cubic modes of 12 realisations" in joint.figure.axes[0].get_title()
+    assert f"{share:.3g} % with" in joint.figure.axes[0].get_title()
+    assert "Grey: harmonic modes, not the theory's" in joint.caption
+
+    _, data, caption = drawn(1, results)
+    assert data.filter(pl.col("series").str.starts_with("cubic modes")).height > 0
+    assert f"{share:.3g} % have Φ < 0" in caption
+    assert caption.index("Black dots") < caption.index("Grey dots")
+
+    # Of several kinds the one that predicts best.
+    both = pl.concat([cubic.with_columns(kind=pl.lit("PseudoHarmonic"), cubic_strain=pl.lit(1e-9)), cubic])
+    assert replace(results, tables={**results.tables, "qlms": both}).nonlinear_modes("rapid").equals(cubic)
 
 
 def test_figure_4_tells_what_stands_from_what_was_undone(both: Results) -> None:
@@ -529,7 +563,7 @@ def test_a_tiny_real_run_draws_its_own_search(tmp_path: Path) -> None:
     soft = results.tables["modes"].filter(
         pl.col("participation_ratio") < results.settings.threshold(150), pl.col("eigenvalue") < 1
     )
-    assert data.filter(pl.col("series").str.starts_with("measured")).height == soft.drop_nulls("kappa_theory").height
+    assert data.filter(pl.col("series").str.starts_with("harmonic modes")).height == soft.drop_nulls("kappa_theory").height
 
 
 def test_a_band_with_a_gap_is_read_back_in_pieces() -> None:

@@ -44,6 +44,7 @@ class Instability(Displayed):
         fallen: the minimum into which the state falls at ``strain_c``, from such a detector.
         overlaps: (fraction, overlap) pairs: abs(psi . psi_c) of the critical mode psi_c with the softest mode psi at that
             fraction of gamma_min before the event.
+        rule: which of its rules decided where the event is, from a detector that has several.
     """
 
     step: ShearStep
@@ -51,6 +52,7 @@ class Instability(Displayed):
     fold: Fold | None = None
     fallen: ShearState | None = None
     overlaps: tuple[tuple[float, float], ...] = ()
+    rule: str | None = None
 
     def _headline(self) -> str:
         return f"at strain {self.strain_c:.10g}, stress drop {self.stress_drop:.4g}, energy drop per particle {self.energy_drop:.4g}"
@@ -274,6 +276,7 @@ EVENT_COLUMNS = {
     "mode_participation_ratio": pl.Float64,
     "overlap_fractions": pl.List(pl.Float64),
     "overlaps": pl.List(pl.Float64),
+    "rule": pl.String,
 }
 
 
@@ -282,7 +285,7 @@ def event_row(event: Instability, last_event: float, detector: Detector | None) 
 
     What only a located fold can say (kappa, coupling, the critical mode) is null without one. ``strain_c_error`` is half the
     bracket then. ``avalanche_size`` is V times the stress drop [energy]; ``participation_ratio`` and ``core_x, y, z`` are those
-    of the displacement field; the core is in the cell centred on the origin.
+    of the displacement field; the core is in the cell centred on the origin. ``rule`` is null from a detector with one rule.
     """
     fold = event.fold
     before, _, _, _ = event.ends
@@ -309,4 +312,5 @@ def event_row(event: Instability, last_event: float, detector: Detector | None) 
         "mode_participation_ratio": None if fold is None else fold.participation_ratio,
         "overlap_fractions": [fraction for fraction, _ in event.overlaps] if event.overlaps else None,
         "overlaps": [overlap for _, overlap in event.overlaps] if event.overlaps else None,
+        "rule": event.rule,
     }

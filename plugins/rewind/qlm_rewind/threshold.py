@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from qlm_quasistatic.strains import StrainGrid
 
 _log = logging.getLogger(__name__)
+Rule = Literal["text", "figure"]
+"""The paper states two: in the text of its appendix F, and in the caption of its figure 4."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class ThresholdDetector(Detector):
 
     The paper's figure 4 states a different rule, Q_2 > max(Q_1, Q_3, Q_c); ``rule: figure`` takes it. Close to an instability
     the elastic Q grows as 1 / sqrt(gamma_c - gamma), and at the finest increment of a small system Q_1 itself can pass Q_c, so
-    that the text's rule loses what it had bracketed. The figure's rule then decides inside that bracket, and the log says so.
+    that the text's rule loses what it had bracketed. The figure's rule then decides inside that bracket; the log and the column
+    ``rule`` of ``events.parquet`` say so.
 
     Instabilities whose largest jump is below Q_c L dgamma are not seen: the detector's blind spot, which grows with L.
     """
@@ -61,7 +64,7 @@ class ThresholdDetector(Detector):
     discontinuity: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
         default=100.0, description="factor by which Q_2 must exceed Q_3 at the finest increment; the paper: 100"
     )
-    rule: Literal["text", "figure"] = Field(default="text", description="which of the paper's two rules marks a jump")
+    rule: Rule = Field(default="text", description="which of the paper's two rules marks a jump")
 
     def blind_below(self, increment: float, length: float) -> float:
         """Q_c L dgamma; see :meth:`qlm_quasistatic.detector.Detector.blind_below`."""
@@ -93,7 +96,7 @@ class ThresholdDetector(Detector):
                 q_last = before[-1].q if before else q_last
                 waiting = []
                 yield from before
-                for item in self._refine(stepper, grid, q_last, jump, settled, self._finer(grid.increment)):
+                for item in self._refine(stepper, grid, q_last, jump, settled, self._finer(grid.increment), self.rule):
                     step = item.step if isinstance(item, Instability) else item
                     if grid.beyond(step.after.strain):
                         return
@@ -113,9 +116,19 @@ class ThresholdDetector(Detector):
         return max(increment / self.refine, min(increment, self.min_increment))
 
     def _refine(
-        self, stepper: Stepper, grid: StrainGrid, q_before: float, jump: ShearStep, settled: ShearStep, increment: float
+        self,
+        stepper: Stepper,
+        grid: StrainGrid,
+        q_before: float,
+        jump: ShearStep,
+        settled: ShearStep,
+        increment: float,
+        rule: Rule,
     ) -> list[ShearStep | Instability]:
-        """What stands between the state before ``jump`` and the end of ``settled``, found with a finer increment."""
+        """What stands between the state before ``jump`` and the end of ``settled``, found with a finer increment.
+
+        ``rule`` is the one that decided so far.
+        """
         finest = increment <= self.min_increment * (1.0 + 1e-9)
         steps: list[ShearStep] = []
         state, end, found = jump.before, settled.after.strain, -1
@@ -137,11 +150,12 @@ class ThresholdDetector(Detector):
             )  # fmt: skip
             if found < 0:
                 return list(steps)
+            rule = "figure"
         marked = steps[found]
         if not finest:
             before = steps[:found]
             q_before = before[-1].q if before else q_before
-            return [*before, *self._refine(stepper, grid, q_before, marked, steps[found + 1], self._finer(increment))]
+            return [*before, *self._refine(stepper, grid, q_before, marked, steps[found + 1], self._finer(increment), rule)]
         if not self.discontinuity * steps[found + 1].q < marked.q:
             _log.warning(
                 "strain %.8f: Q = %.3g is followed by Q = %.3g, no discontinuity; not counted as an instability.",
@@ -149,7 +163,7 @@ class ThresholdDetector(Detector):
             )  # fmt: skip
             return list(steps)
         strain_c = 0.5 * (marked.before.strain + marked.after.strain)
-        return [*steps[: found + 1], Instability(marked, strain_c), *steps[found + 1 :]]
+        return [*steps[: found + 1], Instability(marked, strain_c, rule=rule), *steps[found + 1 :]]
 
     def _largest_jump(self, q_before: float, steps: list[ShearStep]) -> int:
         """Index of the step of largest Q that figure 4's rule marks; -1 if there is none."""

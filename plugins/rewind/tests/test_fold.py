@@ -247,7 +247,7 @@ def test_the_row_of_an_event(event: Instability) -> None:
     row = event_row(event, 0.0, FoldDetector())
     fold = fold_of(event)
     assert set(row) == set(EVENT_COLUMNS)
-    assert None not in row.values()
+    assert {name for name, value in row.items() if value is None} == {"rule"}  # it has one
     assert row["detector"] == "fold"
     assert row["avalanche_size"] == pytest.approx(row["stress_drop"] * fold.glass.box.volume)
     assert row["max_jump"] == pytest.approx(max_norm(event.displacement))
@@ -256,7 +256,7 @@ def test_the_row_of_an_event(event: Instability) -> None:
     assert row["participation_ratio"] < 0.6
     assert -np.vdot(event.displacement, fold.mode) > 0.0
     assert row["strain_before"] < row["strain_c"] < row["strain_after"]
-    plain = event_row(Instability(event.step, event.strain_c), 0.0, ThresholdDetector())
+    plain = event_row(Instability(event.step, event.strain_c, rule="text"), 0.0, ThresholdDetector())
     assert {name for name, value in plain.items() if value is None} == {
         "kappa", "coupling", "mode_participation_ratio", "overlap_fractions", "overlaps",
     }  # fmt: skip

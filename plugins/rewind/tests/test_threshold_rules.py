@@ -183,6 +183,7 @@ def test_events_in_successive_coarse_steps(rule: Any) -> None:
     """The text's rule wants Q_1 and Q_3 small, and sees neither of two neighbours; the figure's sees both."""
     events = _follow(Script((Event(0.00432, jump=0.6), Event(0.00447))), ThresholdDetector(rule=rule))[1]
     _assert_found(events, [] if rule == "text" else [0.00432, 0.00447])
+    assert all(event.rule == rule for event in events)
 
 
 def test_small_jumps_are_not_seen() -> None:
@@ -198,6 +199,9 @@ def test_a_strong_precursor_loses_the_text_s_rule_inside_the_bracket(caplog: pyt
         _, events = _follow(Script((Event(0.0043217, jump=0.5, precursor=4.0),)))
     _assert_found(events, [0.0043217])
     assert "figure 4's rule takes the largest" in caplog.text
+    assert events[0].rule == "figure"
+    (plain,) = _follow(Script((Event(0.0043217),)))[1]
+    assert plain.rule == "text"
 
 
 def test_a_steep_but_smooth_response_is_no_instability(caplog: pytest.LogCaptureFixture) -> None:

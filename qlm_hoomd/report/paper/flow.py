@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from qlm_hoomd.report.axes import BLUE, GREEN, GUIDE, INK, RED, SMALL
 from qlm_hoomd.report.drawn import mark
 from qlm_hoomd.report.figures import MAX_COLUMNS, WIDE, letter
-from qlm_hoomd.report.numbers import STRAIN_TOLERANCE
+from qlm_hoomd.report.mode_panels import joint_modes, passive_share
 from qlm_hoomd.report.results import Results, SectionFigure
 
 # Figure 1 lives in units in which chi = 1. Its examples have |Phi| = 0.4, which spreads them over lambda < 1: that is omega <
@@ -100,40 +100,49 @@ def flow(results: Results) -> SectionFigure:
 
 
 def _measured_modes(ax: Axes, results: Results) -> str:
-    """Our quasi-localised modes in the theory's units behind the curves, and a sentence on them; empty where there are none."""
-    modes = results.tables.get("modes")
-    if modes is None or "kappa_theory" not in modes.columns:
+    """Our modes in the theory's units behind the curves, and what to know of them; empty where there are none.
+
+    Nonlinear modes are dark where there are any, harmonic ones that pass for quasi-localised faint.
+    """
+    kinds: dict[str, list[pl.DataFrame]] = {}
+    for preparation in results.preparations[:MAX_COLUMNS]:
+        for kind, modes in joint_modes(results, preparation).items():
+            limit = {size: results.settings.threshold(size) for size in modes["n_particles"].unique()}
+            local = pl.col("participation_ratio") < pl.col("n_particles").replace_strict(limit, return_dtype=pl.Float64)
+            kinds.setdefault(kind, []).append(modes.filter(local))
+    said = []
+    strain = results.settings.strains[0]
+    for kind, tables in sorted(kinds.items(), key=lambda item: item[0] == "harmonic"):
+        own = pl.concat(tables, how="diagonal")
+        inside = own.filter(pl.col("curvature") <= _LAMBDA_MAX, pl.col("kappa_theory").abs() <= _KAPPA_MAX)
+        if inside.is_empty():
+            continue
+        faint = kind == "harmonic" and len(kinds) > 1
+        glasses = own.select("preparation", "n_particles", "realisation").n_unique()
+        shown = inside.gather_every(max(1, -(-inside.height // _MAX_MODES)))
+        (dots,) = ax.plot(
+            shown["curvature"].to_numpy(),
+            shown["kappa_theory"].to_numpy(),
+            ".",
+            color=GUIDE if kind == "harmonic" else INK,
+            markersize=2.5 if faint else 3.5,
+            alpha=0.35 if faint else 0.7,
+            markeredgewidth=0,
+            rasterized=True,
+            zorder=1,
+            label=rf"{kind} modes, $\gamma={strain:g}$ ({glasses} realisations)",
+        )
+        mark(dots, glasses)
+        said.append(
+            f"{'Grey' if kind == 'harmonic' else 'Black'} dots: {shown.height} {kind} modes of {glasses} realisations at strain "
+            f"{strain:g}; of all {own.height} that are quasi-localised, beyond the picture too, {passive_share(own)} have Φ < 0."
+        )
+    if not said:
         return ""
-    strain = results.settings.shown[0]
-    own = modes.filter(
-        (pl.col("strain") - strain).abs() < STRAIN_TOLERANCE,
-        pl.col("kappa_theory").is_not_null(),
-        pl.col("eigenvalue") > 0,
-        pl.col("preparation").is_in(list(results.preparations[:MAX_COLUMNS])),
-    )
-    limit = {size: results.settings.threshold(size) for size in own["n_particles"].unique().to_list()}
-    own = own.filter(pl.col("participation_ratio") < pl.col("n_particles").replace_strict(limit, return_dtype=pl.Float64))
-    inside = own.filter(pl.col("eigenvalue") <= _LAMBDA_MAX, pl.col("kappa_theory").abs() <= _KAPPA_MAX)
-    if inside.is_empty():
-        return ""
-    glasses = inside.select("preparation", "n_particles", "realisation").n_unique()
-    shown = inside.gather_every(max(1, -(-inside.height // _MAX_MODES)))
-    (dots,) = ax.plot(
-        shown["eigenvalue"].to_numpy(),
-        shown["kappa_theory"].to_numpy(),
-        ".",
-        color=GUIDE,
-        markersize=3.2,
-        alpha=0.7,
-        markeredgewidth=0,
-        rasterized=True,
-        zorder=1,
-        label=rf"measured modes, $\gamma={strain:g}$ ({glasses} realisations)",
-    )
-    mark(dots, glasses)
-    return (
-        f"Grey dots: {shown.height} quasi-localised modes of {glasses} realisations at strain {strain:g}, all preparations "
-        "and sizes, in units of the frozen mode's χ, oriented along forward shear."
+    return " ".join(said) + (
+        " All preparations and sizes, oriented along forward shear, in units of the frozen mode's χ: with it modes pass for passive "
+        "in glasses that all fail. With the rest of the glass following χ is smaller and often negative. Harmonic modes mix with "
+        "phonons besides and are not the theory's; cubic ones move as instabilities do."
     )
 
 

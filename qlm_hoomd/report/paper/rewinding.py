@@ -202,7 +202,7 @@ def _draw_trials(ax: Axes, event: _Event) -> None:
         # Wide enough for the last refinement, not for the steps that led to it.
         reach = 1.6 * max(float((small_steps["strain_after"] - small_steps["strain_before"]).max()), 1e-8) / event.coarse  # type: ignore[arg-type]
         spread = 1.15 * float(np.quantile(np.abs(small_steps["strain_before"].to_numpy() - event.strain), 0.75)) / event.coarse
-        small = small_axes(ax, (0.12, 0.36, 0.30, 0.25))
+        small = small_axes(ax, (0.12, 0.27, 0.30, 0.25))
         _bars(small, event, known, places)
         reach = max(reach, spread)
         small.set(

@@ -213,7 +213,7 @@ def _estimators_table(results: Results) -> Markup:
         "disagreement",
     ]
     n = sum(bool(row[-1]) for row in rows)
-    said = f": {n} of {len(rows)} exponents have estimators that disagree" if n else ": they agree"
+    said = f": those of {n} of {counted(len(rows), 'exponent')} disagree" if n else ": they agree"
     return foldable(f"The estimators side by side{said}", headers, rows)
 
 

@@ -14,7 +14,7 @@ from qlm_hoomd.report.results import Results, Section, SectionFigure
 from qlm_hoomd.report.words import in_symbols, threshold_rule
 
 _TITLE = "Where are the soft spots, and do they predict what failed?"
-_FIGURES = ("predicted", "participation", "joint", "joint_qlms")
+_FIGURES = ("predicted", "participation", "joint")
 
 
 def spectrum(results: Results) -> Section | None:
