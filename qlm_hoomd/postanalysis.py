@@ -294,6 +294,7 @@ def modes_of_file(
     as_is: bool = False,
     remove_rattlers: bool = False,
     force_tolerance: float = FORCE_TOLERANCE,
+    ignore_diameters: bool = False,
     out: Path | None = None,
     view: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -305,10 +306,12 @@ def modes_of_file(
         potential: the pair potential of its particles.
         k: modes a frame.
         frames: which frames.
-        types: the file's names of the potential's particle types 0, 1, ...; None for the order in the file.
+        types: the file's names of the potential's particle types 0, 1, ...; None for the potential's own names, or the order
+            in the file where it has none.
         as_is: refuse frames that are not at rest, instead of relaxing them.
         remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
         force_tolerance: largest force of a frame at rest [energy / length].
+        ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them.
         out: folder for ``modes.parquet``, ``moduli.parquet``, ``modes.gsd``; None writes nothing.
         view: mode of which to write a picture (PNG) and an interactive view (HTML), from the first frame.
         progress: takes one line for each frame.
@@ -324,7 +327,7 @@ def modes_of_file(
     for file in files:
         if file.exists():
             raise InputError(f"{file} exists; expected a new folder (--out). Nothing is overwritten.")
-    loader = FrameLoader(path, potential, types)
+    loader = FrameLoader(path, potential, types, ignore_diameters=ignore_diameters)
     chosen, notes = loader.check(frames, k)
     for note in notes:
         progress(note)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -41,6 +41,9 @@ class PairPotential(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the particle types 0, 1, ... where the law has names for them: files of others are read by these."""
 
     @abstractmethod
     def cutoffs(self) -> NDArray[np.float64]:
