@@ -194,7 +194,8 @@ def run(
         ),
     ] = None,
     alongside: Annotated[
-        bool, typer.Option("--alongside", help="Put it into a folder that holds a protocol of other physics.")
+        bool,
+        typer.Option("--alongside", help="Put it into a folder that holds a protocol of other physics, or of other glasses."),
     ] = False,
     checkpoint_interval: _CheckpointInterval = None,
 ) -> None:
