@@ -71,7 +71,13 @@ class GlassModel(BaseModel):
 
     potential: Annotated[
         PairPotential,
-        OfKind(POTENTIALS, PairPotential, default="inverse_power_law", defaults={"inverse_power_law": _INVERSE_POWER_LAW}),
+        OfKind(
+            POTENTIALS,
+            PairPotential,
+            default="inverse_power_law",
+            shorthand=True,
+            defaults={"inverse_power_law": _INVERSE_POWER_LAW},
+        ),
     ] = Field(
         default_factory=lambda: InversePowerLaw(**_INVERSE_POWER_LAW),
         description="pair potential; default: the smoothed inverse power law",

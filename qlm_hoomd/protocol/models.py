@@ -233,8 +233,8 @@ class Protocol(Displayed, BaseModel):
         description="what runs dynamics and relaxation: a name, or a mapping with kind and settings",
     )
     ensemble: Ensemble = Field(description="the glasses to make: n_particles, preparations, realisations")
-    stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage)], ...], Field(min_length=1)] = Field(
-        description="a list of mappings with kind and settings: what is done with every glass, in order"
+    stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage, shorthand=True)], ...], Field(min_length=1)] = Field(
+        description="a list of mappings with kind and settings, or of names: what is done with every glass, in order"
     )
     analysis: Analysis = Field(default=Analysis(), description="settings of the report; changing them re-runs nothing")
 
