@@ -22,7 +22,7 @@ from qlm_hoomd.base.display import Displayed, counted, in_words
 from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.base.provenance import versions
-from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
+from qlm_hoomd.elasticity import STATE_COLUMNS, moduli_row, stress_row
 from qlm_hoomd.frames import FrameLoader, said_of
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
@@ -220,7 +220,7 @@ def modes_of_frame(
         )
     if zero_modes:
         notes.append(f"{zero_modes} of its {k} lowest eigenvalues are zero to rounding")
-    moduli, note = _moduli(hessian.bonds)
+    moduli, note = _moduli(hessian.bonds, potential)
     row = {
         "frame": frame,
         "strain": glass.strain,
@@ -273,10 +273,11 @@ def _at_rest(glass: Glass, potential: PairPotential, *, as_is: bool, force_toler
     return rest, report.method, found
 
 
-def _moduli(bonds: Bonds) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _moduli(bonds: Bonds, potential: PairPotential) -> tuple[dict[str, Any], tuple[str, ...]]:
     row: dict[str, Any] = stress_row(bonds)
     try:
-        return row | elastic_moduli(bonds).row(), ()
+        moduli, withheld = moduli_row(bonds, potential)
+        return row | moduli, (withheld,) if withheld else ()
     except ConvergenceError as error:
         return row, (f"no elastic moduli: {error}",)
 

@@ -1,7 +1,7 @@
 """What a pair potential is."""
 
 # Array names carry their axes: p pairs, k order of the derivative, l power of w in the smoothing, t particle types
-# (one t: pairs of types in the order of pairtype).
+# (one t: pairs of types in the order of pairtype), x distances in units of the cut-off.
 
 from __future__ import annotations
 
@@ -68,6 +68,22 @@ class PairPotential(BaseModel):
         None where there is no such law; :meth:`derivatives` gives the forces then.
         """
         return None
+
+    def jumps_at_cutoff(self, order: int) -> bool:
+        """Whether the derivative of this order (1: force, 2: Hessian) of phi(r) jumps at the cut-off of a pair of types.
+
+        What counts as a jump is 1e-4 of what the derivative is further in.
+        """
+        x_x = np.array([1.0 - 1e-10, *np.linspace(0.6, 0.95, 15)])
+        cutoff_t = self.cutoffs().ravel()
+        r_tx = cutoff_t[:, None] * x_x
+        pairtype_tx = np.repeat(np.arange(len(cutoff_t), dtype=np.uint8), len(x_x))
+        _, first_p, second_p = self.derivatives(r_tx.ravel() ** 2, pairtype_tx, 2)
+        # From derivatives with respect to r^2 to those with respect to r.
+        derivative_tx = 2.0 * first_p.reshape(r_tx.shape) * (r_tx if order == 1 else 1.0)
+        if order == 2:
+            derivative_tx += 4.0 * r_tx**2 * second_p.reshape(r_tx.shape)
+        return bool((np.abs(derivative_tx[:, 0]) > 1e-4 * np.abs(derivative_tx[:, 1:]).max(axis=1)).any())
 
     def diameters(self) -> NDArray[np.float64]:
         """((T,) ndarray) size of a particle of each type in a picture [length]; the physics does not use it."""

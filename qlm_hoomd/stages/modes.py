@@ -16,7 +16,7 @@ from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_table
-from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
+from qlm_hoomd.elasticity import STATE_COLUMNS, moduli_row, stress_row
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes
@@ -169,12 +169,15 @@ class ModesStage(Stage):
             found = mode_rows(modes, hessian, glass.strain)
             rows += found
             qlms += [self._nonlinear(kind, context, hessian, modes, glass) for kind in self.nonlinear]
+            stiffness, withheld = moduli_row(hessian.bonds, context.engine.potential)
+            if withheld:
+                _log.warning("strain %g: %s.", glass.strain, withheld)
             label = {"solver": modes.solver_used, "completeness": modes.completeness}
             moduli.append(
                 {"strain": glass.strain, "strain_since_event": _since_event(events, frame)}
                 | label
                 | stress_row(hessian.bonds)
-                | elastic_moduli(hessian.bonds).row()
+                | stiffness
             )
             if self.keep_vectors:
                 pictures += [

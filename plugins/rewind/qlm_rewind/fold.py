@@ -116,7 +116,7 @@ class FoldDetector(Detector):
                 "the detector fold needs the Hessian of the forces; expected a single qlm_hoomd.pair.InversePowerLaw, whose "
                 "law is known. Use the detector threshold"
             )
-        jumps = [name for name, order in (("force", 1), ("Hessian", 2)) if _jumps_at_cutoff(potential, order)]
+        jumps = [name for name, order in (("force", 1), ("Hessian", 2)) if potential.jumps_at_cutoff(order)]
         if jumps:
             raise ValueError(
                 f"the detector fold needs a force and a Hessian that are continuous, and the {' and the '.join(jumps)} of "
@@ -359,20 +359,6 @@ class _Search:
             self.reason = f"the fold at strain {fold.strain_c:.10f} lies behind"
             return None
         return fold
-
-
-def _jumps_at_cutoff(potential: PairPotential, order: int) -> bool:
-    """Whether the derivative of this order of phi(r) jumps at the cut-off of a pair of types, against what it is further in."""
-    x_x = np.array([1.0 - 1e-10, *np.linspace(0.6, 0.95, 15)])
-    cutoff_t = potential.cutoffs().ravel()
-    r_tx = cutoff_t[:, None] * x_x
-    pairtype_tx = np.repeat(np.arange(len(cutoff_t), dtype=np.uint8), len(x_x))
-    _, first_p, second_p = potential.derivatives(r_tx.ravel() ** 2, pairtype_tx, 2)
-    # From derivatives with respect to r^2 to those with respect to r.
-    derivative_tx = 2.0 * first_p.reshape(r_tx.shape) * (r_tx if order == 1 else 1.0)
-    if order == 2:
-        derivative_tx += 4.0 * r_tx**2 * second_p.reshape(r_tx.shape)
-    return bool((np.abs(derivative_tx[:, 0]) > 1e-4 * np.abs(derivative_tx[:, 1:]).max(axis=1)).any())
 
 
 def _attempt(
