@@ -23,6 +23,8 @@ from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, P
 from qlm_hoomd.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -128,6 +130,21 @@ class ModesStage(Stage):
         """Modes up to that strain."""
         kept = tuple(each for each in self.strains if abs(each) <= strain)
         return self if kept == self.strains else self.model_copy(update={"strains": tuple(dict.fromkeys((*kept, strain)))})
+
+    def check_after(self, before: Sequence[Stage]) -> None:
+        """Refuse strains of which the stage that shears keeps no frame."""
+        frames = next((getattr(stage, "frames", None) for stage in before if "sheared.gsd" in stage.products()), None)
+        if frames is None:
+            return
+        missing = [strain for strain in self.strains if strain != 0.0 and strain not in frames]
+        if missing:
+            raise ValueError(
+                f"strains = {missing} are no frames; expected 0 and some of the frames {list(frames)} of the shear"
+            )
+
+    def reaches(self, strain: float) -> bool:
+        """See :meth:`Stage.reaches`."""
+        return strain in self.strains
 
     def requires(self) -> tuple[str, ...]:
         """The quenched glass, and the sheared ones where a strain asks for them."""

@@ -146,6 +146,10 @@ class ShearStage(Stage):
         if off:
             raise ValueError(f"frames {off} lie off {way}; expected strains that the run passes after its start")
 
+    def reaches(self, strain: float) -> bool:
+        """Whether a leg passes it, or the run starts there."""
+        return strain == 0.0 or any(leg.passes(strain) for leg in self._legs(0.0))
+
     def work(self, preparation: BaseModel) -> float:
         """Strain travelled."""
         last = self._legs(0.0)[-1]
