@@ -318,7 +318,7 @@ def test_potentials_from_the_command_line(here: Path) -> None:
         ("kob_andersen", "potential kob_andersen: q is missing; expected highest derivative that vanishes"),
         ("harmonic:sigma=[[1]],k=2", "potential harmonic: unknown key 'k'; expected one of: epsilon, sigma"),
         ("harmonic:sigma=[[1,2],[3,4]]", "potential harmonic: sigma: expected a symmetric matrix"),
-        ("harmonic:sigma=one", "potential harmonic: sigma: Input should be a valid tuple"),
+        ("harmonic:sigma=one", "potential harmonic: sigma = 'one'; expected a list."),
         ("harmonic:sigma", "'sigma'; expected name:key=value,key=value with YAML values"),
         ("harmonic:sigma=[[1]", "expected name:key=value,key=value with YAML values"),
         ("lennard_jones:epsilon=[[1]],sigma=[[1]],q=2,n=6", "n = 6, m = 6; expected a repulsion steeper"),

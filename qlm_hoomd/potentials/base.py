@@ -9,8 +9,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, ConfigDict
 
+from qlm_hoomd.base.settings import Settings
 from qlm_hoomd.numerics.laws import ScaledLaw
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Matrix = Annotated[tuple[tuple[float, ...], ...], AfterValidator(_symmetric)]
 """A positive number for each pair of particle types, symmetric."""
 
 
-class PairPotential(BaseModel):
+class PairPotential(Settings):
     """A pair potential phi(r; type pair), cut off at a finite distance.
 
     Subclasses are pydantic models with a literal ``kind`` (the name in protocols), :meth:`cutoffs` and :meth:`derivatives`.

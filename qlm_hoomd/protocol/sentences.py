@@ -10,22 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from qlm_hoomd.base.errors import did_you_mean
+from qlm_hoomd.base.settings import expectation
 from qlm_hoomd.protocol.facts import Location, short
 from qlm_hoomd.protocol.models import schema
 from qlm_hoomd.protocol.yaml import line_of
 
 _MAX_PROBLEMS = 20
-_PLAIN_WORDS = (
-    (r"^Unable to parse input string as an integer, exceeded maximum.*$", "a smaller integer"),
-    (r", (unable to parse|got a number|exceeded maximum).*$", ""),
-    (r"^a valid dictionary( or .*)?$", "a mapping (key: value)"),
-    (r"^a valid (tuple|list|array|set)$", "a list"),
-    (r"^a valid integer$", "an integer"),
-    (r"^a valid number$", "a number"),
-    (r"^a valid string$", "text"),
-    (r"^a valid boolean$", "true or false"),
-    (r"^(greater|less) than", r"a number \1 than"),
-)
 
 
 def problems_of(error: ValidationError, settings: Any, lines: Mapping[Location, int]) -> list[tuple[int | None, str]]:
@@ -54,7 +44,7 @@ def _true_ones(error: ValidationError, settings: Any) -> list[dict[str, Any]]:
             if any(len(other) > len(place) and other[: len(place)] == place for other in places):
                 continue
             if place in of_union:
-                of_union[place]["msg"] += f" or {_expected(detail['msg'])}"
+                of_union[place]["msg"] += f" or {expectation(detail['msg'])}"
                 continue
             of_union[place] = detail
         kept.append(detail)
@@ -86,19 +76,11 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
         text = f"{where} has {context['actual_length']} entries; expected {bound}"
     else:
         subject = f"key '{short(place[-1])}' of {_dotted(place[:-1])}" if "[key]" in detail["loc"] else where
-        text = f"{subject} {_shown(detail['input'])}; expected {_expected(detail['msg'])}"
+        text = f"{subject} {_shown(detail['input'])}; expected {expectation(detail['msg'])}"
         if kind == "literal_error":
             meant = did_you_mean(detail["input"], re.findall(r"'([^']*)'", context["expected"]))
             text += f".{meant}" if meant else ""
     return line_of(place, lines), text if text.endswith((".", "?")) else text + "."
-
-
-def _expected(message: str) -> str:
-    """What pydantic's ``message`` expects, in our words."""
-    expected = message.partition("should ")[2].removeprefix("be ") if "should " in message else message
-    for pattern, words in _PLAIN_WORDS:
-        expected = re.sub(pattern, words, expected)
-    return expected
 
 
 def _locate(location: Location, settings: Any) -> tuple[Location, bool]:
