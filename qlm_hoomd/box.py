@@ -114,11 +114,34 @@ class Box(Displayed):
         """
         lx, ly, lz, xy, xz, yz = (float(value) for value in np.asarray(box, dtype=np.float64))
         if not (math.isclose(lx, ly, rel_tol=1e-6) and math.isclose(lx, lz, rel_tol=1e-6)) or abs(xz) + abs(yz) > 1e-7:
+            if lz == 0.0:
+                missing = "Two-dimensional boxes are"
+            elif abs(xz) + abs(yz) > 1e-7:
+                missing = "Boxes tilted in xz or yz are"
+            else:
+                missing = "Boxes of unequal edges are"
             raise InputError(
                 f"box = [{lx:g}, {ly:g}, {lz:g}, {xy:g}, {xz:g}, {yz:g}]; expected a three-dimensional cube under xy shear "
-                "(Lx = Ly = Lz, xz = yz = 0)."
+                f"(Lx = Ly = Lz, xz = yz = 0). {missing} not there yet."
             )
         return cls(lx, xy)
+
+
+def reduced(box: ArrayLike) -> NDArray[np.float64]:
+    """((6,) ndarray) Lx, Ly, Lz, xy, xz, yz of the same lattice with each side's tilt as small as it can be.
+
+    Lattice vectors are HOOMD-blue's, (Lx, 0, 0), (xy Ly, Ly, 0), (xz Lz, yz Lz, Lz); whole multiples of an earlier one are
+    taken off a later one, so that in a cube every tilt ends in [-1/2, 1/2]. A box that is no lattice is left as it is.
+    """
+    lx, ly, lz, xy, xz, yz = (float(value) for value in np.asarray(box, dtype=np.float64))
+    if not (np.isfinite([lx, ly, lz, xy, xz, yz]).all() and lx > 0.0 and ly > 0.0):
+        return np.array([lx, ly, lz, xy, xz, yz])
+    if lz > 0.0:
+        turns = _nearest_integer(yz * lz / ly) * ly / lz
+        yz, xz = yz - turns, xz - turns * xy
+        xz -= _nearest_integer(xz * lz / lx) * lx / lz
+    xy -= _nearest_integer(xy * ly / lx) * lx / ly
+    return np.array([lx, ly, lz, xy, xz, yz])
 
 
 def as_written(tilt: float) -> float:

@@ -194,7 +194,8 @@ def run(
         ),
     ] = None,
     alongside: Annotated[
-        bool, typer.Option("--alongside", help="Put it into a folder that holds a protocol of other physics.")
+        bool,
+        typer.Option("--alongside", help="Put it into a folder that holds a protocol of other physics, or of other glasses."),
     ] = False,
     checkpoint_interval: _CheckpointInterval = None,
 ) -> None:
@@ -457,8 +458,15 @@ def modes(
     every: Annotated[int, typer.Option(min=1, metavar="M", help="Every M-th of these frames.")] = 1,
     types: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Types of the file in the order of the potential.", show_default="the file's order"),
+        typer.Option(
+            metavar="A,B",
+            help="Types of the file in the order of the potential.",
+            show_default="its names, or the file's order",
+        ),
     ] = None,
+    ignore_diameters: Annotated[
+        bool, typer.Option("--ignore-diameters", help="Take particles of one type as one size, whatever the file says.")
+    ] = False,
     as_is: Annotated[
         bool, typer.Option("--as-is", help="Refuse frames that are not at rest, instead of relaxing them.")
     ] = False,
@@ -492,6 +500,7 @@ def modes(
         k=k,
         frames=frames_from_text(frames, every),
         types=None if types is None else tuple(name.strip() for name in types.split(",")),
+        ignore_diameters=ignore_diameters,
         as_is=as_is,
         remove_rattlers=remove_rattlers,
         force_tolerance=force_tolerance,

@@ -51,17 +51,30 @@ def said_of(path: Path, index: int) -> Iterator[None]:
 
 
 class FrameLoader:
-    """Reads frames of one file, with the file's particle types as the potential numbers them."""
+    """Reads frames of one file, with the file's particle types as the potential numbers them.
 
-    def __init__(self, path: Path, potential: PairPotential, types: tuple[str, ...] | None) -> None:
+    Args:
+        path: the GSD file.
+        potential: the pair potential.
+        types: the file's names of the potential's types 0, 1, ...; None for the potential's own names, or the order in the
+            file where it has none of them.
+        ignore_diameters: whether particles of one type may have different diameters in the file, which no potential knows.
+    """
+
+    def __init__(
+        self, path: Path, potential: PairPotential, types: tuple[str, ...] | None, *, ignore_diameters: bool = False
+    ) -> None:
         self._path = path
+        self._potential = potential
+        self._law = type(potential).__name__
         self._n_types = potential.n_types
         self._types = types
+        self._ignore_diameters = ignore_diameters
 
     def check(self, frames: slice, k: int) -> tuple[list[int], list[str]]:
         """Indices of the frames wanted, all of which can be loaded, and what the user should know of them."""
         path = self._path
-        with _open(path) as trajectory:
+        with gsdio.open_file(path) as trajectory:
             n_frames = len(trajectory)
         if not n_frames:
             raise InputError(f"{path}: the file has no frames; expected at least one.")
@@ -71,7 +84,8 @@ class FrameLoader:
         notes: dict[str, None] = {}
         n_particles = 0
         for index in chosen:
-            glass, source = self.load(index)
+            frame, source = self._frame(index)
+            glass = frame.glass
             n_particles = n_particles or glass.n_particles
             if glass.n_particles != n_particles:
                 raise InputError(
@@ -80,30 +94,74 @@ class FrameLoader:
                 )
             if k > 3 * n_particles - 3:
                 raise InputError(f"--k {k}; expected at most 3N - 3 = {3 * n_particles - 3}, the modes of N = {n_particles}.")
-            if source.particles.mass is not None and not np.allclose(source.particles.mass, 1.0):
-                notes["masses other than 1 are ignored: frequencies are those of unit mass"] = None
-            if source.bonds.N or source.constraints.N:
-                notes["bonds and constraints of the file are ignored: forces are those of the pair potential alone"] = None
+            notes |= dict.fromkeys((*self._of_types(glass, source), *frame.notes))
         return chosen, list(notes)
 
     def load(self, index: int) -> tuple[Glass, gsd.hoomd.Frame]:
         """The frame as a glass, and as the file has it."""
+        frame, source = self._frame(index)
+        return frame.glass, source
+
+    def _frame(self, index: int) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
         path = self._path
-        with _open(path) as trajectory:
+        with gsdio.open_file(path) as trajectory:
             try:
                 source = gsdio.checked_frame(trajectory, index)
             except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
                 raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
         if source.configuration.dimensions == 2:
             raise InputError(
-                f"{path}, frame {index}: a two-dimensional system; expected three dimensions, the only ones known."
+                f"{path}, frame {index}: a two-dimensional system; expected three dimensions. Two are not there yet."
             )
-        glass = gsdio.read_glass(path, index).glass
+        frame = gsdio.read_glass(path, index)
         with said_of(path, index):
-            return replace(glass, typeid=self._typeid(glass.typeid, list(source.particles.types or []))), source
+            uneven = "" if self._ignore_diameters else gsdio.uneven_diameters(source)
+            if uneven:
+                raise InputError(
+                    f"{uneven}; expected one for each type, as {self._law} knows types and no sizes of single "
+                    "particles. Polydisperse potentials are not there yet; --ignore-diameters takes a type as one size."
+                )
+            typeid_n = self._typeid(frame.glass.typeid, list(source.particles.types or []))
+        return replace(frame, glass=replace(frame.glass, typeid=typeid_n)), source
+
+    def _wanted(self, typeid_n: NDArray[np.int32], names: list[str]) -> list[str]:
+        """The file's names of the potential's types 0, 1, ..."""
+        if self._types is not None:
+            return list(self._types)
+        own = self._potential.type_names
+        present = [names[number] for number in np.unique(typeid_n) if number < len(names)]
+        strange = [name for name in present if name not in own]
+        if own and present and not strange:
+            return list(own)
+        if len(strange) < len(present):
+            raise InputError(
+                f"particles of type '{strange[0]}'; expected the types of {self._law}, {', '.join(own)}. Say with "
+                "--types which is which."
+            )
+        return names
+
+    def _of_types(self, glass: Glass, source: gsd.hoomd.Frame) -> Iterator[str]:
+        """Which type of the file was taken for which of the potential, where no name says so, and sizes that say otherwise."""
+        wanted = self._wanted(source.particles.typeid, list(source.particles.types or []))[: self._n_types]
+        # Our own files name the types of a law without names by letters.
+        usual = list(self._potential.type_names) or [chr(ord("A") + number) for number in range(len(wanted))]
+        if self._types is None and self._n_types > 1 and wanted != usual:
+            own = self._potential.type_names or range(1, self._n_types + 1)
+            pairs = ", ".join(f"'{name}' for {of}" for name, of in zip(wanted, own, strict=False))
+            yield f"types by their order in the file: {pairs} of {self._law}; --types says otherwise"
+        diameter_n, size_t = source.particles.diameter, self._potential.diameters()
+        if not (diameter_n == diameter_n[0]).all() and not gsdio.uneven_diameters(source):
+            present = np.unique(glass.typeid)
+            found = np.array([diameter_n[glass.typeid == number].mean() for number in present])
+            if not np.allclose(found * size_t[present[0]], size_t[present] * found[0], rtol=0.01):
+                yield (
+                    f"diameters of the types {', '.join(wanted[number] for number in present)} are "
+                    f"{', '.join(f'{size:.4g}' for size in found)} in the file, and of another ratio in {self._law}: "
+                    f"{', '.join(f'{size:.4g}' for size in size_t[present])}; those of the file are ignored"
+                )
 
     def _typeid(self, typeid_n: NDArray[np.int32], names: list[str]) -> NDArray[np.int32]:
-        wanted = names if self._types is None else list(self._types)
+        wanted = self._wanted(typeid_n, names)
         if len(set(wanted)) < len(wanted):
             raise InputError(f"--types {','.join(wanted)}; expected each type once.")
         known = wanted[: self._n_types]
@@ -118,15 +176,3 @@ class FrameLoader:
                 )
             out_n[typeid_n == number] = known.index(name)
         return out_n
-
-
-def _open(path: Path) -> gsd.hoomd.HOOMDTrajectory:
-    try:
-        gsdio.check_layout(path)
-        return gsd.hoomd.open(str(path), "r")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected a GSD file.") from None
-    except Exception as error:  # noqa: BLE001  (the same)
-        raise InputError(
-            f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
-        ) from None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from qlm_hoomd.base.display import Displayed, in_words
 from qlm_hoomd.base.errors import InputError, QlmError
 from qlm_hoomd.base.files import replacing
-from qlm_hoomd.box import Box, as_written
+from qlm_hoomd.box import Box, as_written, reduced
 from qlm_hoomd.glass import Glass
 
 if TYPE_CHECKING:
@@ -33,6 +34,17 @@ _AXES = "qlm/axes"
 _HEADER = struct.Struct("<QQQQQ")
 _MAGIC = 0x65DF65DF65DF65DF
 _INDEX_ENTRY, _NAME_ENTRY = 32, 64
+# Coordinates that are known to less than this part of the distance of two particles place none.
+_COARSEST = 0.05
+# How files of other formats begin.
+_FORMATS = {
+    rb"ITEM: TIMESTEP": "a LAMMPS dump",
+    rb"(LAMMPS|[^\n]*\n\s*\d+\s+atoms\s)": "a LAMMPS data file",
+    rb"CDF[\x01\x02\x05]": "a NetCDF file",
+    rb"\x89HDF\r\n": "an HDF5 file",
+    rb"....CORD": "a DCD file",
+    rb"\s*\d+\s*\n[^\n]*\n\s*[A-Za-z0-9]+(\s+[-+.\deE]+){3}": "an XYZ file",
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,19 +53,22 @@ class Frame(Displayed):
 
     Args:
         glass: positions, types, box, strain.
-        exact: whether the positions and box are float64; if not they are rounded to float32 and the glass is no minimum.
+        exact: whether the positions and box are those of float64; if not they are rounded to float32 and the glass is no
+            minimum.
         log: the frame's other ``log/qlm`` scalars.
         axes: which axes of the sample as it was quenched are x, y and z here (``log/qlm/axes``); another order than 0, 1, 2
             where another plane than xy was sheared.
+        notes: what of the file is not in the glass, or not as it stands in the file, a sentence each.
     """
 
     glass: Glass
     exact: bool
     log: dict[str, float]
     axes: tuple[int, int, int] = (0, 1, 2)
+    notes: tuple[str, ...] = ()
 
     def _headline(self) -> str:
-        return f"{in_words(self.glass)}, {'exact' if self.exact else 'positions rounded to float32'}"
+        return f"{in_words(self.glass)}, {'exact' if self.exact else 'positions or box rounded to float32'}"
 
 
 def write_glasses(
@@ -164,12 +179,13 @@ class ModeFile:
 def read_glass(path: Path | str, frame: int = -1) -> Frame:
     """One frame of a GSD file as a glass.
 
-    Float64 log chunks are used where they are; otherwise GSD's own positions, and ``exact`` says whether those are float64.
+    Float64 log chunks are used where they are; otherwise GSD's own positions, folded into the box, whose tilts are reduced to
+    those of the equivalent cell. ``exact`` says whether both are float64, and ``notes`` what the glass does not carry.
 
     Raises:
         InputError: if the file is missing, truncated, no GSD file, or holds no three-dimensional cube under xy shear.
     """
-    with _open(path) as trajectory:
+    with open_file(path) as trajectory:
         if not -len(trajectory) <= frame < len(trajectory):
             raise InputError(f"{path}: frame {frame} asked for; the file has {len(trajectory)} frames.")
         return _read(path, trajectory, frame)
@@ -181,7 +197,7 @@ def read_glasses(path: Path | str) -> list[Frame]:
     Raises:
         InputError: as :func:`read_glass`.
     """
-    with _open(path) as trajectory:
+    with open_file(path) as trajectory:
         return [_read(path, trajectory, index) for index in range(len(trajectory))]
 
 
@@ -221,17 +237,41 @@ def checked_frame(trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> gsd.hoom
     return trajectory[index]
 
 
-def _open(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
+def open_file(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
+    """The frames of a GSD file, to be closed by the caller.
+
+    Raises:
+        InputError: if it is missing, damaged or of another format, with the way from there to GSD.
+    """
     try:
         check_layout(path)
-        trajectory = gsd.hoomd.open(str(path), "r")
+        return gsd.hoomd.open(str(path), "r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
     except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
+        other = _format_of(path)
+        if other:
+            raise InputError(
+                f"{path}: {other}; expected a GSD file. OVITO converts it: export_file(import_file('{Path(path).name}'), "
+                f"'{Path(path).stem}.gsd', 'gsd/hoomd', multiple_frames=True) of ovito.io; a way without OVITO is in the "
+                "documentation under Files of a run, Other formats."
+            ) from None
         raise InputError(
             f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
         ) from None
-    return trajectory
+
+
+def _format_of(path: Path | str) -> str:
+    """The format of a file that is no GSD file, in words; empty where it is none of those that the field uses."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  (a path or a text)
+            head = file.read(4096)
+    except OSError:
+        return ""
+    first, _, rest = head.partition(b"\n")
+    if first.strip().isdigit() and b"lattice=" in rest.lower().partition(b"\n")[0]:
+        return "an extended XYZ file"
+    return next((name for pattern, name in _FORMATS.items() if re.match(pattern, head, re.DOTALL)), "")
 
 
 def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> Frame:
@@ -240,18 +280,21 @@ def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -
     except Exception as error:  # noqa: BLE001  (the same; chunks of other shapes than the format's among them)
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
     log = frame.log
-    exact = _POSITION in log and "qlm/box" in log
-    positions_nc = log[_POSITION] if exact else frame.particles.position
-    box = log["qlm/box"] if exact else frame.configuration.box
+    ours = _POSITION in log and "qlm/box" in log
+    positions_nc = log[_POSITION] if ours else frame.particles.position
+    box = log["qlm/box"] if ours else frame.configuration.box
     if positions_nc is None or box is None or not len(positions_nc):
         raise InputError(f"{path}, frame {index}: no particles or no box; expected a three-dimensional glass.")
     try:
-        cube = Box.from_gsd(box)
-        if not exact:
-            cube = Box(cube.length, as_written(cube.xy))
-        strain = _scalar(log["qlm/strain"]) if exact and "qlm/strain" in log else cube.xy
+        notes: list[str] = []
+        if ours:
+            cube = Box.from_gsd(box)
+            strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cube.xy
+        else:
+            positions_nc, cube, strain = _normal_form(positions_nc, box, notes)
         glass = Glass(positions_nc, frame.particles.typeid, cube, strain, _provenance(trajectory))
         x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
+        notes += _left_out(frame)
     except (QlmError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}, frame {index}: {error}") from None
     scalars = {
@@ -259,8 +302,84 @@ def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -
         for name, value in log.items()
         if name.startswith("qlm/") and getattr(value, "dtype", None) == np.float64 and value.size == 1
     }
-    exact = exact or getattr(positions_nc, "dtype", None) == np.float64
-    return Frame(glass, exact, scalars, (x, y, z))
+    exact = ours or not (_is_rounded(frame.particles.position) or _is_rounded(frame.configuration.box))
+    return Frame(glass, exact, scalars, (x, y, z), tuple(notes))
+
+
+def _normal_form(positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]) -> tuple[NDArray[np.float64], Box, float]:
+    """Positions folded into the cell of small tilts, that cell and the strain; what was changed is added to ``notes``.
+
+    Raises:
+        InputError: if the box is no cube under xy shear, or the coordinates are so large that they place no particle.
+    """
+    small = reduced(box)
+    cube = Box.from_gsd(small)
+    turned = [f"{name} = {tilt:g}" for name, tilt in zip(("xy", "xz", "yz"), box[3:], strict=True) if abs(tilt) > 0.5]
+    if turned:
+        notes.append(
+            f"the box has the tilt {', '.join(turned)}; its lattice is that of the cell with xy = {small[3]:g}, used here"
+        )
+    tilt = as_written(float(box[3]))
+    # A tilt in another plane leaves no other trace than its lattice.
+    strain = tilt if abs(tilt - round(tilt - small[3]) - small[3]) < 1e-6 else as_written(float(small[3]))
+    cube = Box.at_strain(cube.length, strain)
+    largest = np.abs(positions_nc).max()
+    if not np.isfinite(largest):
+        return positions_nc, cube, strain  # the glass says which
+    # The distance of two neighbouring numbers is how far a coordinate can be off.
+    apart = float(np.spacing(largest))
+    spacing = cube.length / len(positions_nc) ** (1.0 / 3.0)
+    if apart > _COARSEST * spacing:
+        raise InputError(
+            f"coordinates up to {largest:.3g} in {positions_nc.dtype}, which are known to {apart:.2g} "
+            f"only, where particles are {spacing:.2g} apart; expected positions in the box (or not far from it)."
+        )
+    if apart > 1e-6 * spacing and positions_nc.dtype != np.float64:
+        notes.append(f"coordinates are as large as {largest:.3g}, which rounds them to {apart:.1g}; folded into the box")
+    return cube.wrap(positions_nc), cube, strain
+
+
+def _is_rounded(values: NDArray[Any]) -> bool:
+    """Whether all are float32 numbers; in float64, short ones (multiples of 1/1024) may be as they were."""
+    if values.dtype != np.float64:
+        return True
+    with np.errstate(over="ignore"):
+        if not (values == values.astype(np.float32)).all():
+            return False
+        return bool((values * 1024.0 != np.rint(values * 1024.0)).any())
+
+
+def _left_out(frame: gsd.hoomd.Frame) -> list[str]:
+    """What a frame says of its particles and a glass does not hold, a sentence each."""
+    particles, notes = frame.particles, []
+    if particles.mass is not None and not np.allclose(particles.mass, 1.0):
+        notes.append("masses other than 1 are ignored: frequencies are those of unit mass")
+    at = {"charges": ("charge", 0.0), "bodies": ("body", -1), "moments of inertia": ("moment_inertia", 0.0)}
+    has = [name for name, (field, none) in at.items() if (np.asarray(getattr(particles, field)) != none).any()]
+    has += [name for name in ("bonds", "angles", "dihedrals", "impropers", "constraints") if getattr(frame, name).N]
+    has += ["special pairs"] if frame.pairs.N else []
+    if has:
+        all_but_last = ", ".join(has[:-1])
+        names = f"{all_but_last} and {has[-1]}" if all_but_last else has[-1]
+        notes.append(f"{names} of the file are ignored: forces are those of the pair potential alone")
+    if uneven := uneven_diameters(frame):
+        notes.append(f"{uneven}; ignored: all particles of a type are the same size here")
+    return notes
+
+
+def uneven_diameters(frame: gsd.hoomd.Frame) -> str:
+    """Which types of a frame have particles of different diameters, in words; empty where none has."""
+    diameter_n, typeid_n = frame.particles.diameter, frame.particles.typeid
+    if diameter_n is None or len(diameter_n) != len(typeid_n):
+        return ""
+    names = list(frame.particles.types or [])
+    found = []
+    for number in np.unique(typeid_n):
+        own_n = diameter_n[typeid_n == number]
+        if not np.ptp(own_n) <= 1e-6 * np.abs(own_n).max():
+            name = f"'{names[number]}'" if number < len(names) else f"number {number}"
+            found.append(f"of type {name} from {own_n.min():.6g} to {own_n.max():.6g}")
+    return f"diameters {', '.join(found)}" if found else ""
 
 
 def _scalar(value: NDArray[np.float64]) -> float:

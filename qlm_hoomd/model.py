@@ -10,10 +10,10 @@ import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from qlm_hoomd.base.registry import POTENTIALS
-from qlm_hoomd.base.settings import OfKind
+from qlm_hoomd.base.settings import OfKind, Settings
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
 
 
@@ -56,7 +56,7 @@ def _describe(name: str) -> str:
 _INVERSE_POWER_LAW = {name: _default(name) for name in ("epsilon", "n", "q", "x_c", "lengths")}
 
 
-class GlassModel(BaseModel):
+class GlassModel(Settings):
     """The binary glass: pair potential, density, composition, parent temperature. Units: epsilon, small length, mass, k_B = 1.
 
     Examples:
@@ -71,7 +71,13 @@ class GlassModel(BaseModel):
 
     potential: Annotated[
         PairPotential,
-        OfKind(POTENTIALS, PairPotential, default="inverse_power_law", defaults={"inverse_power_law": _INVERSE_POWER_LAW}),
+        OfKind(
+            POTENTIALS,
+            PairPotential,
+            default="inverse_power_law",
+            shorthand=True,
+            defaults={"inverse_power_law": _INVERSE_POWER_LAW},
+        ),
     ] = Field(
         default_factory=lambda: InversePowerLaw(**_INVERSE_POWER_LAW),
         description="pair potential; default: the smoothed inverse power law",
@@ -108,7 +114,7 @@ class GlassModel(BaseModel):
 PositiveTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Preparation(BaseModel):
+class Preparation(Settings):
     """How a glass is prepared. The defaults are the paper's; times in t_c, temperatures in units of T0.
 
     The equilibration time stands in no text at hand; 50 t_c is many relaxation times of the liquid at T0, twice its T_g.

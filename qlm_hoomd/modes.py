@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from qlm_hoomd.base.display import Computation, counted, span
-from qlm_hoomd.base.errors import ConvergenceError, InputError
+from qlm_hoomd.base.errors import ConvergenceError, InputError, NotComputedError
 from qlm_hoomd.numerics import eigensolvers
 
 if TYPE_CHECKING:
@@ -114,7 +114,12 @@ class LowestModes(Computation):
             InputError: if there are fewer than k modes, or ``start`` belongs to other particles.
             ConvergenceError: if an eigenpair's residual is too large, or if a mode was missed.
         """
-        bonds = hessian.bonds
+        try:
+            bonds = hessian.bonds
+        except NotComputedError:
+            raise
+        except AttributeError:
+            raise InputError(f"modes of {hessian!r}; expected a Hessian: compute(Hessian(potential).compute(glass)).") from None
         n_particles = bonds.n_particles
         if self.k > 3 * n_particles - 3:
             raise InputError(f"k = {self.k}; expected at most 3N - 3 = {3 * n_particles - 3} modes.")

@@ -293,7 +293,9 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
                 f"nlist = {nlist!r}; expected a neighbour list of HOOMD-blue, e.g. hoomd.md.nlist.Cell(buffer=0.12)."
             )
         try:
-            self._law = potentials.InversePowerLaw(n=n, q=smooth, x_c=default_x_cut, lengths=((1.0,),))
+            self._law = potentials.InversePowerLaw.model_validate(
+                {"n": n, "q": smooth, "x_c": default_x_cut, "lengths": ((1.0,),)}
+            )
         except ValidationError as error:
             names = {"q": "smooth", "x_c": "default_x_cut"}
             problems = (f"{names.get(str(item['loc'][0]), item['loc'][0])}: {item['msg']}" for item in error.errors())

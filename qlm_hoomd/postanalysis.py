@@ -22,7 +22,7 @@ from qlm_hoomd.base.display import Displayed, counted, in_words
 from qlm_hoomd.base.errors import ConvergenceError, InputError, QlmError
 from qlm_hoomd.base.files import replacing, write_table
 from qlm_hoomd.base.provenance import versions
-from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
+from qlm_hoomd.elasticity import STATE_COLUMNS, moduli_row, stress_row
 from qlm_hoomd.frames import FrameLoader, said_of
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
@@ -220,7 +220,7 @@ def modes_of_frame(
         )
     if zero_modes:
         notes.append(f"{zero_modes} of its {k} lowest eigenvalues are zero to rounding")
-    moduli, note = _moduli(hessian.bonds)
+    moduli, note = _moduli(hessian.bonds, potential)
     row = {
         "frame": frame,
         "strain": glass.strain,
@@ -273,10 +273,11 @@ def _at_rest(glass: Glass, potential: PairPotential, *, as_is: bool, force_toler
     return rest, report.method, found
 
 
-def _moduli(bonds: Bonds) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _moduli(bonds: Bonds, potential: PairPotential) -> tuple[dict[str, Any], tuple[str, ...]]:
     row: dict[str, Any] = stress_row(bonds)
     try:
-        return row | elastic_moduli(bonds).row(), ()
+        moduli, withheld = moduli_row(bonds, potential)
+        return row | moduli, (withheld,) if withheld else ()
     except ConvergenceError as error:
         return row, (f"no elastic moduli: {error}",)
 
@@ -294,6 +295,7 @@ def modes_of_file(
     as_is: bool = False,
     remove_rattlers: bool = False,
     force_tolerance: float = FORCE_TOLERANCE,
+    ignore_diameters: bool = False,
     out: Path | None = None,
     view: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -305,10 +307,12 @@ def modes_of_file(
         potential: the pair potential of its particles.
         k: modes a frame.
         frames: which frames.
-        types: the file's names of the potential's particle types 0, 1, ...; None for the order in the file.
+        types: the file's names of the potential's particle types 0, 1, ...; None for the potential's own names, or the order
+            in the file where it has none.
         as_is: refuse frames that are not at rest, instead of relaxing them.
         remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
         force_tolerance: largest force of a frame at rest [energy / length].
+        ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them.
         out: folder for ``modes.parquet``, ``moduli.parquet``, ``modes.gsd``; None writes nothing.
         view: mode of which to write a picture (PNG) and an interactive view (HTML), from the first frame.
         progress: takes one line for each frame.
@@ -324,7 +328,7 @@ def modes_of_file(
     for file in files:
         if file.exists():
             raise InputError(f"{file} exists; expected a new folder (--out). Nothing is overwritten.")
-    loader = FrameLoader(path, potential, types)
+    loader = FrameLoader(path, potential, types, ignore_diameters=ignore_diameters)
     chosen, notes = loader.check(frames, k)
     for note in notes:
         progress(note)

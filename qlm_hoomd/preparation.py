@@ -66,17 +66,32 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
     raise ConvergenceError("overlaps of the random start did not dissolve in 2000 steps; is the density far too high?")
 
 
+def _preparation(settings: Preparation | str) -> Preparation:
+    if isinstance(settings, str):
+        return Preparation(quench=settings)  # what is no quench is refused
+    if not isinstance(settings, Preparation):
+        raise InputError(f"preparation {settings!r}; expected a Preparation, or the name of a quench, 'rapid' or 'slow'.")
+    return settings
+
+
 def equilibrate(
     engine: Engine,
     start: Glass,
     model: GlassModel,
-    settings: Preparation,
+    settings: Preparation | str,
     rng: np.random.Generator,
     *,
     resume: DynamicsState | None = None,
     waypoint: Waypoint | None = None,
 ) -> tuple[Glass, DynamicsReport]:
-    """A liquid in equilibrium at the parent temperature T0; ``resume`` and ``waypoint`` are those of :meth:`Engine.run`."""
+    """A liquid in equilibrium at the parent temperature T0; ``resume`` and ``waypoint`` are those of :meth:`Engine.run`.
+
+    The settings of the preparation may be the name of a quench, whose defaults are then meant.
+
+    Raises:
+        InputError: if they are neither.
+    """
+    settings = _preparation(settings)
     return engine.run(
         start, duration=settings.equilibration_time, temperature=model.T0, rng=rng, resume=resume, waypoint=waypoint
     )
@@ -86,7 +101,7 @@ def quench(
     engine: Engine,
     liquid: Glass,
     model: GlassModel,
-    settings: Preparation,
+    settings: Preparation | str,
     rng: np.random.Generator,
     *,
     tolerance: float = 1e-10,
@@ -101,8 +116,10 @@ def quench(
         the glass at its minimum, the report of the cooling (None after a rapid quench), the report of the minimisation.
 
     Raises:
+        InputError: if ``settings`` is neither a preparation nor the name of a quench.
         ConvergenceError: if the minimum is not reached to ``tolerance``.
     """
+    settings = _preparation(settings)
     cooling = None
     if settings.quench == "slow":
         end = settings.final_temperature

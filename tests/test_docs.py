@@ -153,7 +153,7 @@ def test_commands_of_the_pages_run_in_a_small_form(tmp_path: Path, monkeypatch: 
         for ids in tmp_path.glob("rapid/.slurm/*/0.ids"):
             shutil.copy(ids, tmp_path)
     assert (tmp_path / "elsewhere" / "results" / "report.html").is_file()
-    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "reference" / "files.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", (DOCS / "reference" / "files.md").read_text(encoding="utf-8"), re.DOTALL)[0]
     assert "runs/first/workspace" in example
     names: dict[str, Any] = {}
     exec(example.replace("runs/first", str(tmp_path / "rapid")), names)

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 from qlm_hoomd.box import Box
-from qlm_hoomd.elasticity import ElasticModuli, elastic_moduli, nonaffine_velocity, residual_shear_stress
+from qlm_hoomd.elasticity import ElasticModuli, elastic_moduli, moduli_row, nonaffine_velocity, residual_shear_stress
+from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Mechanics, bonds_of
 from qlm_hoomd.minimize import newton
+from qlm_hoomd.model import GlassModel
+from qlm_hoomd.potentials import Harmonic, KobAndersen
+from qlm_hoomd.preparation import random_start
 
 if TYPE_CHECKING:
     from qlm_hoomd.mechanics import Bonds
-    from qlm_hoomd.model import GlassModel
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +160,40 @@ def _crystal(model: GlassModel) -> Glass:
     positions_nc = (offsets_nc[:, None, :] + basis_nc).reshape(-1, 3)
     length = (len(positions_nc) / model.density) ** (1 / 3)
     return Glass(positions_nc * length / 4, np.ones(len(positions_nc), dtype=int), Box(length))
+
+
+def test_a_force_that_jumps_at_the_cutoff_has_no_modulus_but_a_slope_that_falls_with_the_strain() -> None:
+    model = GlassModel(potential=KobAndersen(q=0), density=1.2, fraction_large=0.2)
+    engine, rng = CPUEngineSettings().build(model), np.random.default_rng(0)
+    liquid, _ = engine.run(random_start(model, 400, rng), duration=2.0, temperature=1.0, rng=rng)
+    glass, _ = engine.descend(liquid)
+    bonds = bonds_of(glass, model.potential)
+
+    def slope(strain: float) -> float:
+        stress = [
+            engine.measure(engine.relax(glass.turned(axes).sheared(sign * strain), tolerance=1e-9)[0]).stress_xy
+            for axes in ((0, 1, 2), (0, 2, 1), (1, 2, 0))
+            for sign in (1.0, -1.0)
+        ]
+        return float(np.mean(np.subtract(stress[::2], stress[1::2]))) / (2.0 * strain)
+
+    tangent = elastic_moduli(bonds).shear_modulus_mean
+    assert slope(1e-6) == pytest.approx(tangent, rel=1e-5)
+    assert slope(1e-3) < 0.97 * tangent
+    row, reason = moduli_row(bonds, model.potential)
+    assert set(row) == set(elastic_moduli(bonds).row())
+    assert set(row.values()) == {None}
+    assert reason.startswith("no elastic moduli: the force of KobAndersen jumps at the cut-off")
+
+
+@pytest.mark.parametrize(
+    ("potential", "jumps"),
+    [(KobAndersen(q=0), (True, True)), (KobAndersen(q=1), (False, True)), (KobAndersen(q=2), (False, False)),
+     (Harmonic(sigma=((1.0,),)), (False, True))],
+)  # fmt: skip
+def test_what_jumps_at_the_cutoff(potential: KobAndersen | Harmonic, jumps: tuple[bool, bool]) -> None:
+    assert (potential.jumps_at_cutoff(1), potential.jumps_at_cutoff(2)) == jumps
+
+
+def test_a_continuous_force_has_its_moduli(bonds: Bonds, model: GlassModel) -> None:
+    assert moduli_row(bonds, model.potential) == (elastic_moduli(bonds).row(), "")

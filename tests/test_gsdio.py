@@ -220,3 +220,44 @@ def test_float64_chunks_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
         trajectory.append(frame)
     with pytest.raises(InputError, match=r"wrong\.gsd"):
         gsdio.read_glass(tmp_path / "wrong.gsd")
+
+
+@pytest.mark.parametrize(
+    ("box", "exact"),
+    [
+        # The GSD library rounds the box to float32, whatever the precision of its file: 7.10365941 becomes 7.10365963.
+        ([7.10365941, 7.10365941, 7.10365941, 0.0, 0.0, 0.0], False),
+        ([6.0, 6.0, 6.0, 0.5, 0.0, 0.0], True),
+        ([6.0, 6.0, 6.0, 0.1, 0.0, 0.0], False),
+    ],
+)
+def test_a_box_rounded_to_single_precision_is_not_exact(tmp_path: Path, box: list[float], exact: bool) -> None:
+    frame = _foreign(tmp_path / "a.gsd")
+    frame.configuration.box = box
+    frame.particles.position = np.random.default_rng(1).uniform(-2.0, 2.0, size=(3, 3))
+    with gsd.hoomd.open(str(tmp_path / "a.gsd"), "w", precision="double") as trajectory:
+        trajectory.append(frame)
+    assert gsdio.read_glass(tmp_path / "a.gsd").exact is exact
+
+
+def test_float32_positions_in_a_double_file_are_not_exact(tmp_path: Path) -> None:
+    frame = _foreign(tmp_path / "a.gsd", box=[6.0, 6.0, 6.0, 0.0, 0.0, 0.0])
+    for dtype, exact in ((np.float64, True), (np.float32, False)):
+        frame.particles.position = np.random.default_rng(1).uniform(-2.0, 2.0, size=(3, 3)).astype(dtype).astype(np.float64)
+        with gsd.hoomd.open(str(tmp_path / "a.gsd"), "w", precision="double") as trajectory:
+            trajectory.append(frame)
+        assert gsdio.read_glass(tmp_path / "a.gsd").exact is exact
+
+
+def test_foreign_positions_are_folded_and_tilts_reduced(tmp_path: Path) -> None:
+    positions_nc = np.random.default_rng(1).uniform(-300.0, 300.0, size=(3, 3))
+    _foreign(tmp_path / "a.gsd", box=[8.0, 8.0, 8.0, 2.75, 1.25, -1.0], position=positions_nc)
+    frame = gsdio.read_glass(tmp_path / "a.gsd")
+    # The second lattice vector, (22, 8, 0), and the third, (10, -8, 8), add up to (32, 0, 8): four edges, and straight up.
+    assert frame.glass.box == Box(8.0, -0.25)
+    assert frame.glass.strain == 2.75
+    apart_nc = frame.glass.positions - positions_nc.astype(np.float32)
+    counts_nc = apart_nc @ np.linalg.inv(frame.glass.box.matrix)
+    np.testing.assert_allclose(counts_nc, np.rint(counts_nc), atol=1e-9)
+    assert np.abs(frame.glass.positions @ np.linalg.inv(frame.glass.box.matrix)).max() <= 0.5
+    assert frame.notes[0].startswith("the box has the tilt xy = 2.75, xz = 1.25, yz = -1; its lattice is that of the cell")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -281,8 +282,11 @@ def test_a_trajectory_of_hoomd_goes_through() -> None:
     with gsd.hoomd.open("ka-modes/modes.gsd") as trajectory:
         assert trajectory[0].particles.types == ["B", "A"]
         assert np.bincount(trajectory[0].particles.typeid).tolist() == [43, 173]
-    # Types the wrong way round are another system.
-    assert qlm_modes("ka.gsd", "--potential", "kob_andersen:q=2", "-k", 2, "--frames", 1, "--out", "wrong").exit_code == 0
+    # The law has names for its types, so that --types says nothing new; the wrong way round they are another system.
+    assert qlm_modes("ka.gsd", "--potential", "kob_andersen:q=2", "-k", 6, "--frames", 1, "--out", "named").exit_code == 0
+    assert pl.read_parquet("named/modes.parquet").equals(modes)
+    wrong = qlm_modes("ka.gsd", "--potential", "kob_andersen:q=2", "--types", "B,A", "-k", 2, "--frames", 1, "--out", "wrong")
+    assert wrong.exit_code == 0
     assert pl.read_parquet("wrong/moduli.parquet")["energy"][0] > -5.0
 
 
@@ -314,7 +318,7 @@ def test_potentials_from_the_command_line(here: Path) -> None:
         ("kob_andersen", "potential kob_andersen: q is missing; expected highest derivative that vanishes"),
         ("harmonic:sigma=[[1]],k=2", "potential harmonic: unknown key 'k'; expected one of: epsilon, sigma"),
         ("harmonic:sigma=[[1,2],[3,4]]", "potential harmonic: sigma: expected a symmetric matrix"),
-        ("harmonic:sigma=one", "potential harmonic: sigma: Input should be a valid tuple"),
+        ("harmonic:sigma=one", "potential harmonic: sigma = 'one'; expected a list."),
         ("harmonic:sigma", "'sigma'; expected name:key=value,key=value with YAML values"),
         ("harmonic:sigma=[[1]", "expected name:key=value,key=value with YAML values"),
         ("lennard_jones:epsilon=[[1]],sigma=[[1]],q=2,n=6", "n = 6, m = 6; expected a repulsion steeper"),
@@ -392,7 +396,7 @@ def wrong_files(tmp_path_factory: pytest.TempPathFactory, glass: Glass, small_li
     [
         (["nowhere.gsd"], "nowhere.gsd: no such file; expected a GSD file."),
         (["zero.gsd"], "zero.gsd: not a readable GSD file"),
-        (["text.gsd"], "text.gsd: not a readable GSD file"),
+        (["text.gsd"], "text.gsd: a LAMMPS dump; expected a GSD file."),
         (["folder.gsd"], "folder.gsd: not a readable GSD file"),
         (["truncated.gsd"], "truncated.gsd"),
         (["none.gsd"], "none.gsd: the file has no frames; expected at least one."),
@@ -438,8 +442,163 @@ def test_what_the_file_has_beside_a_pair_potential_is_said_to_be_ignored(here: P
         frame.bonds.typeid = [0]
         frame.bonds.group = [[0, 1]]
 
+    def more(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.charge = np.linspace(-1.0, 1.0, glass.n_particles)
+        frame.particles.body = np.arange(glass.n_particles) // 2
+        for groups, members in ((frame.angles, 3), (frame.dihedrals, 4), (frame.pairs, 2)):
+            groups.N, groups.types, groups.typeid, groups.group = 1, ["x"], [0], [list(range(members))]
+
     foreign(here / "molecules.gsd", glass, change=molecules)
     result = qlm_modes("molecules.gsd", "--k", 1)
     assert result.exit_code == 0
     assert "masses other than 1 are ignored" in result.stderr
-    assert "bonds and constraints of the file are ignored" in result.stderr
+    assert "bonds of the file are ignored" in result.stderr
+    foreign(here / "more.gsd", glass, change=more)
+    says = "charges, bodies, angles, dihedrals and special pairs of the file are ignored: forces are those of the pair potential alone"
+    assert gsdio.read_glass(here / "more.gsd").notes == (says,)
+
+
+# ---- what a file means ----
+
+
+@pytest.fixture(scope="module")
+def kob_andersen_at_rest() -> Glass:
+    """256 particles of Kob and Andersen in a cube of edge 6."""
+    model = GlassModel(potential=KobAndersen(q=2), density=256 / 6.0**3, fraction_large=0.2)
+    engine, rng = CPUEngineSettings().build(model), np.random.default_rng(2)
+    return engine.descend(random_start(model, 256, rng))[0]
+
+
+def test_a_law_with_named_types_goes_by_the_names_in_the_file(here: Path, kob_andersen_at_rest: Glass) -> None:
+    glass = kob_andersen_at_rest
+
+    def swapped(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.types, frame.particles.typeid = ["B", "A"], 1 - glass.typeid
+
+    def strange(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.types = ["Ni", "P"]
+
+    def half_strange(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.types = ["B", "P"]
+
+    law = KobAndersen(q=2)
+    by_name, by_order = (
+        modes_of_file(foreign(here / "a.gsd", glass, change=change), potential=law, k=3) for change in (swapped, strange)
+    )
+    plain = modes_of_file(foreign(here / "a.gsd", glass), potential=law, k=3)
+    assert by_name.modes.equals(plain.modes)
+    assert by_name.notes == plain.notes
+    assert by_order.modes.equals(plain.modes)
+    assert by_order.notes[0] == "types by their order in the file: 'Ni' for A, 'P' for B of KobAndersen; --types says otherwise"
+    with pytest.raises(InputError, match=r"particles of type 'P'; expected the types of KobAndersen, A, B\. Say with --types"):
+        modes_of_file(foreign(here / "a.gsd", glass, change=half_strange), potential=law, k=3)
+    named = modes_of_file(foreign(here / "a.gsd", glass, change=half_strange), potential=law, k=3, types=("B", "P"))
+    assert named.modes.equals(plain.modes)
+
+
+def test_a_law_without_names_says_which_type_it_takes_for_which(here: Path, model: GlassModel, glass: Glass) -> None:
+    def letters(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.types = ["B", "A"]
+
+    path = foreign(here / "a.gsd", glass, change=letters)
+    notes = modes_of_file(path, potential=model.potential, k=2).notes
+    assert notes[0] == "types by their order in the file: 'B' for 1, 'A' for 2 of InversePowerLaw; --types says otherwise"
+    assert "order" not in modes_of_file(path, potential=model.potential, k=2, types=("B", "A")).notes[0]
+
+
+def test_diameters_that_differ_within_a_type_are_refused_or_ignored_on_demand(here: Path, glass: Glass) -> None:
+    def polydisperse(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.diameter = np.linspace(0.8, 1.2, glass.n_particles)
+
+    foreign(here / "poly.gsd", glass, change=polydisperse)
+    refused = qlm_modes("poly.gsd", "--k", 1)
+    assert refused.exit_code == 2
+    assert "diameters of type 'A' from 0.810738 to 1.2, of type 'B' from 0.8 to 1.19195; expected one" in refused.stderr
+    assert "--ignore-diameters takes a type as one size" in refused.stderr
+    taken = qlm_modes("poly.gsd", "--k", 1, "--ignore-diameters")
+    assert taken.exit_code == 0
+    assert "diameters of type 'A' from 0.810738 to 1.2, " in taken.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(("sizes", "says"), [((1.0, 1.4), False), ((0.5, 0.7), False), ((1.4, 1.0), True), ((1.0, 1.0), False)])
+def test_diameters_of_types_in_another_ratio_than_the_potentials_are_said(
+    here: Path, model: GlassModel, glass: Glass, sizes: tuple[float, float], says: bool
+) -> None:
+    def sized(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.diameter = np.array(sizes)[glass.typeid]
+
+    notes = modes_of_file(foreign(here / "a.gsd", glass, change=sized), potential=model.potential, k=1).notes
+    assert says == (
+        "diameters of the types A, B are 1.4, 1 in the file, and of another ratio in InversePowerLaw: 1, 1.4; those of the file "
+        "are ignored" in notes
+    )
+
+
+def test_unwrapped_single_precision_coordinates_are_folded(here: Path, kob_andersen_at_rest: Glass) -> None:
+    glass, law = kob_andersen_at_rest, KobAndersen(q=2)
+    images_nc = np.random.default_rng(3).integers(-2000, 2000, size=(256, 3))
+
+    def far(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.position = (glass.positions + images_nc @ glass.box.matrix).astype(np.float32)
+
+    def farther(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.position = (glass.positions + 1e6 * images_nc @ glass.box.matrix).astype(np.float32)
+
+    result = modes_of_file(foreign(here / "far.gsd", glass, change=far), potential=law, k=3)
+    assert result.notes[0].startswith("coordinates are as large as 1.2e+04, which rounds them to 0.001; folded into the box")
+    assert result.moduli["max_displacement"][0] < 2e-3
+    expected = modes_of_frame(glass, law, 3)
+    np.testing.assert_allclose(result.modes["eigenvalue"], expected.modes.eigenvalues, rtol=1e-6)
+    with pytest.raises(
+        InputError, match=r"coordinates up to 1\.2e\+10 in float32, which are known to .* only, where particles are 0\.94 apart"
+    ):
+        modes_of_file(foreign(here / "far.gsd", glass, change=farther), potential=law, k=3)
+
+
+@pytest.mark.parametrize("tilts", [(1.0, 0.0, 0.0), (-3.0, 0.0, 0.0), (0.0, 1.0, 0.0), (2.0, -1.0, 3.0)])
+def test_a_tilt_by_whole_boxes_is_the_cube(here: Path, kob_andersen_at_rest: Glass, tilts: tuple[float, float, float]) -> None:
+    glass, law = kob_andersen_at_rest, KobAndersen(q=2)
+
+    def tilted(frame: gsd.hoomd.Frame) -> None:
+        frame.configuration.box[3:] = tilts
+
+    result = modes_of_file(foreign(here / "tilted.gsd", glass, change=tilted), potential=law, k=3)
+    assert "its lattice is that of the cell with xy = 0, used here" in result.notes[0]
+    np.testing.assert_allclose(result.modes["eigenvalue"], modes_of_frame(glass, law, 3).modes.eigenvalues, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "begins", "says"), [
+    ("a.dump", "ITEM: TIMESTEP\n0\n", "a LAMMPS dump"),
+    ("a.data", "LAMMPS data file via write_data\n\n256 atoms\n", "a LAMMPS data file"),
+    ("a.xyz", '256\nLattice="6 0 0 0 6 0 0 0 6" Properties=species:S:1:pos:R:3\nA 0 0 0\n', "an extended XYZ file"),
+    ("b.xyz", "256\nstep 5\nA 0.5 1e-3 -2\n", "an XYZ file"),
+])  # fmt: skip
+def test_files_of_other_formats_are_named_with_the_way_to_gsd(here: Path, name: str, begins: str, says: str) -> None:
+    (here / name).write_text(begins)
+    with pytest.raises(InputError, match=f"{name}: {says}; expected a GSD file. OVITO converts it: export_file") as caught:
+        modes_of_file(here / name, potential=KobAndersen(q=2), k=1)
+    assert "Other formats" in str(caught.value)
+
+
+def test_the_way_from_a_dump_in_the_documentation_leads_to_the_same_modes(here: Path, kob_andersen_at_rest: Glass) -> None:
+    glass, law = kob_andersen_at_rest, KobAndersen(q=2)
+    rows = [
+        f"{i + 1} {t + 1} {x!r} {y!r} {z!r}"
+        for i, (t, (x, y, z)) in enumerate(zip(glass.typeid, glass.positions.tolist(), strict=True))
+    ]
+    bounds = [f"0.0 {glass.box.length!r}"] * 3
+    frame = [
+        "ITEM: TIMESTEP",
+        "0",
+        "ITEM: NUMBER OF ATOMS",
+        "256",
+        "ITEM: BOX BOUNDS pp pp pp",
+        *bounds,
+        "ITEM: ATOMS id type x y z",
+        *rows,
+    ]
+    (here / "glass.dump").write_text("\n".join(frame) + "\n")
+    text = (Path(__file__).parents[1] / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    result = modes_of_file(here / "glass.gsd", potential=law, k=3, as_is=True)
+    np.testing.assert_allclose(result.modes["eigenvalue"], modes_of_frame(glass, law, 3).modes.eigenvalues, rtol=1e-9)

@@ -9,13 +9,14 @@ Runs are found again by a hash of their settings (:func:`for_hash`). A setting t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
-from qlm_hoomd.base.errors import PluginError, QlmError
+from qlm_hoomd.base.errors import InputError, PluginError, QlmError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -24,6 +25,74 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
     from qlm_hoomd.base.registry import Group
+
+
+_PLAIN_WORDS = (
+    (r"^Unable to parse input string as an integer, exceeded maximum.*$", "a smaller integer"),
+    (r", (unable to parse|got a number|exceeded maximum).*$", ""),
+    (r"^a valid dictionary( or .*)?$", "a mapping (key: value)"),
+    (r"^a valid (tuple|list|array|set)$", "a list"),
+    (r"^a valid integer$", "an integer"),
+    (r"^a valid number$", "a number"),
+    (r"^a valid string$", "text"),
+    (r"^a valid boolean$", "true or false"),
+    (r"^(greater|less) than", r"a number \1 than"),
+)
+
+
+def expectation(message: str) -> str:
+    """What a message of pydantic expects, in our words."""
+    expected = message.partition("should ")[2].removeprefix("be ") if "should " in message else message
+    for pattern, words in _PLAIN_WORDS:
+        expected = re.sub(pattern, words, expected)
+    return expected
+
+
+def sentences(error: ValidationError, model: type[BaseModel], within: str = "") -> Iterator[str]:
+    """The problems of settings of ``model`` that a script or a command names by hand, a sentence each without its full stop.
+
+    Args:
+        error: of their validation.
+        model: what they are settings of.
+        within: key under which the validated model holds them.
+    """
+    fields = model.model_fields
+    known = [name for name in fields if name != "kind"]
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(part) for part in problem["loc"] if part != within)
+        if problem["type"] == "missing":
+            name = str(problem["loc"][-1])
+            yield f"{place} is missing; expected {fields[name].description if name in fields else 'a value'}"
+        elif problem["type"] == "extra_forbidden":
+            yield f"unknown key '{place}'; expected one of: {', '.join(known)}.{did_you_mean(place, known)}".rstrip(".")
+        elif "should " in problem["msg"]:
+            value = problem["input"]
+            shown = value if isinstance(value, (int, float)) else repr(value)
+            yield f"{place} = {shown!s:.60}; expected {expectation(problem['msg'])}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{place + ': ' if place and place != 'kind' else ''}{message}".rstrip(".")
+
+
+class _ByHand(type(BaseModel)):  # type: ignore[misc]  # pydantic's metaclass has no public name
+    def __call__(cls, *arguments: Any, **settings: Any) -> Any:
+        try:
+            return super().__call__(*arguments, **settings)
+        except ValidationError as error:
+            text = "; ".join(sentences(error, cls))
+            raise InputError(f"{cls.__name__}: {text}{'' if text.endswith('?') else '.'}") from None
+
+
+if TYPE_CHECKING:
+    # For type checkers they are models like others, whose calls they know.
+    Settings = BaseModel
+else:
+
+    class Settings(BaseModel, metaclass=_ByHand):
+        """Base of settings that scripts make by hand: wrong ones are an InputError in our words.
+
+        Inside another model they are errors of its validation, as those of any model.
+        """
 
 
 class OfKind:

@@ -9,13 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.base.checkpoint import kept_path
+from qlm_hoomd.base.display import counted
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import replacing
 from qlm_hoomd.ensemble.realisation import CHECKSUMS
 from qlm_hoomd.ensemble.workspace import Workspace, former_protocol, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from qlm_hoomd.ensemble.realisation import Realisation
@@ -31,17 +32,18 @@ def begin(protocol: Protocol, directory: Path, *, alongside: bool = False) -> Wo
     Args:
         protocol: what is to be run.
         directory: the folder; it may hold a run already, and others may be at work in it.
-        alongside: whether a protocol of other physics may be put beside the one that the folder holds.
+        alongside: whether a protocol of other physics, or of other glasses, may be put beside the one that the folder holds.
 
     Raises:
         InputError: if the folder cannot be written to, holds a signac project of another version, imported tables, or a
-            protocol of other physics.
+            protocol of other physics or other glasses.
         StorageFull: if the disk is full, or a quota is reached.
     """
     former = former_protocol(directory)
+    if former is not None:
+        check(former, protocol, directory, alongside=alongside)
     if former is None or former.hash == protocol.hash:
         return Workspace.create(protocol, directory)
-    check(former, protocol, directory, alongside=alongside)
     workspace = Workspace(directory, protocol)
     with writing(directory):
         workspace.lay_out()
@@ -54,17 +56,36 @@ def begin(protocol: Protocol, directory: Path, *, alongside: bool = False) -> Wo
 def check(former: Protocol, protocol: Protocol, directory: Path, *, alongside: bool) -> None:
     """Refuse a protocol of other physics than the one that ``directory`` holds, unless it is to be put ``alongside``.
 
+    So is one that leaves glasses out which are there already, by another seed, another setting of a preparation or smaller
+    numbers: they would be gone from status and report.
+
     Raises:
         InputError: with what differs.
     """
-    if alongside or is_growth(former, protocol):
+    if alongside:
         return
-    changes = list(_differences(_physics(former), _physics(protocol), ""))
-    shown = "; ".join(changes[:_MAX_SHOWN]) + (f"; and {len(changes) - _MAX_SHOWN} more" if len(changes) > _MAX_SHOWN else "")
-    raise InputError(
-        f"{directory} holds realisations of other physics: {shown}. Expected the same model, engine and stages, of which only "
-        "strains may be added. Choose another folder with --out, or keep both in this one with --alongside."
-    )
+    if not is_growth(former, protocol):
+        raise InputError(
+            f"{directory} holds realisations of other physics: {_changes(_physics(former), _physics(protocol))}. Expected the "
+            "same model, engine and stages, of which only strains may be added. Choose another folder with --out, or keep both "
+            "in this one with --alongside."
+        )
+    wanted = {_identity(point) for point in protocol.statepoints()}
+    left_out = [each for each in Workspace(directory, former).realisations if _identity(each.statepoint) not in wanted]
+    n_worked_at = sum(_is_worked_at(realisation) for realisation in left_out)
+    if n_worked_at:
+        raise InputError(
+            f"{directory} holds {counted(n_worked_at, 'realisation')} that this protocol does not ask for: "
+            f"{_changes(_glasses(former), _glasses(protocol))}. Expected the same seed and preparations, and all sizes and "
+            "realisations that are there; more may be added. Choose another folder with --out, or keep both in this one with "
+            "--alongside; status and report then show the last."
+        )
+
+
+def _is_worked_at(realisation: Realisation) -> bool:
+    with suppress(FileNotFoundError):
+        return any(path.name != "signac_statepoint.json" for path in realisation.directory.iterdir())
+    return False
 
 
 def is_growth(former: Protocol, protocol: Protocol) -> bool:
@@ -118,10 +139,10 @@ def take_over(former: Workspace, workspace: Workspace) -> int:
     if not kept and not further:
         return 0
     before = {stage.kind: stage for stage in former.protocol.stages}
-    sources = {_identity(realisation): realisation for realisation in former.realisations}
+    sources = {_identity(realisation.statepoint): realisation for realisation in former.realisations}
     number = 0
     for realisation in workspace.realisations:
-        source = sources.get(_identity(realisation))
+        source = sources.get(_identity(realisation.statepoint))
         if source is None:
             continue
         products = [stage for stage in kept if not realisation.has_products(stage) and source.is_done(stage)]
@@ -174,9 +195,9 @@ def _take_over_stage(source: Realisation, realisation: Realisation, stage: Stage
         realisation.record_cost(stage, cost["cpu_s"], cost["wall_s"])
 
 
-def _identity(realisation: Realisation) -> str:
+def _identity(statepoint: Mapping[str, Any]) -> str:
     """What a realisation is, but for its protocol."""
-    return json.dumps({key: value for key, value in realisation.statepoint.items() if key != "protocol_hash"}, sort_keys=True)
+    return json.dumps({key: value for key, value in statepoint.items() if key != "protocol_hash"}, sort_keys=True)
 
 
 def _grew(former: Stage, stage: Stage) -> bool:
@@ -201,6 +222,17 @@ def _is_more(before: Any, after: Any) -> bool:
 def _physics(protocol: Protocol) -> dict[str, Any]:
     settings = protocol.model_dump(mode="json", include={"model", "engine", "stages"})
     return settings | {"stages": {stage["kind"]: stage for stage in settings["stages"]}}
+
+
+def _glasses(protocol: Protocol) -> dict[str, Any]:
+    return protocol.model_dump(mode="json", include={"seed", "ensemble"})
+
+
+def _changes(before: Any, after: Any) -> str:
+    """What differs, in words, and no more than a reader bears."""
+    changes = list(_differences(before, after, ""))
+    more = f"; and {len(changes) - _MAX_SHOWN} more" if len(changes) > _MAX_SHOWN else ""
+    return "; ".join(changes[:_MAX_SHOWN]) + more
 
 
 def _differences(before: Any, after: Any, place: str) -> Iterator[str]:

@@ -202,6 +202,8 @@ def _small(protocol: Protocol, name: str, n_particles: int, length: float) -> Pr
         "cooling_rate": max(prepared["cooling_rate"], cooling / (_TIME * length)),
     }
     settings["ensemble"] = {"n_particles": [n_particles], "preparations": {name: prepared}, "realisations": 2}
-    settings["stages"] = [stage.shortened(_STRAIN * length).model_dump(mode="json") for stage in protocol.stages]
+    # A shear of fewer than two steps is not shortened, and those that read its frames must not be either.
+    strain = max(_STRAIN * length, *(2.0 * getattr(stage, "increment", 0.0) for stage in protocol.stages))
+    settings["stages"] = [stage.shortened(strain).model_dump(mode="json") for stage in protocol.stages]
     settings["analysis"] = {}  # its settings may speak of other sizes
     return build_protocol(settings)

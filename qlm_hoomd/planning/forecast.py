@@ -190,8 +190,9 @@ def make_forecast(
     workspace = Workspace(directory, protocol)
     former = former_protocol(directory)
     kept: Sequence[Stage] = ()
-    if former is not None and former.hash != protocol.hash:
+    if former is not None:
         growth.check(former, protocol, directory, alongside=alongside)
+    if former is not None and former.hash != protocol.hash:
         kept = growth.kept_stages(former, protocol)
     notes: list[str] = []
     kinds = tuple(stage.kind for stage in protocol.stages)

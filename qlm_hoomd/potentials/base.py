@@ -1,16 +1,17 @@
 """What a pair potential is."""
 
 # Array names carry their axes: p pairs, k order of the derivative, l power of w in the smoothing, t particle types
-# (one t: pairs of types in the order of pairtype).
+# (one t: pairs of types in the order of pairtype), x distances in units of the cut-off.
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, ConfigDict
 
+from qlm_hoomd.base.settings import Settings
 from qlm_hoomd.numerics.laws import ScaledLaw
 
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ Matrix = Annotated[tuple[tuple[float, ...], ...], AfterValidator(_symmetric)]
 """A positive number for each pair of particle types, symmetric."""
 
 
-class PairPotential(BaseModel):
+class PairPotential(Settings):
     """A pair potential phi(r; type pair), cut off at a finite distance.
 
     Subclasses are pydantic models with a literal ``kind`` (the name in protocols), :meth:`cutoffs` and :meth:`derivatives`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the particle types 0, 1, ... where the law has names for them: files of others are read by these."""
 
     @abstractmethod
     def cutoffs(self) -> NDArray[np.float64]:
@@ -67,9 +71,9 @@ class PairPotential(BaseModel):
         return None
 
     def jumps_at_cutoff(self, order: int) -> bool:
-        """Whether the force (``order`` 1) or the second derivative of phi(r), and with it the Hessian (2), jumps at a cut-off.
+        """Whether the derivative of this order (1: force, 2: Hessian) of phi(r) jumps at the cut-off of a pair of types.
 
-        What is left just within the cut-off counts where it is more than 1e-4 of the largest value further in.
+        What counts as a jump is 1e-4 of what the derivative is further in.
         """
         x_x = np.array([1.0 - 1e-10, *np.linspace(0.6, 0.95, 15)])
         cutoff_t = self.cutoffs().ravel()

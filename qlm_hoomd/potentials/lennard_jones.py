@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -87,6 +87,7 @@ class KobAndersen(LennardJones):
         2.5
     """
 
+    type_names: ClassVar[tuple[str, ...]] = ("A", "B")
     kind: Literal["kob_andersen"] = "kob_andersen"  # type: ignore[assignment]  # a kind of its own, by design of the registry
     epsilon: Matrix = Field(default=((1.0, 1.5), (1.5, 0.5)), description="symmetric matrix of well depths [energy]")
     sigma: Matrix = Field(

@@ -233,8 +233,8 @@ class Protocol(Displayed, BaseModel):
         description="what runs dynamics and relaxation: a name, or a mapping with kind and settings",
     )
     ensemble: Ensemble = Field(description="the glasses to make: n_particles, preparations, realisations")
-    stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage)], ...], Field(min_length=1)] = Field(
-        description="a list of mappings with kind and settings: what is done with every glass, in order"
+    stages: Annotated[tuple[Annotated[Stage, OfKind(STAGES, Stage, shorthand=True)], ...], Field(min_length=1)] = Field(
+        description="a list of mappings with kind and settings, or of names: what is done with every glass, in order"
     )
     analysis: Analysis = Field(default=Analysis(), description="settings of the report; changing them re-runs nothing")
 
@@ -247,7 +247,7 @@ class Protocol(Displayed, BaseModel):
 
     @model_validator(mode="after")
     def _runnable(self) -> Protocol:
-        problems = [*self._size_problems(), *self._stage_problems()]
+        problems = [*self._size_problems(), *self._stage_problems(), *self._analysis_problems()]
         if problems:
             raise ValidationError.from_exception_data("Protocol", [line_error(*problem) for problem in problems])
         return self
@@ -277,6 +277,7 @@ class Protocol(Displayed, BaseModel):
                 continue
             try:
                 stage.check(self.model, sizes)
+                stage.check_after(self.stages[:index])
             except ValueError as error:
                 yield here, str(error), kind
             for product in stage.requires():
@@ -290,6 +291,13 @@ class Protocol(Displayed, BaseModel):
                 if product in RESERVED_FILES or product.removesuffix(".parquet") in RESERVED_TABLES:
                     yield here, f"'{kind}' writes {product}, a name that is taken; expected another one", kind
                 writers[product] = kind
+
+    def _analysis_problems(self) -> Iterator[tuple[Location, str, Any]]:
+        for index, strain in enumerate(self.analysis.strains):
+            # Of 0, the default, a run that does not come by it says itself that nothing was measured there.
+            if strain != 0.0 and all(stage.reaches(strain) is False for stage in self.stages):
+                fact = f"strain {strain:g} is measured by no stage; expected strains that the shear passes or `modes` names"
+                yield ("analysis", "strains", index), fact, strain
 
     @property
     def hash(self) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from qlm_hoomd.base.errors import InputError, did_you_mean
+from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.registry import POTENTIALS
+from qlm_hoomd.base.settings import sentences
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import PairPotential
 from qlm_hoomd.protocol.reading import load_protocol
@@ -42,8 +42,9 @@ def potential_from_spec(spec: str) -> PairPotential:
         return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
     except ValidationError as error:
         kind = str(settings["kind"])
-        sentences = "; ".join(_sentences(error, kind))
-        raise InputError(f"potential {kind}: {sentences}{'' if sentences.endswith('?') else '.'}") from None
+        model = POTENTIALS.load(kind) if kind in POTENTIALS.plugins else PairPotential
+        text = "; ".join(sentences(error, model, within="potential"))
+        raise InputError(f"potential {kind}: {text}{'' if text.endswith('?') else '.'}") from None
 
 
 def _yaml(path: Path) -> Any:
@@ -73,17 +74,3 @@ def _arguments(text: str) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--potential: '{part.strip()}'; expected name:key=value,key=value with YAML values.")
     return settings
-
-
-def _sentences(error: ValidationError, kind: str) -> Iterator[str]:
-    fields = POTENTIALS.load(kind).model_fields if kind in POTENTIALS.plugins else {}
-    known = [name for name in fields if name != "kind"]
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if part != "potential")
-        if problem["type"] == "missing":
-            yield f"{place} is missing; expected {fields[place].description}"
-        elif problem["type"] == "extra_forbidden":
-            yield f"unknown key '{place}'; expected one of: {', '.join(known)}.{did_you_mean(place, known)}".rstrip(".")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            yield f"{place + ': ' if place and place != 'kind' else ''}{message}".rstrip(".")

@@ -10,32 +10,45 @@ from typing import Any
 from pydantic import ValidationError
 
 from qlm_hoomd.base.errors import did_you_mean
+from qlm_hoomd.base.settings import expectation
 from qlm_hoomd.protocol.facts import Location, short
 from qlm_hoomd.protocol.models import schema
 from qlm_hoomd.protocol.yaml import line_of
 
 _MAX_PROBLEMS = 20
-_PLAIN_WORDS = (
-    (r", (unable to parse|got a number|exceeded maximum).*$", ""),
-    (r"^a valid dictionary( or .*)?$", "a mapping (key: value)"),
-    (r"^a valid (tuple|list|array|set)$", "a list"),
-    (r"^a valid integer$", "an integer"),
-    (r"^a valid number$", "a number"),
-    (r"^a valid string$", "text"),
-    (r"^a valid boolean$", "true or false"),
-    (r"^(greater|less) than", r"a number \1 than"),
-)
 
 
 def problems_of(error: ValidationError, settings: Any, lines: Mapping[Location, int]) -> list[tuple[int | None, str]]:
     """Line and sentence of each problem, in the order of the file, each once, and no more than a reader bears."""
-    details = sorted(
-        error.errors(include_url=False), key=lambda detail: line_of(_locate(detail["loc"], settings)[0], lines) or 0
-    )
+    details = sorted(_true_ones(error, settings), key=lambda detail: line_of(_locate(detail["loc"], settings)[0], lines) or 0)
     problems = [_problem(detail, settings, lines) for detail in details[:_MAX_PROBLEMS]]
     if len(details) > _MAX_PROBLEMS:
         problems.append((None, f"{len(details) - _MAX_PROBLEMS} more problems; correct these first."))
     return list(dict.fromkeys(problems))
+
+
+def _true_ones(error: ValidationError, settings: Any) -> list[dict[str, Any]]:
+    """Pydantic's errors without those that only follow from others or from the form of a model.
+
+    A list whose items are wrong is for pydantic also too short, and a value of a union is wrong once for each member.
+    """
+    details: list[dict[str, Any]] = [dict(detail) for detail in error.errors(include_url=False)]
+    places = [_locate(detail["loc"], settings)[0] for detail in details]
+    kept: list[dict[str, Any]] = []
+    of_union: dict[Location, dict[str, Any]] = {}
+    for detail, place in zip(details, places, strict=True):
+        kind = detail["type"]
+        if kind == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
+            continue
+        if kind == "literal_error" or kind.endswith("_type"):
+            if any(len(other) > len(place) and other[: len(place)] == place for other in places):
+                continue
+            if place in of_union:
+                of_union[place]["msg"] += f" or {expectation(detail['msg'])}"
+                continue
+            of_union[place] = detail
+        kept.append(detail)
+    return kept
 
 
 def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, int]) -> tuple[int | None, str]:
@@ -43,7 +56,11 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
     kind, context = detail["type"], detail.get("ctx", {})
     place, found = _locate(detail["loc"], settings)
     where = _dotted(place)
-    if kind == "missing":
+    if kind == "missing" and place[-1:] != (detail["loc"][-1],):
+        name = detail["loc"][-1]
+        description = _properties(place, settings).get(str(name), {}).get("description", "a value")
+        text = f"{where} {_shown(_value_at(place, settings))}, which needs more than its name: {name} is missing; expected {description}"
+    elif kind == "missing":
         description = _properties(place[:-1], settings).get(str(place[-1]), {}).get("description", "a value")
         text = f"{where} is missing; expected {description}"
     elif kind in {"extra_forbidden", "invalid_key", "unexpected_keyword_argument"}:
@@ -58,13 +75,11 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         text = f"{where} has {context['actual_length']} entries; expected {bound}"
     else:
-        expected = detail["msg"]
-        if "should " in expected:
-            expected = expected.partition("should ")[2].removeprefix("be ")
-            for pattern, words in _PLAIN_WORDS:
-                expected = re.sub(pattern, words, expected)
         subject = f"key '{short(place[-1])}' of {_dotted(place[:-1])}" if "[key]" in detail["loc"] else where
-        text = f"{subject} {_shown(detail['input'])}; expected {expected}"
+        text = f"{subject} {_shown(detail['input'])}; expected {expectation(detail['msg'])}"
+        if kind == "literal_error":
+            meant = did_you_mean(detail["input"], re.findall(r"'([^']*)'", context["expected"]))
+            text += f".{meant}" if meant else ""
     return line_of(place, lines), text if text.endswith((".", "?")) else text + "."
 
 
@@ -92,6 +107,12 @@ def _locate(location: Location, settings: Any) -> tuple[Location, bool]:
     return tuple(place), True
 
 
+def _value_at(place: Location, settings: Any) -> Any:
+    for key in place:
+        settings = settings[key]
+    return settings
+
+
 def _properties(place: Location, settings: Any) -> dict[str, Any]:
     """The keys that the schema knows of the mapping at ``place``, with their schemas."""
     return dict(described(place, settings, schema()).get("properties", {}))
@@ -109,7 +130,7 @@ def described(place: Location, settings: Any, document: dict[str, Any]) -> dict[
         else:
             node = node.get("items", {})
             value = value[key] if isinstance(value, list) and isinstance(key, int) else None
-    return _resolved(node, value, document)
+    return _resolved(node, {"kind": value} if isinstance(value, str) else value, document)
 
 
 def _resolved(node: Any, value: Any, document: Mapping[str, Any]) -> dict[str, Any]:

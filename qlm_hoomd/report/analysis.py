@@ -451,9 +451,10 @@ def _spectrum_warnings(spectrum: Spectrum) -> list[str]:
 
 def _plane_waves(moduli: pl.DataFrame, density: float, at: _Ensemble, n_particles: int) -> Phonons | None:
     row = _modulus_row(moduli, at, n_particles)
-    if row.is_empty() or not min(row["shear_modulus"][0], row["bulk_modulus"][0]) > 0:
+    shear, bulk = (None, None) if row.is_empty() else row.select("shear_modulus", "bulk_modulus").row(0)
+    if shear is None or bulk is None or not min(shear, bulk) > 0:
         return None
-    return phonons(row["shear_modulus"][0], row["bulk_modulus"][0], density, n_particles)
+    return phonons(shear, bulk, density, n_particles)
 
 
 def _modulus_row(moduli: pl.DataFrame, at: _Ensemble, n_particles: int) -> pl.DataFrame:

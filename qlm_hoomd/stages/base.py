@@ -7,7 +7,7 @@ again after a crash gives the same bytes. Plugins register stages under the entr
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +125,17 @@ class Stage(BaseModel):
         Raises:
             ValueError: with the fact and the expectation.
         """
+
+    def check_after(self, before: Sequence[Stage]) -> None:
+        """Refuse settings that do not go with those of the stages before it in a protocol.
+
+        Raises:
+            ValueError: with the fact and the expectation.
+        """
+
+    def reaches(self, strain: float) -> bool | None:
+        """Whether it measures something of a glass at that accumulated strain; None where it cannot tell."""
+        return None
 
     def work(self, preparation: BaseModel) -> float:
         """What the stage has to do for a glass of that preparation, in any unit: its time at a given N is proportional to it."""

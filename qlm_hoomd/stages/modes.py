@@ -16,13 +16,15 @@ from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_table
-from qlm_hoomd.elasticity import STATE_COLUMNS, elastic_moduli, stress_row
+from qlm_hoomd.elasticity import STATE_COLUMNS, moduli_row, stress_row
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes
 from qlm_hoomd.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -129,6 +131,21 @@ class ModesStage(Stage):
         kept = tuple(each for each in self.strains if abs(each) <= strain)
         return self if kept == self.strains else self.model_copy(update={"strains": tuple(dict.fromkeys((*kept, strain)))})
 
+    def check_after(self, before: Sequence[Stage]) -> None:
+        """Refuse strains of which the stage that shears keeps no frame."""
+        frames = next((getattr(stage, "frames", None) for stage in before if "sheared.gsd" in stage.products()), None)
+        if frames is None:
+            return
+        missing = [strain for strain in self.strains if strain != 0.0 and strain not in frames]
+        if missing:
+            raise ValueError(
+                f"strains = {missing} are no frames; expected 0 and some of the frames {list(frames)} of the shear"
+            )
+
+    def reaches(self, strain: float) -> bool:
+        """See :meth:`Stage.reaches`."""
+        return strain in self.strains
+
     def requires(self) -> tuple[str, ...]:
         """The quenched glass, and the sheared ones where a strain asks for them."""
         sheared = any(strain != 0.0 for strain in self.strains)
@@ -169,12 +186,15 @@ class ModesStage(Stage):
             found = mode_rows(modes, hessian, glass.strain)
             rows += found
             qlms += [self._nonlinear(kind, context, hessian, modes, glass) for kind in self.nonlinear]
+            stiffness, withheld = moduli_row(hessian.bonds, context.engine.potential)
+            if withheld:
+                _log.warning("strain %g: %s.", glass.strain, withheld)
             label = {"solver": modes.solver_used, "completeness": modes.completeness}
             moduli.append(
                 {"strain": glass.strain, "strain_since_event": _since_event(events, frame)}
                 | label
                 | stress_row(hessian.bonds)
-                | elastic_moduli(hessian.bonds).row()
+                | stiffness
             )
             if self.keep_vectors:
                 pictures += [

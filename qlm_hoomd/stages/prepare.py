@@ -43,6 +43,10 @@ class PrepareStage(Stage):
         cooling = (1.0 - preparation.final_temperature) / preparation.cooling_rate if preparation.quench == "slow" else 0.0
         return preparation.equilibration_time + cooling
 
+    def reaches(self, strain: float) -> bool:
+        """The quenched glass alone."""
+        return strain == 0.0
+
     def requires(self) -> tuple[str, ...]:
         """Nothing: it is the first stage."""
         return ()

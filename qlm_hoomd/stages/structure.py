@@ -65,6 +65,10 @@ class StructureStage(Stage):
         if self.q_max <= shortest:
             raise ValueError(f"q_max = {self.q_max:g}; expected more than {shortest:.3g}, what the smallest box holds")
 
+    def reaches(self, strain: float) -> bool:
+        """The quenched glass alone."""
+        return strain == 0.0
+
     def requires(self) -> tuple[str, ...]:
         """The quenched sample."""
         return ("quenched.gsd",)

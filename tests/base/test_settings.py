@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
+from qlm_hoomd.box import Box
 from qlm_hoomd.cli import app
 from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.errors import InputError
+from qlm_hoomd.glass import Glass
+from qlm_hoomd.model import GlassModel, Preparation
+from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.potentials import KobAndersen
+from qlm_hoomd.preparation import equilibrate
 from qlm_hoomd.protocol import build_protocol, load_protocol
 from qlm_hoomd.registry import ENGINES, POTENTIALS, STAGES
 from qlm_hoomd.settings import Later, OfKind, for_hash
@@ -211,3 +220,24 @@ def test_schema_shows_later_settings_as_any_other(plugin: Any) -> None:
         document = json.loads(CliRunner().invoke(app, ["schema"]).stdout)
     noise = document["$defs"]["StrollStage"]["properties"]["noise"]
     assert noise == {"default": 0.0, "description": "noise", "minimum": 0, "title": "Noise", "type": "number"}
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: GlassModel(densty=1), "GlassModel: unknown key 'densty'; expected one of: potential, density, .* Did you mean 'density'.$"),
+        (lambda: GlassModel(density=-1), r"GlassModel: density = -1; expected a number greater than 0\.$"),
+        (lambda: GlassModel(potential="kob_anderson"), "GlassModel: .*unknown potential 'kob_anderson'"),
+        (Preparation, "Preparation: quench is missing; expected rapid: overdamped"),
+        (lambda: Preparation(quench="rapd"), r"Preparation: quench = 'rapd'; expected 'rapid' or 'slow'\.$"),
+        (KobAndersen, "KobAndersen: q is missing; expected highest derivative"),
+        (lambda: KobAndersen(q="two"), r"KobAndersen: q = 'two'; expected an integer\.$"),
+        (lambda: equilibrate(None, None, GlassModel(), "rapd", None), "quench = 'rapd'; expected 'rapid' or 'slow'"),
+        (lambda: equilibrate(None, None, GlassModel(), 3, None), "preparation 3; expected a Preparation, or the name of a quench"),
+        (lambda: LowestModes().compute(Glass(np.zeros((2, 3)), np.zeros(2), Box(5.0))), "modes of <Glass: .*; expected a Hessian"),
+    ],
+)  # fmt: skip
+def test_what_a_script_gets_wrong_is_said_in_our_words(call: Callable[[], object], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        call()
+    assert "Input should" not in str(caught.value)

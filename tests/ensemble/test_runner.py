@@ -23,7 +23,7 @@ from qlm_hoomd.ensemble.realisation import COSTS, Realisation
 from qlm_hoomd.ensemble.runner import Outcome, run_protocol, run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, QlmError
-from qlm_hoomd.protocol import Protocol, build_protocol
+from qlm_hoomd.protocol import Ensemble, Preparation, Protocol, build_protocol
 from qlm_hoomd.testing.tiny import HereExecutor, installed
 
 # Starting a worker costs seconds of imports: tests that need none run realisations in this process.
@@ -141,6 +141,67 @@ def test_two_protocols_share_a_folder_on_demand_and_the_last_is_shown(tmp_path: 
     assert products(first) == before
     with pytest.raises(InputError, match=f"belongs to protocol {first.protocol.hash}; expected {second.protocol.hash}"):
         run_realisation(tmp_path / "run", first.realisations[0].id)
+
+
+# What a change of a key does in a folder that holds glasses already: it grows, is refused, or is free as it changes none.
+# (key, the change, what comes of it); every key of a protocol stands here.
+CHANGES: list[tuple[str, dict[str, Any], str]] = [
+    ("name", {"name": "other"}, "free"),
+    ("seed", {"seed": 6}, "seed was 5 and is 6"),
+    ("model", {"model": {"T0": 0.9}}, r"other physics: model\.T0 was 1\.0 and is 0\.9"),
+    ("engine", {"engine": {"kind": "cpu", "dt": 0.004}}, r"other physics: engine\.dt was 0\.005 and is 0\.004"),
+    ("stages", {"stages": [{"kind": "walk", "steps": 5}, {"kind": "tally"}]}, r"other physics: stages\.walk\.steps"),
+    ("analysis", {"analysis": {"confidence": 0.9}}, "free"),
+    ("ensemble.n_particles", {"n_particles": [100, 120, 150]}, "grows"),
+    ("ensemble.n_particles", {"n_particles": [100]}, r"holds 2 realisations that .*: ensemble\.n_particles was \[100, 120\] and"),
+    ("ensemble.realisations", {"realisations": 3}, "grows"),
+    ("ensemble.realisations", {"realisations": 1}, r"holds 2 realisations that .*: ensemble\.realisations was 2 and is 1"),
+    ("ensemble.preparations", {"preparations": {"rapid": {"quench": "rapid"}, "slow": {"quench": "slow"}}}, "grows"),
+    ("ensemble.preparations", {"preparations": {"quick": {"quench": "rapid"}}}, r"ensemble\.preparations\.rapid is gone; .*quick is new"),
+    ("ensemble.preparations.quench", {"preparations": {"rapid": {"quench": "slow"}}}, r"rapid\.quench was \"rapid\" and is \"slow\""),
+    *(
+        (f"ensemble.preparations.{key}", {"preparations": {"rapid": {"quench": "rapid", key: 0.5}}}, rf"rapid\.{key} was .* and is 0\.5")
+        for key in ("equilibration_time", "cooling_rate", "final_temperature")
+    ),
+]  # fmt: skip
+
+
+def _changed(change: dict[str, Any]) -> Protocol:
+    ensemble = {"n_particles": [100, 120], "preparations": {"rapid": {"quench": "rapid"}}, "realisations": 2}
+    settings = {"name": "t", "seed": 5, "stages": [{"kind": "walk", "steps": 3}, {"kind": "tally"}]}
+    own = {key: value for key, value in change.items() if key in ensemble}
+    return build_protocol(settings | {"ensemble": ensemble | own} | {key: change[key] for key in change if key not in ensemble})
+
+
+def test_every_key_of_a_protocol_is_classified() -> None:
+    keys = {*Protocol.model_fields, *(f"ensemble.{key}" for key in Ensemble.model_fields)} - {"ensemble"}
+    keys |= {f"ensemble.preparations.{key}" for key in Preparation.model_fields}
+    assert {key for key, _, _ in CHANGES} == keys
+
+
+@pytest.mark.parametrize(
+    ("change", "comes"), [case[1:] for case in CHANGES], ids=[f"{key}, {comes[:5]}" for key, _, comes in CHANGES]
+)
+def test_a_change_in_the_folder_of_a_run_grows_or_is_refused(tmp_path: Path, change: dict[str, Any], comes: str) -> None:
+    first = run_protocol(_changed({}), tmp_path / "run", HereExecutor())
+    before = products(first)
+    later = _changed(change)
+    if comes in ("grows", "free"):
+        after = products(run_protocol(later, tmp_path / "run", HereExecutor()))
+        assert before.items() <= after.items()
+        assert (len(after) > len(before)) == (comes == "grows")
+        return
+    with pytest.raises(InputError, match=rf"{comes}.*\. Expected .*--out.*--alongside"):
+        run_protocol(later, tmp_path / "run", HereExecutor())
+    assert Workspace.open(tmp_path / "run").protocol == first.protocol
+    both = run_protocol(later, tmp_path / "run", HereExecutor(), alongside=True)
+    assert states(both) == ["done"] * len(both.realisations)
+    assert products(first) == before
+
+
+def test_glasses_that_nobody_has_begun_may_be_left_out(tmp_path: Path) -> None:
+    Workspace.create(make_protocol(realisations=3), tmp_path / "run")
+    assert states(run_protocol(make_protocol(realisations=1), tmp_path / "run", HereExecutor())) == ["done"]
 
 
 def test_failure_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:

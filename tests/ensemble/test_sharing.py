@@ -228,7 +228,7 @@ def test_larger_protocol_is_refused_while_others_are_at_work_for_the_smaller_one
             ):
                 run_protocol(grown, tmp_path / "run", HereExecutor(), alongside=alongside)
         assert (tmp_path / "run" / "protocol.json").read_bytes() == stored
-        make_forecast(make_protocol(2), tmp_path / "run", HereExecutor(), limit_s=0)  # the same physics: nobody is in the way
+        make_forecast(make_protocol(4), tmp_path / "run", HereExecutor(), limit_s=0)  # the same physics: nobody is in the way
     assert states(run_protocol(grown, tmp_path / "run", HereExecutor(), alongside=True)) == ["done"] * 3
 
 

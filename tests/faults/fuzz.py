@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gsd.fl
+import gsd.hoomd
 import numpy as np
 from ensemble import make_run
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -46,7 +47,9 @@ from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.ensemble.runner import note_code
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.frames import FrameLoader
 from qlm_hoomd.gsdio import read_glass
+from qlm_hoomd.potentials import Harmonic, KobAndersen
 from qlm_hoomd.protocol import load_protocol
 
 if TYPE_CHECKING:
@@ -302,7 +305,8 @@ class Inputs:
         """All of them."""
         return [
             Target("protocol", 0.22, self.protocol),
-            Target("gsd bytes", 0.16, self.gsd_bytes),
+            Target("gsd bytes", 0.12, self.gsd_bytes),
+            Target("gsd fields", 0.04, self.gsd_fields),
             Target("gsd chunks", 0.08, self.gsd_chunks),
             Target("workspace", 0.30, self.workspace),
             Target("products", 0.04, self.product),
@@ -404,6 +408,58 @@ class Inputs:
                     target.write_chunk(name, array)
             target.end_frame()
         return self._glass(path, draw)
+
+    def gsd_fields(self, draw: Any) -> bool:
+        """Whole GSD files of harmonic spheres at and below jamming, with odd fields, far coordinates and tilts up to 3."""
+        one_in = st.sampled_from
+        n_particles = draw(st.integers(1, 60))
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        frame = gsd.hoomd.Frame()
+        particles = frame.particles
+        length = draw(one_in([3.0, 4.0, 4.1, 6.3, 20.0, 1e30]))
+        tilts = [draw(one_in([0.0, 0.0, 0.25, 1.0, -3.0, 2.75, 0.1])) for _ in range(3)]
+        frame.configuration.box = [length, length * draw(one_in([1.0, 1.0, 1.0, 2.0])), length, *tilts]
+        frame.configuration.dimensions = draw(one_in([3, 3, 3, 2]))
+        particles.N = n_particles
+        particles.types = draw(one_in([["A"], ["A", "B"], ["B", "A"], ["x", "y", "z"], [""]]))
+        particles.typeid = rng.integers(0, draw(st.integers(1, 3)), size=n_particles)
+        far = draw(one_in([0, 0, 3, 2000, 10**9]))
+        particles.position = (
+            rng.uniform(-0.5, 0.5, size=(n_particles, 3)) + rng.integers(-far, far + 1, size=(n_particles, 3))
+        ) * min(length, 50.0)
+        fields = {
+            "diameter": [
+                np.ones(n_particles),
+                rng.uniform(0.8, 1.2, n_particles),
+                np.zeros(n_particles),
+                np.full(n_particles, np.nan),
+            ],
+            "mass": [rng.uniform(0.0, 2.0, n_particles), np.full(n_particles, np.inf)],
+            "charge": [rng.normal(size=n_particles)],
+            "body": [np.arange(n_particles)],
+            "moment_inertia": [np.ones((n_particles, 3))],
+        }
+        for name, choices in fields.items():
+            if draw(st.booleans()):
+                setattr(particles, name, draw(one_in(choices)))
+        for name, size in (("bonds", 2), ("angles", 3), ("dihedrals", 4), ("impropers", 4), ("pairs", 2)):
+            if draw(st.booleans()) and n_particles >= size:
+                groups = getattr(frame, name)
+                groups.N, groups.types, groups.typeid, groups.group = 1, ["g"], [0], [list(range(size))]
+        path = self.folder / "f.gsd"
+        with gsd.hoomd.open(str(path), "w", precision=draw(one_in(["single", "double"]))) as file:
+            file.append(frame)
+        potential = draw(one_in([Harmonic(sigma=((1.0, 1.2), (1.2, 1.4))), Harmonic(sigma=((1.0,),)), KobAndersen(q=2)]))
+        with guarded(self.folder):
+            try:
+                glass = read_glass(path).glass
+                loader = FrameLoader(path, potential, None, ignore_diameters=draw(st.booleans()))
+                loader.check(slice(None), 1)
+            except InputError:
+                return True
+        if abs(glass.box.xy) > 0.5 or not np.abs(glass.positions @ np.linalg.inv(glass.box.matrix)).max() <= 0.5 + 1e-6:
+            raise AssertionError("the glass is not folded into a cell of small tilt")
+        return False
 
     @contextmanager
     def _replaced(self, path: Path, content: bytes) -> Iterator[None]:

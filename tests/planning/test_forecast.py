@@ -229,6 +229,17 @@ def test_a_path_is_cut_short_to_its_first_strains() -> None:
     )
 
 
+@pytest.mark.parametrize("length", [0.01, 0.1, 0.5, 1.0, 5.0])
+def test_a_short_run_of_coarse_steps_keeps_the_frames_that_its_modes_read(length: float) -> None:
+    shear = {"kind": "shear", "strain_max": 0.1, "frames": [0.02, 0.05], "increment": 5e-3}
+    stages = ["prepare", shear, {"kind": "modes", "strains": [0.0, 0.02, 0.05]}]
+    ensemble = {"n_particles": [500], "preparations": ["rapid"], "realisations": 3}
+    small = benchmarking._small(
+        build_protocol({"name": "a", "seed": 1, "ensemble": ensemble, "stages": stages}), "rapid", 500, length
+    )
+    assert {*small.stages[2].strains} <= {0.0, *small.stages[1].frames}  # type: ignore[attr-defined]
+
+
 def test_a_scheduler_decides_on_the_time_on_the_clock() -> None:
     made = make_forecast(protocol(), Path("x"), RowExecutor(None))
     assert made.workers is None

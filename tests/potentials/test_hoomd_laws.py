@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
+from qlm_hoomd.errors import InputError
 from qlm_hoomd.potentials import MAX_ORDER, Harmonic
 from qlm_hoomd.potentials.hoomd_laws import LAWS, HOOMDPotential, SumPotential
 from qlm_hoomd.potentials.series import Series
@@ -110,7 +110,7 @@ def test_types_with_cutoff_zero_do_not_interact() -> None:
     [({"law": "Nonesuch"}, "expected one of Buckingham, DLVO"), ({"mode": "xplor", "r_on": None}, "without r_on")],
 )
 def test_wrong_settings_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(InputError, match=said):
         potential_named("LJ", **changes)
 
 

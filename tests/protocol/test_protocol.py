@@ -69,7 +69,17 @@ BAD: list[tuple[str, str | bytes, int | None, str]] = [
     ("unknown potential", GOOD + "model:\n  potential:\n    kind: lj\n", 13, "unknown potential 'lj'; installed: .*inverse_power"),
     ("stage without kind", swapped("kind: walk", "kid: walk"), 8, r"stages\[0\]: kind is missing; expected one of: .*walk"),
     ("stage with a number for kind", swapped("kind: walk", "kind: 7"), 8, "kind is not a name; expected one of"),
-    ("stage that is a word", swapped("- kind: tally", "- tally"), 10, r"stages\[1\] = 'tally'; expected a mapping"),
+    ("unknown stage as a word", swapped("- kind: tally", "- tallly"), 10, r"unknown stage 'tallly'; .*Did you mean 'tally'\?"),
+    ("stage that is a number", swapped("- kind: tally", "- 3"), 10, r"stages\[1\] = 3; expected a name, or a mapping"),
+    ("a potential that needs more than its name", GOOD + "model:\n  potential: kob_andersen\n", 12, r"potential = 'kob_andersen', which needs more than its name: q is missing; expected highest derivative"),
+    ("a misspelt potential", GOOD + "model:\n  potential: kob_anderson\n", 12, r"unknown potential 'kob_anderson'; .*'kob_andersen'\?"),
+    ("a misspelt word", GOOD + "  - kind: prepare\n  - {kind: shear, strain_max: 0.1, directions: al}\n", 12, r"^stages\[3\].directions = 'al'; expected 'all' or a list\. Did you mean 'all'\?$"),
+    ("a strain that nothing measures", GOOD[: GOOD.index("  - kind: walk")] + "  - prepare\n  - {kind: shear, strain_max: 0.1, frames: [0.02]}\n  - {kind: modes, strains: [0.0, 0.02]}\nanalysis: {strains: [0.0, 0.02, 0.1, 0.11]}\n", 11, r"^analysis\.strains\[3\]: strain 0\.11 is measured by no stage"),
+    ("a strain without modes or shear", GOOD[: GOOD.index("  - kind: walk")] + "  - prepare\n  - {kind: modes}\nanalysis: {strains: [0.02]}\n", 10, r"strain 0\.02 is measured by no stage"),
+    ("modes where there is no frame", GOOD[: GOOD.index("  - kind: walk")] + "  - prepare\n  - {kind: shear, strain_max: 0.1, frames: [0.02]}\n  - {kind: modes, strains: [0.0, 0.03]}\n", 10, r"strains = \[0\.03\] are no frames; expected 0 and some of the frames \[0\.02\]"),
+    ("a size beyond integers", swapped("[100, 200]", "[100, 1e300]"), 4, r"n_particles\[1\] = 1e\+300; expected a smaller integer"),
+    ("directions from the quenched glass", GOOD + "  - kind: prepare\n  - {kind: shear, strain_max: 0.1, directions_at: [0.0]}\n", 12, "strain 0, that of the quenched glass, for which directions alone is enough"),
+    ("directions without frames", GOOD + "  - kind: prepare\n  - {kind: shear, strain_max: 0.1, directions_at: [0.1]}\n", 12, r"directions_at = \[0\.1\], and there are no frames"),
     # values
     ("negative T0", GOOD + "model: {T0: -1}\n", 11, r"model.T0 = -1; expected a number greater than 0"),
     ("T0 not a number", GOOD + "model: {T0: .nan}\n", 11, "T0 = NaN; expected"),
@@ -147,6 +157,33 @@ def test_bad_protocol_is_refused_with_file_line_fact_and_expectation(
     assert message.startswith(f"{tmp_path / 'p.yaml'}")
     for phrase in ("Input should", "valid dictionary", "unable to parse", "{message}"):
         assert phrase not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (swapped("[100, 200]", "[-200]"), "n_particles[0] = -200; expected a number greater than 0."),
+        (swapped("[100, 200]", "[many]"), "n_particles[0] = 'many'; expected an integer."),
+        (swapped("[rapid]", "{mine: {quench: rapid, cooling: 1}}"), "unknown key 'cooling'"),
+        (GOOD[: GOOD.index("  - kind: walk")] + "  - 3\n", "stages[0] = 3; expected a name, or a mapping with the key 'kind'."),
+        (GOOD + "  - kind: prepare\n  - {kind: shear, strain_max: 0.1, directions: al}\n", "directions = 'al'"),
+        (GOOD + "  - kind: prepare\n  - {kind: shear, strain_max: 0.1, directions: [xx]}\n", "directions[0] = 'xx'"),
+        (GOOD + "  - kind: prepare\n  - {kind: shear, strain_max: 0.1, detector: 3}\n", "detector = 3"),
+    ],
+)
+def test_one_mistake_is_one_message(tmp_path: Path, content: str, says: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        load(tmp_path, content)
+    ((_, text),) = caught.value.problems
+    assert says in text
+
+
+def test_a_plain_name_stands_for_a_mapping_with_that_kind() -> None:
+    spelled = {"model": {"potential": {"kind": "inverse_power_law"}}, "engine": {"kind": "cpu"}}
+    short = build_protocol(
+        plain(model={"potential": "inverse_power_law"}, engine="cpu", stages=[{"kind": "walk", "steps": 5}, "tally"])
+    )
+    assert short == build_protocol(plain(**spelled, stages=[{"kind": "walk", "steps": 5}, {"kind": "tally"}]))
 
 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
@@ -365,8 +402,12 @@ def test_any_value_anywhere_is_accepted_or_refused_properly(place: tuple[str | i
     node[place[-1]] = value
     try:
         assert build_protocol(document).hash
-    except ProtocolError:
+    except ProtocolError as error:
+        texts = [text.replace(repr(value), "") for _, text in error.problems]
+    else:
         return
+    for phrase in ("Input should", "nable to parse", "valid dictionary", "valid tuple"):
+        assert not [text for text in texts if phrase in text]
 
 
 @given(content=st.text(max_size=60) | st.binary(max_size=60))

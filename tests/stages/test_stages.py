@@ -15,8 +15,9 @@ from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.hessian import Hessian
-from qlm_hoomd.model import Preparation
+from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.preparation import random_start
 from qlm_hoomd.stages import StageContext, replacing
 from qlm_hoomd.stages.modes import MODE_SCALARS, ModesStage
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qlm_hoomd.glass import Glass
-    from qlm_hoomd.model import GlassModel
 
 PROVENANCE = {"protocol_hash": "f" * 16, "versions": {}}
 
@@ -169,3 +169,18 @@ def test_modes_stage_checks_its_count_against_the_sizes(model: GlassModel) -> No
     ModesStage(count=297).check(model, [100, 500])
     with pytest.raises(ValueError, match="count = 298; expected at most 297"):
         ModesStage(count=298).check(model, [100, 500])
+
+
+def test_moduli_of_a_force_that_jumps_are_withheld_with_the_reason(
+    context: StageContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = GlassModel(potential={"kind": "kob_andersen", "q": 0}, density=1.2, fraction_large=0.2)
+    engine = CPUEngineSettings().build(model)
+    glass, _ = engine.descend(random_start(model, 230, np.random.default_rng(0)))
+    gsdio.write_glasses(context.path("quenched.gsd"), [(glass, engine.measure(glass))], PROVENANCE)
+    ModesStage(count=4).run(replace(context, model=model, engine=engine))
+    row = pl.read_parquet(context.path("moduli.parquet")).row(0, named=True)
+    assert row["shear_modulus"] is row["softest_shear_modulus"] is row["poisson_ratio"] is None
+    assert row["pressure"] == pytest.approx(engine.measure(glass).pressure)
+    assert "no elastic moduli: the force of KobAndersen jumps at the cut-off" in caplog.text
+    assert len(pl.read_parquet(context.path("modes.parquet"))) == 4

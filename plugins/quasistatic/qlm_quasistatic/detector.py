@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from qlm_hoomd.box import Box
 from qlm_hoomd.display import Displayed, counted
@@ -21,6 +21,7 @@ from qlm_hoomd.errors import PluginError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_hoomd.modes import participation_ratio
+from qlm_hoomd.settings import Settings
 from qlm_quasistatic.events import Fold, core
 from qlm_quasistatic.predictor import Branch
 from qlm_quasistatic.stepper import ShearState, ShearStep
@@ -84,7 +85,7 @@ class Instability(Displayed):
         return without_drift(after.nonaffine_displacement(before))
 
 
-class Detector(BaseModel):
+class Detector(Settings):
     """Base of every detector. Subclasses are pydantic models with a literal ``kind``, registered as ``qlm_hoomd.detectors``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -152,7 +152,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             if not (math.isfinite(value) and value > 0.0):
                 raise InputError(f"{name} = {value}; expected a positive number.")
         try:
-            settings = HOOMDEngineSettings(fire_dt=fire_dt)
+            settings = HOOMDEngineSettings.model_validate({"fire_dt": fire_dt})
         except ValidationError as error:
             raise InputError(f"fire_dt = {fire_dt}: {error.errors()[0]['msg']}.") from None
         box = usable_box(simulation)

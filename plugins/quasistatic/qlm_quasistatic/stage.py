@@ -146,6 +146,10 @@ class ShearStage(Stage):
         if off:
             raise ValueError(f"frames {off} lie off {way}; expected strains that the run passes after its start")
 
+    def reaches(self, strain: float) -> bool:
+        """Whether a leg passes it, or the run starts there."""
+        return strain == 0.0 or any(leg.passes(strain) for leg in self._legs(0.0))
+
     def work(self, preparation: BaseModel) -> float:
         """Strain travelled."""
         last = self._legs(0.0)[-1]
@@ -171,6 +175,13 @@ class ShearStage(Stage):
         if not self.directions_at:
             return
         missing = [strain for strain in self.directions_at if strain not in self.frames]
+        if 0.0 in missing:
+            raise ValueError(
+                "directions_at names strain 0, that of the quenched glass, for which directions alone is enough; expected "
+                "strains of frames above it"
+            )
+        if missing and not self.frames:
+            raise ValueError(f"directions_at = {missing}, and there are no frames; expected strains that frames names too")
         if missing:
             raise ValueError(
                 f"directions_at = {missing} are no strains of frames; expected some of frames = {list(self.frames)}"

@@ -352,7 +352,7 @@ def test_systems_are_solved_on_the_complement_of_the_mode(event: Instability, mo
 @pytest.mark.parametrize("settings", [{"max_increment": 0.0}, {"overlaps": [1.0]}, {"balance": -1.0}, {"offset": 1.0}])
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        FoldDetector(**settings)
+        FoldDetector.model_validate(settings)
 
 
 def test_fold_beside_a_cusp_is_located(model: GlassModel) -> None:
