@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test physics faults lowest docs lint types dist clean
+.PHONY: help venv demo test physics faults gpu lowest docs lint types dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
 faults: $(VENV)/.qlm-test ## kill, fill, damage and fuzz: nothing may be lost (some 15 minutes)
 	@$(PY) tests/faults campaign --kills 200
 	@$(PY) tests/faults fuzz --inputs 20000
+
+gpu: $(VENV)/.qlm-test ## on a machine with a GPU: HOOMD-blue's tests and answers there, rows of benchmarks/RESULTS.md
+	@$(PY) benchmarks/gpu.py
 
 lowest: $(LOWEST)/.qlm-lowest ## run the tests and the smallest whole run with the lowest versions that pyproject.toml allows (Python 3.11)
 	@$(LOWEST)/bin/python -m pytest -n $(JOBS)

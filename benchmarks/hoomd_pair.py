@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from _common import LAW, Contestant, arguments, gathered, glass_of, introduce, report
@@ -27,9 +28,9 @@ from qlm_hoomd.pair import Backend, InversePowerLaw
 
 _SKIN = 0.12
 _STEP = 0.04
-_STRAIN = 1e-4  # one step of quasi-static shear: what FIRE has to relax
+STRAIN = 1e-4  # one step of quasi-static shear: what FIRE has to relax
 # Relative to the largest force: round-off, and the interpolation of the table.
-_TOLERANCE: dict[Backend, float] = {"component": 1e-10, "mie": 1e-10, "table": 1e-4}
+TOLERANCE: dict[Backend, float] = {"component": 1e-10, "mie": 1e-10, "table": 1e-4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Answer:
         return float(np.abs(force_nc - self.force_nc).max() / np.abs(self.force_nc).max())
 
 
-def _ours(glass: Glass) -> tuple[Contestant, Answer]:
+def ours_of(glass: Glass) -> tuple[Contestant, Answer]:
+    """Our FIRE, and the forces that others must find."""
     mechanics = Mechanics(LAW, glass.typeid, skin=_SKIN)
 
     def run(count: int) -> None:
@@ -55,12 +57,12 @@ def _ours(glass: Glass) -> tuple[Contestant, Answer]:
     return Contestant("qlm_hoomd-fire", run), Answer(glass, mechanics.energy_forces(glass.positions.copy(), glass.box)[1])
 
 
-def _hoomd(backend: Backend, answer: Answer) -> Iterator[Contestant]:
+def hoomd_fire(glass: Glass, backend: Backend, device: Any) -> tuple[Any, Any]:
+    """A simulation of the glass in which a run is so many steps of FIRE, and its pair force."""
     import hoomd
     import hoomd.md
 
-    glass = answer.glass
-    simulation = hoomd.Simulation(device=hoomd.device.CPU(), seed=1)
+    simulation = hoomd.Simulation(device=device, seed=1)
     snapshot = hoomd.Snapshot()
     snapshot.configuration.box = glass.box.to_gsd()
     snapshot.particles.N = glass.n_particles
@@ -81,7 +83,14 @@ def _hoomd(backend: Backend, answer: Answer) -> Iterator[Contestant]:
         methods=[hoomd.md.methods.ConstantVolume(hoomd.filter.All())],
     )
     simulation.run(0)
-    yield Contestant(f"hoomd-{backend}", simulation.run, answer.deviation(force.forces), _TOLERANCE[backend])
+    return simulation, force
+
+
+def _hoomd(backend: Backend, answer: Answer) -> Iterator[Contestant]:
+    import hoomd
+
+    simulation, force = hoomd_fire(answer.glass, backend, hoomd.device.CPU())
+    yield Contestant(f"hoomd-{backend}", simulation.run, answer.deviation(force.forces), TOLERANCE[backend])
 
 
 def main() -> int:
@@ -90,7 +99,7 @@ def main() -> int:
     introduce(("qlm_hoomd_ipl",))
     agreed = True
     for n_particles in options.sizes:
-        engine, answer = _ours(glass_of(n_particles, options.cache).sheared(_STRAIN))
+        engine, answer = ours_of(glass_of(n_particles, options.cache).sheared(STRAIN))
         backends: tuple[Backend, ...] = ("component", "mie", "table")
         found = gathered((f"hoomd-{backend}", partial(_hoomd, backend, answer)) for backend in backends)
         component = next((contestant for contestant in found if contestant.name == "hoomd-component"), None)

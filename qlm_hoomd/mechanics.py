@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlm_hoomd.numerics import pairs
+from qlm_hoomd.numerics import pairs, steps
 from qlm_hoomd.numerics.bonds import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Bonds
+from qlm_hoomd.numerics.fused import FusedForces
 from qlm_hoomd.numerics.neighbors import NeighborCandidates
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.box import Box
     from qlm_hoomd.glass import Glass
+    from qlm_hoomd.numerics.steps import Coefficients
     from qlm_hoomd.potentials import PairPotential
 
 
@@ -40,6 +42,8 @@ class Mechanics:
         self.potential = potential
         cutoffs_tt = potential.cutoffs()
         self.neighbors = NeighborCandidates(cutoffs_tt, typeid, skin)
+        law = potential.scaled_law()
+        self._fused = None if law is None else FusedForces(law, len(cutoffs_tt), self.neighbors)
         self._cutoff2_t = cutoffs_tt.ravel() ** 2
         self.force_evaluations = 0
         self._kept: tuple[NDArray[np.float64], Box, int, Bonds] | None = None
@@ -56,14 +60,36 @@ class Mechanics:
 
     def energy_forces(self, positions_nc: NDArray[np.float64], box: Box) -> tuple[float, NDArray[np.float64]]:
         """Energy U [energy] and forces -dU/dr ((N, 3) ndarray [energy / length])."""
+        self.force_evaluations += 1
+        positions_nc = _writeable(positions_nc)
+        if self._fused is not None:
+            return self._fused.energy_forces(positions_nc, box)
         neighbors = self.neighbors
-        neighbors.update(_writeable(positions_nc), box)
-        r_pc, r2_p = neighbors.pair_vectors()
+        neighbors.update(positions_nc, box)
+        r_pc, r2_p = neighbors.pair_vectors(positions_nc, box)
         phi_kp = self.potential.derivatives(r2_p, neighbors.pairtype_p, 1)
         force_nc = np.zeros_like(positions_nc)
         pairs.add_forces(neighbors.owner_r, neighbors.first_r, neighbors.partner_p, r_pc, phi_kp[1], force_nc)
-        self.force_evaluations += 1
         return float(phi_kp[0].sum()), force_nc
+
+    def chebyshev_step(
+        self, start_nc: NDArray[np.float64], force_nc: NDArray[np.float64], box: Box, coefficients: Coefficients, step: float
+    ) -> NDArray[np.float64]:
+        """Where the overdamped dynamics dr/dt = F leads in one step of the Runge-Kutta-Chebyshev method.
+
+        Args:
+            start_nc: ((N, 3) ndarray) positions at the start [length].
+            force_nc: ((N, 3) ndarray) forces there [energy / length].
+            box: the box.
+            coefficients: of the stages.
+            step: time step.
+        """
+        if self._fused is not None:
+            self.force_evaluations += len(coefficients.mu_j) - 2
+            return self._fused.chebyshev_step(_writeable(start_nc), force_nc, box, coefficients, step)
+        return steps.chebyshev_step(
+            lambda there_nc: self.energy_forces(there_nc, box)[1], start_nc, force_nc, coefficients, step
+        )
 
     def bonds(self, positions_nc: NDArray[np.float64], box: Box, order: int = 2) -> Bonds:
         """The interacting pairs with derivatives up to ``order`` (2: Hessian, 3: kappa, 4: chi), or more if they are at hand.
@@ -79,7 +105,7 @@ class Mechanics:
         neighbors = self.neighbors
         writeable_nc = _writeable(positions_nc)
         neighbors.update(writeable_nc, box)
-        r_pc, r2_p = neighbors.pair_vectors()
+        r_pc, r2_p = neighbors.pair_vectors(writeable_nc, box)
         owner_r, first_r, i_p, j_p, pairtype_p, r_pc, r2_p = pairs.keep_interacting(
             neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, r2_p, self._cutoff2_t
         )

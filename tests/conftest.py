@@ -42,6 +42,21 @@ for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_signal, _handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--hoomd-device gpu``: what asks HOOMD-blue for a CPU gets the card."""
+    parser.addoption("--hoomd-device", choices=("cpu", "gpu"), default="cpu", help="where tests run HOOMD-blue")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See :func:`pytest_addoption`."""
+    if config.getoption("--hoomd-device") == "gpu":
+        import hoomd
+
+        patch = pytest.MonkeyPatch()
+        patch.setattr(hoomd.device, "CPU", hoomd.device.GPU)
+        config.add_cleanup(patch.undo)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs HOOMD-blue where there is none."""
     if find_spec("hoomd") is not None:

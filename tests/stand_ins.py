@@ -1,11 +1,28 @@
-"""SLURM's and row's commands as shell scripts, for what no cluster at hand has."""
+"""SLURM's and row's commands as shell scripts, for what no cluster at hand has; potentials without a compiled law."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
+
+from qlm_hoomd.potentials import InversePowerLaw, PairPotential
+
+
+class WithoutLaw(InversePowerLaw):
+    """A potential of which nothing is known but its derivatives."""
+
+    kind: Literal["without_law"] = "without_law"  # type: ignore[assignment]  # a kind of its own
+
+    def scaled_law(self) -> None:
+        return None
+
+
+def without_law(potential: PairPotential) -> WithoutLaw:
+    """The inverse power law with these parameters, by its derivatives alone."""
+    return WithoutLaw(**potential.model_dump(exclude={"kind"}))
 
 
 def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, **commands: str) -> None:

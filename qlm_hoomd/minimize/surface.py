@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
+    from qlm_hoomd.numerics.steps import Coefficients
 
 
 class EnergySurface:
@@ -37,6 +38,13 @@ class EnergySurface:
         """Energy U and forces ((N, 3) ndarray) at these positions."""
         self.force_evaluations += 1
         return self._mechanics.energy_forces(positions_nc, self._box)
+
+    def chebyshev_step(
+        self, start_nc: NDArray[np.float64], force_nc: NDArray[np.float64], coefficients: Coefficients, step: float
+    ) -> NDArray[np.float64]:
+        """See :meth:`~qlm_hoomd.mechanics.Mechanics.chebyshev_step`; each stage after the first is an evaluation of the force."""
+        self.force_evaluations += len(coefficients.mu_j) - 2
+        return self._mechanics.chebyshev_step(start_nc, force_nc, self._box, coefficients, step)
 
     def evaluate(self, positions_nc: NDArray[np.float64]) -> Bonds:
         """Energy, forces and second derivatives at these positions, counted as one evaluation of the force."""

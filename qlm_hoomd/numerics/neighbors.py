@@ -72,7 +72,7 @@ class NeighborCandidates:
         check_types(cutoffs, typeid)
         self._typeid_n = np.array(typeid, dtype=np.int32)
         self.skin = self._wanted_skin = skin
-        self.n_builds = 0
+        self.n_builds = self._listed = 0
         self._box: Box | None = None
 
     @property
@@ -84,6 +84,22 @@ class NeighborCandidates:
         """
         return None if self._box is None else (self._reference_nc, self._box)
 
+    @property
+    def wrapped_reference(self) -> tuple[NDArray[np.float64], Box]:
+        """As :attr:`reference`, every particle in the image in which it lies in the box."""
+        assert self._box is not None
+        return self._reference_nc - self._images_nc @ self._box.matrix, self._box
+
+    @property
+    def typeid(self) -> NDArray[np.int32]:
+        """((N,) ndarray) type of each particle."""
+        return self._typeid_n
+
+    @property
+    def cutoffs(self) -> NDArray[np.float64]:
+        """((T * T,) ndarray) cut-off of each pair of types [length]."""
+        return self._cutoff_t
+
     def update(self, positions_nc: NDArray[np.float64], box: Box) -> None:
         """Make the list complete for these positions ((N, 3) ndarray, any image [length]) in this box.
 
@@ -92,15 +108,31 @@ class NeighborCandidates:
             BlowUpError: if positions are not finite.
         """
         if not self._complete(positions_nc, box):
-            self._build(positions_nc, box)
-        pairs.fold_images(positions_nc, self._images_nc, box.matrix, self._folded_nc)
-        self._shifts_sc = cells.image_shifts(box.length, box.xy)
+            self.rebuild(positions_nc, box)
 
-    def pair_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs; buffers, valid until update."""
+    def folded(self, positions_nc: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
+        """((N, 3) ndarray) these positions in the periodic images for which the list was made."""
+        folded_nc = np.empty_like(positions_nc)
+        pairs.fold_images(positions_nc, self._images_nc, box.matrix, folded_nc)
+        return folded_nc
+
+    def pair_vectors(self, positions_nc: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs; buffers, valid until they are new.
+
+        The positions are those of the last :meth:`update`. Only who asks for pairs pays for a list of them.
+        """
+        if self._listed != self.n_builds:
+            wrapped_nc, box_then = self.wrapped_reference
+            self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = cells.half_lists_of(
+                wrapped_nc, self._typeid_n, self._n_types, box_then.length, box_then.xy, self._cutoff_t + self.skin
+            )
+            self._r_pc = np.empty((len(self.partner_p), 3))
+            self._r2_p = np.empty(len(self.partner_p))
+            self._listed = self.n_builds
         pairs.pair_vectors(
-            self._folded_nc, self.owner_r, self.first_r, self.partner_p, self._code_p, self._shifts_sc, self._r_pc, self._r2_p
-        )
+            self.folded(positions_nc, box), self.owner_r, self.first_r, self.partner_p, self._code_p,
+            cells.image_shifts(box.length, box.xy), self._r_pc, self._r2_p,
+        )  # fmt: skip
         return self._r_pc, self._r2_p
 
     def _complete(self, positions_nc: NDArray[np.float64], box: Box) -> bool:
@@ -116,22 +148,15 @@ class NeighborCandidates:
             return False
         return 4.0 * square <= slack**2
 
-    def _build(self, positions_nc: NDArray[np.float64], box: Box) -> None:
+    def rebuild(self, positions_nc: NDArray[np.float64], box: Box) -> None:
+        """Forget the list: the next one is made for these positions in this box. Raises what :meth:`update` raises."""
         # Beyond a million boxes rounding eats the digits that matter.
         if not np.abs(positions_nc).max() < 1e6 * box.length:
             raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
         check_box(box, self._cutoff)
-        images_nc = box.images(positions_nc)
-        wrapped_nc = positions_nc - images_nc @ box.matrix
         # Cells hold one image of a particle around them: in the smallest boxes a wide skin is cut to what that allows.
         self.skin = min(self._wanted_skin, box.nearest_plane_distance - self._cutoff)
-        self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = cells.half_lists_of(
-            wrapped_nc, self._typeid_n, self._n_types, box.length, box.xy, self._cutoff_t + self.skin
-        )
-        self._r_pc = np.empty((len(self.partner_p), 3))
-        self._r2_p = np.empty(len(self.partner_p))
-        self._images_nc = images_nc
+        self._images_nc = box.images(positions_nc)
         self._reference_nc = positions_nc.copy()
-        self._folded_nc = np.empty_like(self._reference_nc)
         self._box = box
         self.n_builds += 1

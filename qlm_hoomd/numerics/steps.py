@@ -1,8 +1,11 @@
 """Compiled steps of dynamics and of descents, particle by particle."""
 
-# Array names carry their axes: n particles, c Cartesian components.
+# Array names carry their axes: n particles, c Cartesian components, j stages of a step.
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,8 +32,33 @@ def kick(velocities_nc: Floats, force_nc: Floats, half_step: float) -> float:
     return total
 
 
+class Coefficients(NamedTuple):
+    """Those of the Runge-Kutta-Chebyshev method by the number of the stage, from 1 on: mu, nu, mu~, gamma~."""
+
+    mu_j: Floats
+    nu_j: Floats
+    mu_h_j: Floats
+    gamma_h_j: Floats
+
+
+def chebyshev_step(
+    force_at: Callable[[Floats], Floats], start_nc: Floats, start_force_nc: Floats, coefficients: Coefficients, step: float
+) -> Floats:
+    """Where dr/dt = F leads in one step of the Runge-Kutta-Chebyshev method; the force at the start is known."""
+    mu_j, nu_j, mu_h_j, gamma_h_j = coefficients
+    before_nc, last_nc = start_nc, start_nc + mu_h_j[1] * step * start_force_nc
+    for j in range(2, len(mu_j)):
+        new_nc = np.empty_like(last_nc)
+        _chebyshev_stage(
+            start_nc, last_nc, before_nc, force_at(last_nc), start_force_nc,
+            mu_j[j], nu_j[j], mu_h_j[j] * step, gamma_h_j[j] * step, new_nc,
+        )  # fmt: skip
+        before_nc, last_nc = last_nc, new_nc
+    return last_nc
+
+
 @compiled
-def chebyshev_stage(
+def _chebyshev_stage(
     start_nc: Floats, last_nc: Floats, before_nc: Floats, force_nc: Floats, start_force_nc: Floats, mu: float, nu: float,
     mu_h: float, gamma_h: float, out_nc: Floats,
 ) -> None:  # fmt: skip

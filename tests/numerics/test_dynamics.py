@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,26 +13,14 @@ from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
-from qlm_hoomd.potentials import Hertzian, InversePowerLaw, LennardJones, PairPotential
+from qlm_hoomd.potentials import Hertzian, LennardJones, PairPotential
+from tests.stand_ins import without_law
 
 if TYPE_CHECKING:
     from qlm_hoomd.engines.base import DynamicsState
     from qlm_hoomd.model import GlassModel
 
 THREE = ((1.0, 1.1, 1.2), (1.1, 1.2, 1.3), (1.2, 1.3, 1.4))
-
-
-class WithoutLaw(InversePowerLaw):
-    """A potential of which nothing is known but its derivatives."""
-
-    kind: Literal["without_law"] = "without_law"  # type: ignore[assignment]  # a kind of its own
-
-    def scaled_law(self) -> None:
-        return None
-
-
-def _without_law(potential: PairPotential) -> WithoutLaw:
-    return WithoutLaw(**potential.model_dump(exclude={"kind"}))
 
 
 def _plain(
@@ -49,11 +37,13 @@ def _plain(
     x, v = glass.positions.copy(), rng.normal(scale=math.sqrt(temperatures[0]), size=glass.positions.shape)
     v -= v.mean(axis=0)
     n_free, dt, c = v.size - 3, settings.dt, math.exp(-settings.dt / settings.tau)
-    force, energies = mechanics.energy_forces(x, glass.box)[1], []
+    force, energies = mechanics.bonds(x, glass.box, 1).forces, []
     for step in range(1, n_steps + 1):
         v = v + 0.5 * dt * force
         x = x + dt * v
-        energy, force = mechanics.energy_forces(x, glass.box)
+        # By another way than the engine's: from the pairs, one by one.
+        bonds = mechanics.bonds(x, glass.box, 1)
+        energy, force = bonds.energy, bonds.forces
         v = v + 0.5 * dt * force
         target = temperatures[0] + (temperatures[1] - temperatures[0]) * step / n_steps
         kinetic, mean = 0.5 * (v**2).sum(), 0.5 * n_free * target
@@ -71,7 +61,7 @@ def _plain(
 def test_steps_are_those_of_plain_velocity_verlet(law: bool, strain: float, model: GlassModel, liquid: Glass) -> None:
     """Fifty steps on a ramp of the temperature, several lists long: to 1e-10, where chaos has blown up rounding."""
     glass = liquid.at_strain(strain)
-    potential = model.potential if law else _without_law(model.potential)
+    potential = model.potential if law else without_law(model.potential)
     settings = CPUEngineSettings(tau=0.1)
     end, report = CPUEngine(potential, settings).run(
         glass, duration=50 * settings.dt, temperature=1.0, final_temperature=0.5, rng=np.random.default_rng(7)
@@ -104,7 +94,7 @@ def test_other_laws_make_the_steps_that_their_derivatives_make(potential: PairPo
 @pytest.mark.parametrize("law", [True, False], ids=["compiled law", "derivatives"])
 def test_a_run_goes_on_from_any_of_its_states_in_the_same_bytes(law: bool, model: GlassModel, small_liquid: Glass) -> None:
     glass = small_liquid.at_strain(0.3)
-    engine = CPUEngine(model.potential if law else _without_law(model.potential))
+    engine = CPUEngine(model.potential if law else without_law(model.potential))
     what = {"duration": 0.55, "temperature": 1.0, "final_temperature": 0.6}
     states: list[DynamicsState] = []
     end, report = engine.run(glass, **what, rng=np.random.default_rng(9), waypoint=lambda state: states.append(state()))
