@@ -67,6 +67,10 @@ SECOND_ORDER = {"strain_before", "strain_after", "strain_c", "gamma_min", "energ
 
 GAINED = {"modes.gsd": {"log/qlm/frequency", "log/qlm/index", "log/qlm/participation_ratio"}}
 """Chunks that files have gained since the record, in which older ones lack them."""
+DRAWN = {"particles/type_shapes"}
+"""What any GSD file has gained for viewers."""
+RENAMED = {"qlm/provenance": "log/qlm/provenance"}
+"""Chunks by their names at the time of the record."""
 
 PORTABLE = {
     "NUMBA_CPU_NAME": "generic",
@@ -240,8 +244,8 @@ def form_of(folder: Path) -> dict[str, Any]:
             form[path.name] = {"columns": columns, "provenance": sorted(origin)}
         elif path.suffix == ".gsd":
             with gsd.fl.open(path, "r") as file:
-                chunks = set(file.find_matching_chunk_names(""))
-            form[path.name] = sorted(chunks - GAINED.get(path.name, set()))
+                chunks = {RENAMED.get(chunk, chunk) for chunk in file.find_matching_chunk_names("")}
+            form[path.name] = sorted(chunks - GAINED.get(path.name, set()) - DRAWN)
         elif path.suffix == ".json":
             form[path.name] = sorted(json.loads(path.read_text(encoding="utf-8")))
         else:
