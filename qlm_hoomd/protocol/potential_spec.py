@@ -13,8 +13,12 @@ from qlm_hoomd.base.errors import InputError, did_you_mean
 from qlm_hoomd.base.registry import POTENTIALS
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import PairPotential
+from qlm_hoomd.protocol.facts import short
 from qlm_hoomd.protocol.reading import load_protocol
+from qlm_hoomd.protocol.sentences import expected_by
 
+# Moduli want a force, and a slope of it, without jumps at the cut-off.
+_SMOOTH = 2
 _FILE_KINDS = (".yaml", ".yml", ".json")
 
 
@@ -23,7 +27,8 @@ def potential_from_spec(spec: str) -> PairPotential:
 
     Args:
         spec: ``name``, ``name:key=value,key=value`` with YAML values (``harmonic:sigma=[[1, 1.2], [1.2, 1.4]]``), or a YAML
-            file with the settings of a potential or with a whole protocol, whose model is then meant.
+            file with the settings of a potential or with a whole protocol, whose model is then meant. A potential that has to
+            be told how smoothly it ends (``q``) gets a force and a slope of it without jumps, q = 2, where that is not named.
 
     Raises:
         InputError: if there is no such potential, or a setting is wrong.
@@ -38,8 +43,12 @@ def potential_from_spec(spec: str) -> PairPotential:
         kind, _, arguments = spec.partition(":")
         settings = {"kind": kind.strip()} | _arguments(arguments)
     try:
-        # The model knows the defaults of the paper's potential; a fraction of zero asks for no second particle type.
-        return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
+        try:
+            return _validated(settings)
+        except ValidationError as error:
+            if [problem["loc"][-1] for problem in error.errors()] != ["q"] or "q" in settings:
+                raise
+            return _validated(settings | {"q": _SMOOTH})
     except ValidationError as error:
         kind = str(settings["kind"])
         sentences = "; ".join(_sentences(error, kind))
@@ -75,6 +84,11 @@ def _arguments(text: str) -> dict[str, Any]:
     return settings
 
 
+def _validated(settings: dict[str, Any]) -> PairPotential:
+    # The model knows the defaults of the paper's potential; a fraction of zero asks for no second particle type.
+    return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
+
+
 def _sentences(error: ValidationError, kind: str) -> Iterator[str]:
     fields = POTENTIALS.load(kind).model_fields if kind in POTENTIALS.plugins else {}
     known = [name for name in fields if name != "kind"]
@@ -84,6 +98,14 @@ def _sentences(error: ValidationError, kind: str) -> Iterator[str]:
             yield f"{place} is missing; expected {fields[place].description}"
         elif problem["type"] == "extra_forbidden":
             yield f"unknown key '{place}'; expected one of: {', '.join(known)}.{did_you_mean(place, known)}".rstrip(".")
+        elif "should " in problem["msg"]:
+            matrix = problem["type"] == "tuple_type" and place.partition(".")[0] in fields
+            expected = (
+                "a matrix, a row and a column for each type of particle: [[1]], [[1, 1.2], [1.2, 1.4]]"
+                if matrix
+                else expected_by(problem)
+            )
+            yield f"{place} = {short(repr(problem['input']))}; expected {expected}".rstrip(".")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             yield f"{place + ': ' if place and place != 'kind' else ''}{message}".rstrip(".")

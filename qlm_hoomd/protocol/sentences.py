@@ -58,14 +58,20 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         text = f"{where} has {context['actual_length']} entries; expected {bound}"
     else:
-        expected = detail["msg"]
-        if "should " in expected:
-            expected = expected.partition("should ")[2].removeprefix("be ")
-            for pattern, words in _PLAIN_WORDS:
-                expected = re.sub(pattern, words, expected)
+        expected = expected_by(detail)
         subject = f"key '{short(place[-1])}' of {_dotted(place[:-1])}" if "[key]" in detail["loc"] else where
         text = f"{subject} {_shown(detail['input'])}; expected {expected}"
     return line_of(place, lines), text if text.endswith((".", "?")) else text + "."
+
+
+def expected_by(detail: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says was expected, in plain words."""
+    expected = str(detail["msg"])
+    if "should " in expected:
+        expected = expected.partition("should ")[2].removeprefix("be ")
+        for pattern, words in _PLAIN_WORDS:
+            expected = re.sub(pattern, words, expected)
+    return expected
 
 
 def _locate(location: Location, settings: Any) -> tuple[Location, bool]:
