@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +22,7 @@ import typer
 from typer.core import TyperGroup
 
 from qlm_hoomd.base.errors import InputError, PluginError, QlmError
+from qlm_hoomd.base.interrupt import interruptible
 from qlm_hoomd.base.version import __version__
 
 if TYPE_CHECKING:
@@ -39,7 +42,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible((signal.SIGINT,)):
+                return super().invoke(ctx)
         except QlmError as error:
             _complain(str(error))
             raise typer.Exit(2 if isinstance(error, (InputError, PluginError)) else 1) from None
@@ -121,8 +125,8 @@ def _options(
 
     `qlm COMMAND --help` says more of each command.
 
-    Exit codes: 0 done; 1 some realisations failed, the rest is kept; 2 the
-    input is wrong; 129, 130, 138 or 143 stopped by SIGHUP, Ctrl-C, SIGUSR1 or
+    Exit codes: 0 done; 1 some realisations or frames failed, or are no solid,
+    and the rest is kept; 2 the input is wrong; 129, 130, 138 or 143 stopped by SIGHUP, Ctrl-C, SIGUSR1 or
     SIGTERM, with the state saved.
     """
 
@@ -370,7 +374,8 @@ def export(
 
     name = Workspace.open(directory).protocol.name
     typer.echo(_report(directory))
-    target = export_run(directory, out or Path(f"{name}.zip"))
+    out = out or Path(f"{name}.zip")
+    target = export_run(directory, out if out.suffix else out.with_suffix(".zip"))
     typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.2g} MB)")
 
 
@@ -443,6 +448,7 @@ def report(
 
 @_command(_FILES, "qlm modes trajectory.gsd --potential kob_andersen:q=2")
 def modes(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE.gsd", help="GSD file of a glass.", show_default=False)],
     potential: Annotated[
         str,
@@ -484,16 +490,34 @@ def modes(
             show_default="none",
         ),
     ] = None,
+    table_format: Annotated[
+        str, typer.Option("--format", metavar="parquet|csv", help="Of the tables that are written.")
+    ] = "parquet",
+    workers: Annotated[int, typer.Option(min=1, help="Frames at work at a time.")] = 1,
+    relax_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="Time after which a frame that still falls has failed.", show_default="none"
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print all columns; the files have them in any case.")] = False,
 ) -> None:
     """Lowest vibrational modes and elastic moduli of the frames of a GSD file, HOOMD-blue's or another's.
 
-    Writes modes.parquet, moduli.parquet and modes.gsd, where OVITO shows the modes as velocity vectors. Frames that are not at
-    a minimum are relaxed first, and the output says so.
+    Writes the tables modes and moduli, and modes.gsd, where OVITO shows the modes as velocity vectors (tick the box beside
+    Velocity under Visual elements). Frames that are not at a minimum are relaxed first, and the output says so.
+
+    Each frame is kept as it is finished: interrupt it whenever you like, and the same command goes on.
+
+    Printed of each mode: omega, the participation ratio e and N e, lambda = omega^2, and kappa, the third derivative along it.
     """
+    import polars as pl
+
     from qlm_hoomd.frames import frames_from_text
     from qlm_hoomd.postanalysis import modes_of_file
     from qlm_hoomd.protocol.potential_spec import potential_from_spec
 
+    context.meta[_RESUMES] = True
     analysis = modes_of_file(
         file,
         potential=potential_from_spec(potential),
@@ -504,19 +528,35 @@ def modes(
         as_is=as_is,
         remove_rattlers=remove_rattlers,
         force_tolerance=force_tolerance,
+        relax_limit=relax_limit,
         out=Path(f"{file.stem}-modes") if out is None else out,
+        table_format=table_format,  # type: ignore[arg-type]  # checked there
         view=view,
+        workers=workers,
         progress=_say,
     )
-    _print(analysis.moduli.select(
-        "frame", "strain", "relaxation", "rattlers", "negative_modes", "zero_modes", "shear_modulus", "bulk_modulus", "energy"
-    ))  # fmt: skip
-    if len(analysis.moduli) == 1:
-        _print(analysis.modes.drop("frame", "relaxed", "strain"))
+    of_frames, of_modes = analysis.moduli, analysis.modes
+    if not everything:
+        of_frames = of_frames.select(
+            "frame", "strain", "relaxation", "rattlers", pl.col("negative_modes").alias("negative"),
+            pl.col("shear_modulus").alias("G"), pl.col("bulk_modulus").alias("K"),
+        )  # fmt: skip
+        e = pl.col("participation_ratio")
+        held = pl.col("n_particles") - pl.col("rattlers") * pl.col("rattlers_removed").cast(pl.Int32)
+        of_modes = of_modes.join(analysis.moduli.select("frame", held.alias("held")), on="frame", maintain_order="left").select(
+            "frame", "index", pl.col("frequency").alias("omega"), e.alias("e"), (e * pl.col("held")).alias("N e"),
+            pl.col("eigenvalue").alias("lambda"), "kappa",
+        )  # fmt: skip
+    _print(of_frames)
+    if len(of_frames) == 1:
+        _print(of_modes.drop("frame"))
     for path in analysis.files:
         typer.echo(f"wrote {path}")
+    for frame, why in analysis.no_solids.items():
+        _complain(f"frame {frame}: this is no solid: {why}. Is it the potential of these particles? The numbers are kept.")
     if analysis.failures:
         _complain(f"{len(analysis.failures)} frames failed, the others are kept: {', '.join(map(str, analysis.failures))}")
+    if analysis.failures or analysis.no_solids:
         raise typer.Exit(1)
 
 
@@ -590,6 +630,10 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
 def _coloured(text: str, colour: str, *, err: bool = False) -> str:
     """``text`` in a colour where it goes to a terminal that wants colours (https://no-color.org)."""
     stream = sys.stderr if err else sys.stdout
@@ -620,7 +664,15 @@ def _print(table: DataFrame) -> None:
 
 
 def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print columns side by side; on a terminal those that find no room follow below, with the first column again."""
     table = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    room = shutil.get_terminal_size().columns if _is_terminal() else sys.maxsize
+    blocks = [[0]]
+    for column in range(1, len(widths)):
+        if len(blocks[-1]) > 1 and sum(widths[each] + 2 for each in (*blocks[-1], column)) - 2 > room:
+            blocks.append([0])
+        blocks[-1].append(column)
+    for block in blocks:
+        for row in table:
+            typer.echo("  ".join(row[column].ljust(widths[column]) for column in block).rstrip())

@@ -31,7 +31,7 @@ def _versions() -> Finding:
 
 
 def _processors() -> Finding:
-    from qlm_hoomd.ensemble.local import n_cores
+    from qlm_hoomd.base.processes import n_cores
 
     return Finding("processors", True, f"{n_cores()} cores of {platform.machine()}: `qlm run` starts as many workers")
 

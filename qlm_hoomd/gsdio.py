@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _POSITION = "particles/qlm/position"
 _AXES = "qlm/axes"
+_NOTE = "qlm/provenance"
 # The beginning of the header of a GSD file: magic number, place and number of entries of the index and of the list of names;
 # and the sizes of these entries [bytes].
 _HEADER = struct.Struct("<QQQQQ")
@@ -79,35 +80,46 @@ def write_glasses(
     *,
     axes: tuple[int, int, int] | None = None,
     travelled: Sequence[float] | None = None,
+    diameters: Iterable[float] | None = None,
 ) -> None:
     """Write one frame for each glass, whole or not at all.
 
     Args:
         path: the GSD file; replaced if it exists.
         glasses: glasses with what was measured of them.
-        provenance: goes into the first frame as JSON (``log/qlm/provenance``).
+        provenance: goes into the first frame as JSON (``qlm/provenance``, no log chunk: viewers list those number by number).
         types: names of the particle types.
         axes: which axes of the sample as it was quenched are x, y and z in the frames (``log/qlm/axes``).
         travelled: strain travelled up to each glass (``log/qlm/travelled``); on a path that turns back it tells the
             passages of one strain apart.
+        diameters: at which viewers draw particles of these types, which they take for chemical elements otherwise [length].
     """
-    note = _note(provenance)
     with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
         for step, (glass, observables) in enumerate(glasses):
             scalars = {"strain": glass.strain} | asdict(observables)
             if travelled is not None:
                 scalars["travelled"] = travelled[step]
-            frame = _frame(step, glass, scalars, note, list(types))
+            frame = _frame(step, glass, scalars, list(types))
+            if diameters is not None:
+                frame.particles.type_shapes = _spheres(diameters)
             if axes is not None:
                 frame.log[_AXES] = np.array(axes, dtype=np.int32)
+            if step == 0:
+                _write_note(trajectory, provenance)
             trajectory.append(frame)
 
 
-def _note(provenance: Mapping[str, Any]) -> NDArray[np.uint8]:
-    return np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
+def _write_note(trajectory: gsd.hoomd.HOOMDTrajectory, provenance: Mapping[str, Any]) -> None:
+    """Write the note into the frame that is appended next."""
+    note = np.frombuffer(json.dumps(provenance, sort_keys=True).encode(), dtype=np.uint8)
+    trajectory.file.write_chunk(_NOTE, note)
 
 
-def _frame(step: int, glass: Glass, scalars: Mapping[str, float], note: NDArray[np.uint8], types: list[str]) -> gsd.hoomd.Frame:
+def _spheres(diameters: Iterable[float]) -> list[dict[str, Any]]:
+    return [{"type": "Sphere", "diameter": float(diameter)} for diameter in diameters]
+
+
+def _frame(step: int, glass: Glass, scalars: Mapping[str, float], types: list[str]) -> gsd.hoomd.Frame:
     wrapped_nc = glass.box.wrap(glass.positions)
     frame = gsd.hoomd.Frame()
     frame.configuration.step = step
@@ -120,8 +132,6 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], note: NDArray[
     frame.log["qlm/box"] = glass.box.to_gsd()
     for name, value in scalars.items():
         frame.log[f"qlm/{name}"] = np.array([float(value)])
-    if step == 0:
-        frame.log["qlm/provenance"] = note
     return frame
 
 
@@ -132,12 +142,12 @@ class ModeFile:
 
     Args:
         path: the GSD file; replaced if it exists.
-        provenance: goes into the first frame as JSON (``log/qlm/provenance``).
+        provenance: goes into the first frame as JSON (``qlm/provenance``, no log chunk: viewers list those number by number).
     """
 
     def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
         self._trajectory = gsd.hoomd.open(str(path), "w")
-        self._note = _note(provenance)
+        self._provenance = provenance
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +163,7 @@ class ModeFile:
         *,
         particles: Any = None,
         rattler_n: NDArray[np.bool_] | None = None,
+        diameter_n: NDArray[np.float64] | None = None,
     ) -> None:
         """Add a frame.
 
@@ -164,11 +175,17 @@ class ModeFile:
             particles: types and diameters as another file has them (``gsd.hoomd.ParticleData``); by default types A and B.
             rattler_n: ((N,) ndarray) particles that were left out as rattlers (``log/particles/qlm/rattler``); by default no
                 word.
+            diameter_n: ((N,) ndarray) at which viewers draw the particles, by type [length]; by default no word.
         """
-        frame = _frame(len(self._trajectory), glass, scalars, self._note, ["A", "B"])
+        if not len(self._trajectory):
+            _write_note(self._trajectory, self._provenance)
+        frame = _frame(len(self._trajectory), glass, scalars, ["A", "B"])
         if particles is not None:
             for name in ("types", "typeid", "diameter"):
                 setattr(frame.particles, name, getattr(particles, name))
+        if diameter_n is not None:
+            of_type = [diameter_n[frame.particles.typeid == number] for number in range(len(frame.particles.types))]
+            frame.particles.type_shapes = _spheres(each.mean() if len(each) else 1.0 for each in of_type)
         frame.particles.velocity = vector_nc
         frame.log["particles/qlm/mode"] = vector_nc
         if rattler_n is not None:
@@ -388,10 +405,11 @@ def _scalar(value: NDArray[np.float64]) -> float:
 
 def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
     """The note in the first frame; that chunk alone is read, not the frame."""
-    where = {"frame": 0, "name": "log/qlm/provenance"}
     try:
-        if not trajectory.file.chunk_exists(**where):
-            return {}
-        return dict(json.loads(np.asarray(trajectory.file.read_chunk(**where), dtype=np.uint8).tobytes()))
+        for name in (_NOTE, f"log/{_NOTE}"):  # the second in older files
+            if trajectory.file.chunk_exists(frame=0, name=name):
+                chunk = trajectory.file.read_chunk(frame=0, name=name)
+                return dict(json.loads(np.asarray(chunk, dtype=np.uint8).tobytes()))
     except Exception:  # noqa: BLE001  (a note: whatever stands there instead is not used)
         return {}
+    return {}

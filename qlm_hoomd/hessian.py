@@ -10,6 +10,7 @@ import numpy as np
 
 from qlm_hoomd.base.display import Computation, in_words
 from qlm_hoomd.base.errors import ConvergenceError, InputError
+from qlm_hoomd.base.interrupt import stop_if_overdue
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import max_norm, without_drift
@@ -84,6 +85,7 @@ def solve(
     Raises:
         ConvergenceError: on negative curvature (no minimum) or without convergence.
     """
+    stop_if_overdue()
     right_nc = without_drift(right_nc)
     solution_nc, n_products, negative = LinearSystem(bonds).solve(right_nc, tolerance * max_norm(right_nc), max_products)
     if negative or n_products >= max_products:

@@ -154,8 +154,14 @@ class LowestModes(Computation):
             warm = eigensolvers.by_warm_start(bonds, self.k, [modes.vectors for modes in start])
             if warm is not None:
                 return *warm, "warm start"
-        find = {"dense": eigensolvers.by_lapack, "factor": eigensolvers.by_factor, "filter": eigensolvers.by_filter}[solver]
-        return *find(bonds, self.k), solver
+        find = {"dense": eigensolvers.by_lapack, "factor": eigensolvers.by_factor, "filter": eigensolvers.by_filter}
+        try:
+            return *find[solver](bonds, self.k), solver
+        except ConvergenceError:
+            # Where few particles touch, blocks run out of dimensions.
+            if self.solver != "auto" or bonds.n_particles > _LARGEST_INERTIA:
+                raise
+            return *eigensolvers.by_lapack(bonds, self.k), "dense"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Participation ratio against frequency."""

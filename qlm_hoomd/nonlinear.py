@@ -41,6 +41,7 @@ import polars as pl
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
 from qlm_hoomd.base.display import Computation, counted, span
 from qlm_hoomd.base.errors import ConvergenceError, InputError
+from qlm_hoomd.base.interrupt import stop_if_overdue
 from qlm_hoomd.modes import LowestModes, participation_ratio
 from qlm_hoomd.numerics import forms, solve, vectors
 
@@ -472,6 +473,7 @@ class _Search:
         last_nc = np.zeros_like(z_nc)
         last_square = 1.0
         for iteration in range(self._max_iterations + 1):
+            stop_if_overdue()
             if iteration % _REFRESH == 0:
                 product_nc = bonds.product(z_nc)
             curvature = dot(z_nc, product_nc)

@@ -71,6 +71,10 @@ GAINED = {
     "modes.parquet": {"distance_theory"},
 }
 """Chunks and columns that files have gained since the record; older ones lack them."""
+DRAWN = {"particles/type_shapes"}
+"""What any GSD file has gained for viewers."""
+RENAMED = {"qlm/provenance": "log/qlm/provenance"}
+"""Chunks by their names at the time of the record."""
 
 PORTABLE = {
     "NUMBA_CPU_NAME": "generic",
@@ -249,8 +253,8 @@ def form_of(folder: Path) -> dict[str, Any]:
             form[path.name] = {"columns": columns, "provenance": sorted(origin)}
         elif path.suffix == ".gsd":
             with gsd.fl.open(path, "r") as file:
-                chunks = set(file.find_matching_chunk_names(""))
-            form[path.name] = sorted(chunks - GAINED.get(path.name, set()))
+                chunks = {RENAMED.get(chunk, chunk) for chunk in file.find_matching_chunk_names("")}
+            form[path.name] = sorted(chunks - GAINED.get(path.name, set()) - DRAWN)
         elif path.suffix == ".json":
             form[path.name] = sorted(json.loads(path.read_text(encoding="utf-8")))
         else:

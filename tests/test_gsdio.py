@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,22 @@ def test_log_of_others_is_left_alone(tmp_path: Path) -> None:
     read = gsdio.read_glass(tmp_path / "foreign.gsd")
     assert read.log == {}
     assert read.glass.provenance == {}
+
+
+def test_provenance_is_read_from_where_older_files_have_it(tmp_path: Path) -> None:
+    frame = _foreign(tmp_path / "old.gsd")
+    frame.log["qlm/provenance"] = np.frombuffer(json.dumps(PROVENANCE).encode(), dtype=np.uint8)
+    with gsd.hoomd.open(str(tmp_path / "old.gsd"), "w") as trajectory:
+        trajectory.append(frame)
+    assert gsdio.read_glass(tmp_path / "old.gsd").glass.provenance == PROVENANCE
+
+
+def test_viewers_draw_our_diameters_and_list_no_provenance(tmp_path: Path, quenched: Glass) -> None:
+    gsdio.write_glasses(tmp_path / "g.gsd", [(quenched, OBSERVABLES)] * 2, PROVENANCE, diameters=(1.0, 1.4))
+    with gsd.hoomd.open(str(tmp_path / "g.gsd"), "r") as trajectory:
+        assert [shape["diameter"] for shape in trajectory[1].particles.type_shapes] == [1.0, 1.4]
+        assert not any("provenance" in name for name in trajectory.file.find_matching_chunk_names("log/"))
+    assert gsdio.read_glass(tmp_path / "g.gsd", 1).glass.provenance == PROVENANCE
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, quenched: Glass) -> None:

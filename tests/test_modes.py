@@ -11,6 +11,7 @@ import scipy.linalg
 import scipy.optimize
 
 from qlm_hoomd import modes as modes_module
+from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError, InputError, NotComputedError
 from qlm_hoomd.glass import Glass
@@ -18,6 +19,7 @@ from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter, Solver, participation_ratio
 from qlm_hoomd.numerics import eigensolvers
+from qlm_hoomd.potentials import Harmonic
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.stages.modes import mode_rows
 
@@ -264,3 +266,20 @@ def test_moving_a_saddle_mode_lowers_the_energy(model: GlassModel, small_liquid:
         bonds_of(small_liquid.moved(small_liquid.positions + s * mode_nc), model.potential).energy for s in (-0.02, 0.0, 0.02)
     ]
     assert energies[0] + energies[2] < 2.0 * energies[1]
+
+
+def test_auto_finds_modes_where_few_particles_touch() -> None:
+    """Four clusters of five in a gas: blocks run out of dimensions, LAPACK does not."""
+    rng = np.random.default_rng(2)
+    corner_nc = 0.45 * np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1), (0, 0, 0)])
+    clusters_nc = np.concatenate([corner_nc + centre for centre in ((3, 3, 3), (3, 9, 9), (9, 3, 9), (9, 9, 3))])
+    gas_nc = np.array([(x, y, 0.0) for x in range(0, 28, 2) for y in range(0, 28, 2)], dtype=float)
+    box = Box(28.0)
+    places_nc = np.concatenate([clusters_nc, gas_nc]) + 1e-3 * rng.normal(size=(len(clusters_nc) + len(gas_nc), 3))
+    glass = Glass(box.wrap(places_nc), np.zeros(len(places_nc), dtype=np.int32), box)
+    hessian = Hessian(Harmonic(sigma=((1.0,),)), force_tolerance=1e9).compute(glass)
+    modes = LowestModes(50).compute(hessian)
+    expected = LowestModes(50, "dense").compute(hessian)
+    np.testing.assert_allclose(modes.eigenvalues, expected.eigenvalues, atol=1e-9)
+    with pytest.raises(ConvergenceError, match="out of dimensions"):
+        LowestModes(50, "filter").compute(hessian)

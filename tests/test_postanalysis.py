@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -14,9 +17,11 @@ import gsd.hoomd
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner, Result
 
-from qlm_hoomd import gsdio
+from qlm_hoomd import gsdio, postanalysis
+from qlm_hoomd.base.interrupt import Interrupted, interruptible
 from qlm_hoomd.box import Box
 from qlm_hoomd.cli import app
 from qlm_hoomd.engines.cpu import CPUEngineSettings
@@ -30,11 +35,11 @@ from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.postanalysis import (
     modes_of_file,
     modes_of_frame,
-    rattlers,
 )
 from qlm_hoomd.potentials import Harmonic, InversePowerLaw, KobAndersen, LennardJones
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.protocol.potential_spec import potential_from_spec
+from qlm_hoomd.standing import rattlers
 
 FCC = np.array([(0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)])
 HARMONIC = Harmonic(sigma=((1.0, 0.6), (0.6, 0.3)))
@@ -110,6 +115,7 @@ def test_a_foreign_file_is_relaxed_and_the_output_says_so(here: Path, model: Gla
     foreign(here / "foreign.gsd", glass)
     result = qlm_modes("foreign.gsd", "--k", 5)
     assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("potential: kind = inverse_power_law, epsilon = 1.0, n = 10, q = 3, ")
     assert "frame 0: relaxed from max|F| = " in result.stderr
     assert "newton" in result.stdout
     table = pl.read_parquet(here / "foreign-modes" / "modes.parquet")
@@ -147,7 +153,11 @@ def test_mode_vectors_go_back_into_gsd_as_velocities(here: Path, model: GlassMod
             assert here_.exact
             bonds = bonds_of(here_.glass, model.potential)
             assert bonds.curvature(mode_nc) == pytest.approx(frame.log["qlm/eigenvalue"][0], rel=1e-9)
-        assert "potential" in json.loads(trajectory[0].log["qlm/provenance"].tobytes())
+            # Viewers would draw a type B as boron.
+            assert [shape["diameter"] for shape in frame.particles.type_shapes] == pytest.approx([1.0, 1.4])
+            # OVITO lists what stands in a log, number by number.
+            assert not any("provenance" in name for name in frame.log)
+    assert gsdio.read_glass(here / "out" / "modes.gsd", 2).glass.provenance["source"] == "f.gsd"
 
 
 def test_a_liquid_is_led_to_its_inherent_structure(model: GlassModel, small_liquid: Glass) -> None:
@@ -178,8 +188,9 @@ def test_a_saddle_is_kept_and_flagged(here: Path) -> None:
     result = qlm_modes(
         path, "--potential", "lennard_jones:epsilon=[[1]],sigma=[[1]],q=3", "--k", 5, "--as-is", "--force-tolerance", 1e-4
     )
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "a saddle: 5 of its 5 lowest eigenvalues are negative (kept" in result.stderr
+    assert "qlm: frame 0: this is no solid: all 5 of its lowest eigenvalues are negative." in result.stderr
     table = pl.read_parquet("saddle-modes/modes.parquet")
     assert (table["eigenvalue"] < 0).all()
     assert (table["frequency"] < 0).all()
@@ -241,7 +252,7 @@ def test_frames_that_fail_are_named_and_the_rest_is_kept(here: Path, glass: Glas
     assert pl.read_parquet("some/modes.parquet")["frame"].unique().to_list() == [0]
     result = qlm_modes(path, "--k", 2, "--out", "none", "--frames", 1)
     assert result.exit_code == 1
-    assert list(Path("none").iterdir()) == []
+    assert not Path("none").exists()
 
 
 @pytest.mark.hoomd
@@ -290,6 +301,179 @@ def test_a_trajectory_of_hoomd_goes_through() -> None:
     assert pl.read_parquet("wrong/moduli.parquet")["energy"][0] > -5.0
 
 
+# ---- what is no solid ----
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_where_hardly_anything_touches_one_sentence_says_so(here: Path, flag: bool) -> None:
+    """No contact at all, and 400 particles of which only a few touch: with or without the flag that removes rattlers."""
+    rng = np.random.default_rng(4)
+    gas = foreign(here / "gas.gsd", crystal(3, tuple(range(108))))
+    dust_nc = rng.uniform(-6.0, 6.0, (400, 3))
+    dust_nc[1] = dust_nc[0] + (0.9, 0.0, 0.0)
+    dust = foreign(here / "dust.gsd", Glass(dust_nc, np.zeros(400, dtype=np.int32), Box(12.0)))
+    for path, potential in ((gas, "harmonic:sigma=[[1,0.6],[0.6,0.3]]"), (dust, "harmonic:sigma=[[0.5]]")):
+        result = qlm_modes(path, "--potential", potential, "--k", 3, *["--remove-rattlers"] * flag)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.count("every particle is a rattler") == 1
+
+
+def test_more_rattlers_than_others_are_no_solid(here: Path) -> None:
+    """A crystal that holds itself, and a particle in each of its octahedral and tetrahedral holes that touches nothing."""
+    solid, edge = crystal(3), 0.95 * np.sqrt(2.0)
+    holes = [np.array(hole) * edge for hole in ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (0.75, 0.75, 0.75))]
+    filled = Glass(
+        solid.box.wrap(np.concatenate([solid.positions, *(solid.positions + hole for hole in holes)])),
+        np.repeat(np.array([0, 1], dtype=np.int32), [108, 324]), solid.box,
+    )  # fmt: skip
+    arguments = foreign(here / "filled.gsd", filled), "--potential", "harmonic:sigma=[[1,0.5],[0.5,0.3]]", "--k", 3
+    result = qlm_modes(*arguments, "--remove-rattlers")
+    assert result.exit_code == 1, result.output
+    assert "qlm: frame 0: this is no solid: 324 of its 432 particles are rattlers." in result.stderr
+    assert "wrote" in result.stdout
+
+
+def test_the_energy_means_the_same_with_and_without_rattlers() -> None:
+    packing = crystal(3, (5, 50))
+    with_them, without = (modes_of_frame(packing, HARMONIC, 3, remove_rattlers=flag) for flag in (False, True))
+    assert without.row["n_particles"] == with_them.row["n_particles"] == 108
+    for name in ("energy", "pressure", "stress_xy", "shear_modulus"):
+        assert without.row[name] == pytest.approx(with_them.row[name], rel=1e-7, abs=1e-12)
+    assert with_them.row["energy"] == pytest.approx(bonds_of(with_them.glass, HARMONIC, 1).energy / 108, rel=1e-12)
+
+
+def test_a_long_fall_is_told_of_and_can_be_bounded(here: Path, model: GlassModel, small_liquid: Glass) -> None:
+    path = foreign(here / "liquid.gsd", small_liquid)
+    lines: list[str] = []
+    with pytest.raises(ConvergenceError, match=r"still falling after 0 steps .* expected a minimum within --relax-limit 0\."):
+        modes_of_file(path, potential=model.potential, k=2, relax_limit=0.0)
+    modes_of_file(path, potential=model.potential, k=2, progress=lines.append)
+    assert re.match(r"frame 0: no minimum close by, falling: step 0, max\|F\| = \d", lines[1])
+
+
+# ---- interrupts, and several at a time ----
+
+
+@pytest.fixture
+def trajectory(here: Path, model: GlassModel, glass: Glass) -> Path:
+    return ours(here / "t.gsd", model, *[glass.at_strain(0.001 * number) for number in range(6)])
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_workers_and_interrupts_change_no_byte(here: Path, trajectory: Path) -> None:
+    """What is finished stays, the same command goes on from there, and another one is refused."""
+    assert qlm_modes(trajectory, "--k", 4, "--out", "straight").exit_code == 0
+    assert qlm_modes(trajectory, "--k", 4, "--out", "two", "--workers", 2).exit_code == 0
+    assert everything(here / "two") == everything(here / "straight")
+    with pytest.MonkeyPatch.context() as patch:
+        real = postanalysis.modes_of_frame
+
+        def asked_to_stop(*arguments: Any, **named: Any) -> Any:
+            if named["frame"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(*arguments, **named)
+
+        patch.setattr(postanalysis, "modes_of_frame", asked_to_stop)
+        stopped = qlm_modes(trajectory, "--k", 4, "--out", "stopped")
+    assert stopped.exit_code == 130
+    assert stopped.stderr.endswith("qlm: interrupted. What is finished is kept; the same command goes on from there.\n")
+    assert not (here / "stopped" / "modes.parquet").exists()
+    refused = qlm_modes(trajectory, "--k", 5, "--out", "stopped")
+    assert refused.exit_code == 2
+    assert "stopped holds finished frames of another command (k differ)" in refused.stderr
+    # A damaged one is made again.
+    (here / "stopped" / ".frames" / "1.npz").write_bytes(b"qlm checkpoint 1\nnot")
+    resumed = qlm_modes(trajectory, "--k", 4, "--out", "stopped")
+    assert resumed.exit_code == 0, resumed.output
+    assert "3 of 6 frames were finished before" in resumed.stderr
+    assert "[6 of 6, 0 s left]" in resumed.stderr
+    assert everything(here / "stopped") == everything(here / "straight")
+
+
+def test_frames_that_are_no_longer_the_same_are_done_again(here: Path, glass: Glass) -> None:
+    kept = postanalysis.Kept(here / "out", {"k": 1})
+    kept.save(0, {"input": postanalysis.digest_of(glass), "row": {}})
+    assert kept.load(0, glass) == {"input": postanalysis.digest_of(glass), "row": {}}
+    assert kept.load(0, glass.at_strain(0.01)) == {}
+    assert kept.load(1, glass) == {}
+
+
+def test_a_worker_that_dies_costs_its_frame(trajectory: Path, model: GlassModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postanalysis._Task, "__reduce__", lambda task: (_Dying, tuple(vars(task).values())))
+    result = modes_of_file(trajectory, potential=model.potential, k=1, workers=2, frames=slice(0, 3))
+    assert list(result.failures) == [1]
+    assert "its process died with exit code 9" in result.failures[1]
+    assert result.moduli["frame"].to_list() == [0, 2]
+
+
+class _Dying(postanalysis._Task):
+    def __call__(self, index: int, progress: Callable[[str], None]) -> dict[str, Any]:
+        return os._exit(9) if index == 1 else super().__call__(index, progress)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_at_any_moment_ends_in_one_line(trajectory: Path, workers: int) -> None:
+    """Sent by another process, so that it comes amid compiled calls too. In the end all frames are there."""
+    rng = np.random.default_rng(8)
+    codes = set()
+    for number in range(40 if workers == 1 else 2):
+        delay = rng.uniform(0.0, 0.6 if workers == 1 else 4.0)
+        sender = subprocess.Popen(["/bin/sh", "-c", f"sleep {delay:.4f}; kill -INT {os.getpid()}"])
+        try:
+            with interruptible():
+                result = qlm_modes(trajectory, "--k", 4, "--out", f"out{number // 4}", "--workers", workers)
+                sender.wait()
+        except Interrupted:
+            sender.wait()
+        else:
+            codes.add(result.exit_code)
+            assert result.exit_code in (0, 130, 2), (result.output, result.exception)
+            assert result.exit_code != 2 or "exists; expected a new folder" in result.stderr
+            assert "Traceback" not in result.output
+            if result.exit_code == 130 and result.stderr:  # else before it began
+                assert result.stderr.splitlines()[-1].startswith("qlm: interrupted.")
+    assert 130 in codes
+    last = qlm_modes(trajectory, "--k", 4, "--out", "out0", "--workers", workers)
+    assert last.exit_code == 0 or "exists" in last.stderr
+    assert pl.read_parquet("out0/modes.parquet")["frame"].n_unique() == 6
+
+
+# ---- what is printed and written ----
+
+
+def test_tables_can_be_csv(trajectory: Path) -> None:
+    assert qlm_modes(trajectory, "--k", 2, "--out", "p").exit_code == 0
+    assert qlm_modes(trajectory, "--k", 2, "--out", "c", "--format", "csv").exit_code == 0
+    for name in ("modes", "moduli"):
+        assert_frame_equal(
+            pl.read_parquet(f"p/{name}.parquet"), pl.read_csv(f"c/{name}.csv"), check_dtypes=False, rel_tol=1e-12
+        )
+    wrong = qlm_modes(trajectory, "--format", "cvs")
+    assert (wrong.exit_code, "--format cvs; expected parquet or csv. Did you mean 'csv'?" in wrong.stderr) == (2, True)
+
+
+def test_a_terminal_of_eighty_columns_is_enough(trajectory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = qlm_modes(trajectory, "--k", 3, "--frames", 0, "--out", "brief").stdout.splitlines()
+    assert brief[0].split() == ["frame", "strain", "relaxation", "rattlers", "negative", "G", "K"]
+    assert brief[2].split() == ["index", "omega", "e", "N", "e", "lambda", "kappa"]
+    assert max(map(len, brief)) < 80
+    table = pl.read_parquet("brief/modes.parquet")
+    for line, row in zip(brief[3:6], table.iter_rows(named=True), strict=True):
+        e = row["participation_ratio"]
+        expected = [row["index"], row["frequency"], e, 150 * e, row["frequency"] ** 2, row["kappa"]]
+        np.testing.assert_allclose([float(cell) for cell in line.split()], expected, rtol=1e-5)
+    from qlm_hoomd import cli
+
+    monkeypatch.setattr(cli.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr(cli, "_is_terminal", lambda: True)
+    full = qlm_modes(trajectory, "--k", 3, "--frames", 0, "--out", "full", "--all").stdout.splitlines()
+    assert max(map(len, full)) <= 80
+    assert {*table.columns, "born_shear_modulus"} - {"frame"} <= set(" ".join(full).split())
+
+
 # ---- naming a potential ----
 
 
@@ -298,7 +482,7 @@ def test_potentials_from_the_command_line(here: Path) -> None:
     assert potential_from_spec("inverse_power_law:n=12,q=2") == InversePowerLaw(
         n=12, q=2, x_c=1.48, lengths=((1.0, 1.18), (1.18, 1.4))
     )
-    assert potential_from_spec("kob_andersen:q=2") == KobAndersen(q=2)
+    assert potential_from_spec("kob_andersen:q=2") == potential_from_spec("kob_andersen") == KobAndersen(q=2)
     assert potential_from_spec("harmonic: sigma=[[1, 1.2], [1.2, 1.4]], epsilon=1e-1") == Harmonic(
         epsilon=0.1, sigma=((1.0, 1.2), (1.2, 1.4))
     )
@@ -315,10 +499,15 @@ def test_potentials_from_the_command_line(here: Path) -> None:
     ("spec", "says"),
     [
         ("lj", "unknown potential 'lj'; installed: harmonic"),
-        ("kob_andersen", "potential kob_andersen: q is missing; expected highest derivative that vanishes"),
+        ("lj", "Did you mean 'lennard_jones'?"),
+        (
+            "lennard_jones:epsilon=1,sigma=[[1]]",
+            "epsilon = 1; expected a matrix, a row and a column for each type of particle: [[1]]",
+        ),
+        ("harmonic:sigma=[[1]],epsilon=-1", "epsilon = -1; expected a number greater than 0."),
         ("harmonic:sigma=[[1]],k=2", "potential harmonic: unknown key 'k'; expected one of: epsilon, sigma"),
         ("harmonic:sigma=[[1,2],[3,4]]", "potential harmonic: sigma: expected a symmetric matrix"),
-        ("harmonic:sigma=one", "potential harmonic: sigma = 'one'; expected a list."),
+        ("harmonic:sigma=one", "potential harmonic: sigma = 'one'; expected a matrix"),
         ("harmonic:sigma", "'sigma'; expected name:key=value,key=value with YAML values"),
         ("harmonic:sigma=[[1]", "expected name:key=value,key=value with YAML values"),
         ("lennard_jones:epsilon=[[1]],sigma=[[1]],q=2,n=6", "n = 6, m = 6; expected a repulsion steeper"),

@@ -87,6 +87,8 @@ class StorageFull(QlmError):  # noqa: N818
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """' Did you mean '...'?' where a word of ``known`` is close to ``word``, else nothing."""
-    matches = get_close_matches(str(word), list(known), n=1)
+    """' Did you mean '...'?' where a word of ``known`` is close to ``word``, or has it for its initials, else nothing."""
+    known = list(known)
+    matches = get_close_matches(str(word), known, n=1)
+    matches += [each for each in known if "_" in each and "".join(part[:1] for part in each.split("_")) == word]
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -2,23 +2,31 @@
 
 SIGTERM (schedulers, `kill`), SIGUSR1 (a scheduler's warning before the wall time is over), SIGHUP (the terminal was closed) and
 Ctrl-C are taken note of by :func:`listening` and answered at the next place from which the work can go on
-(:meth:`qlm_hoomd.base.checkpoint.Checkpoint.waypoint`). A process that ends so has the exit code 128 + number of the signal:
-143 after SIGTERM, 138 after SIGUSR1, 129 after SIGHUP, 130 after Ctrl-C.
+(:meth:`qlm_hoomd.base.checkpoint.Checkpoint.waypoint`), or where none comes within some seconds, at the next step of a long
+loop (:func:`stop_if_overdue`). A process that ends so has the exit code 128 + number of the signal: 143 after SIGTERM, 138
+after SIGUSR1, 129 after SIGHUP, 130 after Ctrl-C.
+
+A handler that raises while a compiled function is called makes a SystemError of it, raised by whoever made the call; it is
+turned back here.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # Not every platform knows all of them.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 _requested: int | None = None
+_requested_at = 0.0
+# Whoever saves a state is given so long to come to the place where it can [s]; schedulers kill after 30, and save and end too.
+_PATIENCE_S = 3.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,7 +51,9 @@ class Interrupted(KeyboardInterrupt):
 
 def request_stop(signum: int) -> None:
     """Ask for what a signal asks for."""
-    global _requested  # noqa: PLW0603  (signals are the process's, and so is the memory of one)
+    global _requested, _requested_at  # noqa: PLW0603  (signals are the process's, and so is the memory of one)
+    if _requested is None:
+        _requested_at = time.monotonic()
     _requested = signum
 
 
@@ -59,6 +69,16 @@ def stop_if_requested() -> None:
         Interrupted: if a signal came.
     """
     if _requested is not None:
+        raise Interrupted(_requested)
+
+
+def stop_if_overdue() -> None:
+    """End here if that was asked for some seconds ago: for loops from which the work cannot go on. Costs next to nothing.
+
+    Raises:
+        Interrupted: if a signal came, and nobody has answered it since.
+    """
+    if _requested is not None and time.monotonic() - _requested_at >= _PATIENCE_S:
         raise Interrupted(_requested)
 
 
@@ -78,19 +98,30 @@ def listening() -> Iterator[None]:
     with _handling(note):
         try:
             yield
+        except SystemError:
+            if _requested is None:
+                raise
+            raise Interrupted(_requested) from None
         finally:
             _requested = None
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """End the block by :class:`Interrupted` as soon as a signal comes: for a process that only waits for others."""
+def interruptible(signals: Sequence[int] = _SIGNALS) -> Iterator[None]:
+    """End the block by :class:`Interrupted` as soon as one of ``signals`` comes: for a process that only waits for others."""
+    came: list[int] = []
 
     def interrupt(signum: int, _: Any) -> None:
+        came.append(signum)
         raise Interrupted(signum)
 
-    with _handling(interrupt):
-        yield
+    with _handling(interrupt, signals):
+        try:
+            yield
+        except SystemError:
+            if not came:
+                raise
+            raise Interrupted(came[-1]) from None
 
 
 @contextmanager
@@ -107,10 +138,10 @@ def blocked() -> Iterator[None]:
 
 
 @contextmanager
-def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def _handling(handler: Callable[[int, Any], None], signals: Sequence[int] = _SIGNALS) -> Iterator[None]:
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+        before = {signum: signal.getsignal(signum) for signum in signals}
     handled = [signum for signum, old in before.items() if old is not signal.SIG_IGN]
     for signum in handled:
         signal.signal(signum, handler)

@@ -17,11 +17,22 @@ from qlm_hoomd.base.version import PACKAGE, __version__
 _DEPENDENCIES = ("numpy", "scipy", "numba", "gsd", "freud-analysis", "polars", "hoomd")
 WITHOUT_NUMBERS = (
     *("ensemble", "planning", "protocol", "report", "statistics", "testing"),
-    *("__init__.py", "cli.py", "doctor.py", "frames.py", "postanalysis.py", "view.py"),
+    *("__init__.py", "cli.py", "doctor.py", "frames.py", "kept.py", "postanalysis.py", "view.py"),
     *("checkpoint.py", "display.py", "errors.py", "files.py", "registry.py", "settings.py"),
     *(
         f"base/{name}.py"
-        for name in ("__init__", "display", "errors", "files", "interrupt", "provenance", "registry", "settings", "version")
+        for name in (
+            "__init__",
+            "display",
+            "errors",
+            "files",
+            "interrupt",
+            "processes",
+            "provenance",
+            "registry",
+            "settings",
+            "version",
+        )
     ),
 )
 """Folders and files of qlm_hoomd that make no product of a stage: they read, spread, watch, plan, report, or only pass names.

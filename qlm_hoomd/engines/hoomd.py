@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from qlm_hoomd.base.errors import BasinLost, BlowUpError, ConvergenceError, InputError
+from qlm_hoomd.base.interrupt import stop_if_overdue
 from qlm_hoomd.engines.base import (
     DynamicsReport,
     DynamicsState,
@@ -406,6 +407,7 @@ class GlassSimulation:
             fire.reset()
             end = n_steps + _FIRE_STEPS
             while n_steps < end and not fire.converged:
+                stop_if_overdue()
                 simulation.run(_FIRE_CHUNK)
                 n_steps += _FIRE_CHUNK
             if not fire.converged or self.measure().max_force < tolerance:

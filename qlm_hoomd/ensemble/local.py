@@ -6,15 +6,13 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections import deque
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -22,18 +20,18 @@ from pebble import ProcessExpired, ProcessPool
 
 from qlm_hoomd.base.errors import QlmError, StorageFull
 from qlm_hoomd.base.interrupt import Interrupted, blocked, interruptible
+from qlm_hoomd.base.processes import n_cores, one_thread_each, start_worker
 from qlm_hoomd.ensemble.claims import HEARTBEAT_S, place
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import record_death, run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from qlm_hoomd.ensemble.realisation import Outcome
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # A process that dies is tried once more: it may have been the out-of-memory killer's choice by chance.
 _ATTEMPTS = 2
 
@@ -199,41 +197,6 @@ def _outcome(future: Future[Outcome], directory: Path, job_id: str, *, last: boo
     except Exception as error:
         # Not even a failure could be recorded, e.g. on a full disk: the others would fare no better.
         raise QlmError(f"realisation {job_id} cannot be run: {type(error).__name__}: {error}") from error
-
-
-def n_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def start_worker() -> None:
-    """Make this process end with the one that started it, and work on one thread: small systems take ten times as long on more."""
-    from threadpoolctl import threadpool_limits
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    threadpool_limits(1)
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Environment in which libraries start one thread; they read it once, when a worker loads them."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _cause(exitcode: int) -> str:

@@ -20,6 +20,7 @@ followed by explicit steps to an accuracy of 1e-5, and, where that was tried, of
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ def descent(
     switch_force: float = 1e-2,
     max_steps: int = 20_000,
     max_evaluations: int = 2_000_000,
+    falling: Callable[[int, float], None] | None = None,
 ) -> tuple[Glass, MinimizeReport]:
     """The minimum in which the overdamped dynamics started at ``glass`` ends.
 
@@ -81,6 +83,7 @@ def descent(
         switch_force: largest force at which Newton is first tried [energy / length].
         max_steps: give up after so many time steps.
         max_evaluations: give up after so many force evaluations and Hessian products.
+        falling: is told steps and max|F|, before the first step and after each; what it raises ends the descent.
 
     Raises:
         ConvergenceError: if the tolerance is not reached; it carries the report.
@@ -97,6 +100,7 @@ def descent(
         switch_force=switch_force,
         max_steps=max_steps,
         max_evaluations=max_evaluations,
+        falling=falling,
     )
 
 

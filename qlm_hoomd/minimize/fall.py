@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,6 +50,7 @@ def follow(
     switch_force: float | None,
     max_steps: int,
     max_evaluations: int,
+    falling: Callable[[int, float], None] | None = None,
 ) -> tuple[Glass, MinimizeReport]:
     """Follow ``path`` down until it is at rest, or quiet enough for Newton.
 
@@ -66,6 +68,7 @@ def follow(
         switch_force: largest force at which Newton is tried [energy / length]; None: never.
         max_steps: give up after so many steps.
         max_evaluations: give up after so many force evaluations and Hessian products.
+        falling: is told steps and max|F|, before the first step and after each; what it raises ends the path.
 
     Raises:
         ConvergenceError: if the tolerance is not reached; it carries the report.
@@ -76,6 +79,8 @@ def follow(
     lowest, n_lowest = math.inf, 0
     why = ""
     while True:
+        if falling is not None:
+            falling(path.n_steps, path.max_force)
         if switch_force is not None:
             # The force rises again behind a ghost or a shoulder: a tenth of that is quiet enough for the next attempt.
             wanted = min(switch_force, max(wanted, 0.1 * path.max_force))

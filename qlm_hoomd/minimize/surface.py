@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlm_hoomd.base.errors import ConvergenceError
+from qlm_hoomd.base.interrupt import stop_if_overdue
 from qlm_hoomd.mechanics import Bonds, Mechanics
 from qlm_hoomd.minimize.report import MinimizeReport
 from qlm_hoomd.numerics import vectors
@@ -36,6 +37,7 @@ class EnergySurface:
 
     def energy_forces(self, positions_nc: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Energy U and forces ((N, 3) ndarray) at these positions."""
+        stop_if_overdue()
         self.force_evaluations += 1
         return self._mechanics.energy_forces(positions_nc, self._box)
 
@@ -48,6 +50,7 @@ class EnergySurface:
 
     def evaluate(self, positions_nc: NDArray[np.float64]) -> Bonds:
         """Energy, forces and second derivatives at these positions, counted as one evaluation of the force."""
+        stop_if_overdue()
         self.force_evaluations += 1
         self._mechanics.force_evaluations += 1
         return self._mechanics.bonds(positions_nc, self._box, 2)

@@ -116,6 +116,8 @@ class Bonds(Displayed):
 
     def largest_eigenvalue(self, tolerance: float = 1e-2) -> float:
         """Largest eigenvalue of the Hessian [energy / length^2], by Lanczos to a relative ``tolerance``, from below."""
+        if not self.phi_kp[1:3].any():
+            return 0.0
         size = 3 * self.n_particles
         operator = spl.LinearOperator((size, size), matvec=lambda x: self.product(x.reshape(-1, 3)).ravel(), dtype=np.float64)
         # The same start every time: the same configuration gives the same bytes.

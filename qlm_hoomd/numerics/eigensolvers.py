@@ -39,6 +39,8 @@ _NEAR_ENOUGH = 2e-9
 _SHIFT = 1e-3
 # Eigenvalues closer than this, relative to the largest one of the window, are taken for one degenerate level.
 _SAME_LEVEL = 1e-6
+# And those below this part of the largest eigenvalue of the Hessian are zero to rounding.
+_ZERO_LEVEL = 1e-12
 
 
 def _orthonormal(basis_md: Floats, block_md: Floats) -> tuple[Floats, Floats]:
@@ -323,13 +325,22 @@ def _without_translations(vector_d: Floats) -> Floats:
 
 
 def _factored(matrix: sp.csc_array, shift: float) -> spl.SuperLU:
-    """Sparse LU factors of the matrix less ``shift``, pivots on the diagonal."""
-    return spl.splu(
-        matrix - shift * sp.eye_array(matrix.shape[0], format="csc"),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
+    """Sparse LU factors of the matrix less ``shift``, pivots on the diagonal.
+
+    Raises:
+        ConvergenceError: if it is singular.
+    """
+    try:
+        return spl.splu(
+            matrix - shift * sp.eye_array(matrix.shape[0], format="csc"),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError as error:
+        raise ConvergenceError(
+            f"the sparse factor at {shift:.6g} was not found ({error}); use another k or 'filter'."
+        ) from None
 
 
 def rayleigh_ritz(bonds: Bonds, guess_mnc: Floats) -> tuple[Floats, Floats, Floats]:
@@ -368,7 +379,8 @@ def missed_by_inertia(bonds: Bonds, eigenvalue_m: Floats, residual: float) -> in
         ConvergenceError: if the factors do not allow to count.
     """
     last = eigenvalue_m[-1]
-    width = max(_SAME_LEVEL * abs(last), 2.0 * residual)
+    # Zero modes, of rattlers say, are a level of which rounding leaves some eigenvalues above and some below zero.
+    width = max(_SAME_LEVEL * abs(last), 2.0 * residual, _ZERO_LEVEL * bonds.largest_eigenvalue())
     lower_m = eigenvalue_m[eigenvalue_m < last - width]
     # With all in one level, nothing may lie below that level.
     shift = 0.5 * (lower_m[-1] + eigenvalue_m[len(lower_m)]) if len(lower_m) else eigenvalue_m[0] - width

@@ -17,6 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from qlm_hoomd.base.interrupt import stop_if_overdue
 from qlm_hoomd.numerics.jit import FAST, Floats, Ints, compiled, index
 from qlm_hoomd.numerics.simd import LANES, broadcast, vector_type
 
@@ -120,6 +121,7 @@ class BlockHessian:
         self.n_products = 0
 
     def _apply(self, scale: float, centre: float, x_ncb: Floats, out_ncb: Floats, k_pk: Floats) -> None:
+        stop_if_overdue()
         _recurrence(self._owner_r, self.bonds.first_r, self._j_p, k_pk, scale * centre, x_ncb, out_ncb)
         self.n_products += LANES
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from qlm_hoomd.base.errors import QlmError
 from qlm_hoomd.base.interrupt import blocked, interruptible
-from qlm_hoomd.ensemble.local import one_thread_each, start_worker
+from qlm_hoomd.base.processes import one_thread_each, start_worker
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace, former_protocol

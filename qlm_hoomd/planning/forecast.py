@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from qlm_hoomd.base.processes import n_cores
 from qlm_hoomd.ensemble import growth
 from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.executor import Executor
-from qlm_hoomd.ensemble.local import gpus_at_hand, n_cores
+from qlm_hoomd.ensemble.local import gpus_at_hand
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.ensemble.runner import check_folder

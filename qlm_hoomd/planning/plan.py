@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 
 from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.processes import n_cores
 from qlm_hoomd.ensemble.costs import Costs
-from qlm_hoomd.ensemble.local import n_cores
 from qlm_hoomd.ensemble.progress import duration
 from qlm_hoomd.ensemble.realisation import Realisation
 from qlm_hoomd.planning.benchmark import benchmark

@@ -15,6 +15,9 @@ from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import PairPotential
 from qlm_hoomd.protocol.reading import load_protocol
 
+# Moduli want a force, and a slope of it, without jumps at the cut-off.
+_SMOOTH = 2
+_MATRIX = "a matrix, a row and a column for each type of particle: [[1]], [[1, 1.2], [1.2, 1.4]]"
 _FILE_KINDS = (".yaml", ".yml", ".json")
 
 
@@ -23,7 +26,8 @@ def potential_from_spec(spec: str) -> PairPotential:
 
     Args:
         spec: ``name``, ``name:key=value,key=value`` with YAML values (``harmonic:sigma=[[1, 1.2], [1.2, 1.4]]``), or a YAML
-            file with the settings of a potential or with a whole protocol, whose model is then meant.
+            file with the settings of a potential or with a whole protocol, whose model is then meant. A potential that has to
+            be told how smoothly it ends (``q``) gets a force and a slope of it without jumps, q = 2, where that is not named.
 
     Raises:
         InputError: if there is no such potential, or a setting is wrong.
@@ -38,12 +42,17 @@ def potential_from_spec(spec: str) -> PairPotential:
         kind, _, arguments = spec.partition(":")
         settings = {"kind": kind.strip()} | _arguments(arguments)
     try:
-        # The model knows the defaults of the paper's potential; a fraction of zero asks for no second particle type.
-        return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential
+        try:
+            return _validated(settings)
+        except ValidationError as error:
+            if [problem["loc"][-1] for problem in error.errors()] != ["q"] or "q" in settings:
+                raise
+            return _validated(settings | {"q": _SMOOTH})
     except ValidationError as error:
         kind = str(settings["kind"])
         model = POTENTIALS.load(kind) if kind in POTENTIALS.plugins else PairPotential
-        text = "; ".join(sentences(error, model, within="potential"))
+        # The lists that potentials ask for are matrices.
+        text = "; ".join(sentences(error, model, within="potential")).replace("expected a list", f"expected {_MATRIX}")
         raise InputError(f"potential {kind}: {text}{'' if text.endswith('?') else '.'}") from None
 
 
@@ -74,3 +83,8 @@ def _arguments(text: str) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--potential: '{part.strip()}'; expected name:key=value,key=value with YAML values.")
     return settings
+
+
+def _validated(settings: dict[str, Any]) -> PairPotential:
+    # The model knows the defaults of the paper's potential; a fraction of zero asks for no second particle type.
+    return GlassModel.model_validate({"potential": settings, "fraction_large": 0.0}).potential

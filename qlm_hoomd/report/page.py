@@ -123,7 +123,10 @@ def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
         try:
             chapter = _chapter(f"section-{name}", plugin.load()(results), folder, results.provenance)
         except Exception as error:  # noqa: BLE001 a stranger's section may fail in any way
-            _log.warning("report section '%s' failed", name, exc_info=True)
+            _log.warning(
+                "qlm: report section '%s' of %s failed: %s: %s", name, plugin.distribution, type(error).__name__, error
+            )
+            _log.debug("where it failed", exc_info=True)
             failure = note(
                 "The report section “{}” of {} failed: {}: {}. The rest of the report is complete.",
                 name,

@@ -16,11 +16,12 @@ from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes
 from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_table
+from qlm_hoomd.base.settings import Later
 from qlm_hoomd.elasticity import STATE_COLUMNS, moduli_row, stress_row
-from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes
 from qlm_hoomd.stages.base import Stage, StageContext
+from qlm_hoomd.standing import standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
+    from qlm_hoomd.hessian import Hessian
     from qlm_hoomd.model import GlassModel
 
 _log = logging.getLogger(__name__)
@@ -115,6 +117,10 @@ class ModesStage(Stage):
     force_tolerance: Annotated[float, Field(gt=0)] = Field(
         default=1e-8, description="largest force of a glass at rest [energy/length]"
     )
+    remove_rattlers: Annotated[bool, Later()] = Field(
+        default=False,
+        description="leave particles with fewer than four contacts out of the Hessian; else each has up to three zero modes",
+    )
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse more modes than the smallest system has."""
@@ -179,13 +185,24 @@ class ModesStage(Stage):
             if glass.strain not in self.strains or any(row["strain"] == glass.strain for row in moduli):
                 continue
             context.progress(f"{self.count} lowest modes at strain {glass.strain:g}")
-            hessian = Hessian(context.engine.potential, order=4, force_tolerance=self.force_tolerance).compute(glass)
+            what = standing(
+                glass,
+                context.engine.potential,
+                remove_rattlers=self.remove_rattlers,
+                force_tolerance=self.force_tolerance,
+            )
+            hessian = what.hessian
+            if what.n_rattlers:
+                _log.warning(
+                    "strain %g: %d of %d particles are rattlers, %s.", glass.strain, what.n_rattlers, glass.n_particles,
+                    "left out" if what.removed else "each with up to 3 zero modes among the lowest; remove_rattlers leaves them out",
+                )  # fmt: skip
             # Once is enough to know: the frames of a realisation differ little.
             check = self.check_completeness == "always" or (first and not moduli)
             modes = LowestModes(self.count, self.solver, check_completeness=check).compute(hessian)
             found = mode_rows(modes, hessian, glass.strain)
             rows += found
-            qlms += [self._nonlinear(kind, context, hessian, modes, glass) for kind in self.nonlinear]
+            qlms += [self._nonlinear(kind, context, hessian, modes, what.held) for kind in self.nonlinear]
             stiffness, withheld = moduli_row(hessian.bonds, context.engine.potential)
             if withheld:
                 _log.warning("strain %g: %s.", glass.strain, withheld)
@@ -193,18 +210,19 @@ class ModesStage(Stage):
             moduli.append(
                 {"strain": glass.strain, "strain_since_event": _since_event(events, frame)}
                 | label
-                | stress_row(hessian.bonds)
+                | stress_row(what.bonds)
                 | stiffness
             )
             if self.keep_vectors:
                 pictures += [
-                    (glass, vector_nc, {name: row[name] for name in MODE_SCALARS})
-                    for vector_nc, row in zip(modes.vectors, found, strict=True)
+                    (what.glass, vector_nc, {name: row[name] for name in MODE_SCALARS})
+                    for vector_nc, row in zip(what.embedded(modes.vectors), found, strict=True)
                 ]
         if self.keep_vectors:
             with context.product("modes.gsd") as temporary, gsdio.ModeFile(temporary, context.provenance) as file:
-                for picture in pictures:
-                    file.append(*picture)
+                diameter_t = context.model.potential.diameters()
+                for glass, vector_nc, scalars in pictures:
+                    file.append(glass, vector_nc, scalars, diameter_n=diameter_t[glass.typeid])
         if self.nonlinear:
             context.write_table("qlms.parquet", pl.concat([pl.DataFrame(schema=_QLM_COLUMNS), *qlms]))
         context.write_table("moduli.parquet", pl.DataFrame(moduli, schema=_MODULI_COLUMNS, orient="row"))

@@ -96,4 +96,9 @@ class PrepareStage(Stage):
         }
         with context.product("prepare.json") as temporary:
             temporary.write_text(json.dumps(reports, indent=1, sort_keys=True) + "\n")
-        gsdio.write_glasses(context.path("quenched.gsd"), [(quenched, observables)], context.provenance)
+        gsdio.write_glasses(
+            context.path("quenched.gsd"),
+            [(quenched, observables)],
+            context.provenance,
+            diameters=context.model.potential.diameters(),
+        )

@@ -8,14 +8,35 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qlm_hoomd.base.interrupt import Interrupted, blocked, interruptible, listening, stop_if_requested, stop_requested
+from qlm_hoomd.base import interrupt
+from qlm_hoomd.base.interrupt import (
+    Interrupted,
+    blocked,
+    interruptible,
+    listening,
+    request_stop,
+    stop_if_overdue,
+    stop_if_requested,
+    stop_requested,
+)
+from qlm_hoomd.elasticity import elastic_moduli
+from qlm_hoomd.engines.cpu import CPUEngine
+from qlm_hoomd.hessian import Hessian
+from qlm_hoomd.mechanics import Mechanics
+from qlm_hoomd.minimize import descent, fire, newton
+from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.nonlinear import CubicModes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from qlm_hoomd.glass import Glass
+    from qlm_hoomd.model import GlassModel
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
@@ -87,3 +108,51 @@ def test_other_threads_are_left_alone() -> None:
 
 def test_it_crosses_processes() -> None:
     assert pickle.loads(pickle.dumps(Interrupted(signal.SIGUSR1))).signum == signal.SIGUSR1
+
+
+def test_a_loop_gives_those_who_save_some_time_and_ends_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening():
+        stop_if_overdue()
+        request_stop(signal.SIGTERM)
+        stop_if_overdue()
+        monkeypatch.setattr(interrupt, "_PATIENCE_S", 0.0)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            stop_if_overdue()
+
+
+LOOPS: dict[str, Callable[[GlassModel, Glass], object]] = {
+    "descent": lambda model, glass: descent(Mechanics(model.potential, glass.typeid), glass),
+    "fire": lambda model, glass: fire(Mechanics(model.potential, glass.typeid), glass),
+    "newton": lambda model, glass: newton(Mechanics(model.potential, glass.typeid), glass),
+    "engine": lambda model, glass: CPUEngine(model.potential).relax(glass),
+    "moduli": lambda model, glass: elastic_moduli(Hessian(model.potential, force_tolerance=1e9).compute(glass).bonds),
+    "filter": lambda model, glass: LowestModes(4, "filter").compute(Hessian(model.potential, force_tolerance=1e9).compute(glass)),
+    "cubic": lambda model, glass: CubicModes(random=1).compute(Hessian(model.potential, order=4, force_tolerance=1e9).compute(glass)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_every_long_loop_asks(loop: str, model: GlassModel, small_liquid: Glass, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "_PATIENCE_S", 0.0)
+    with listening():
+        request_stop(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            LOOPS[loop](model, small_liquid)
+
+
+@pytest.mark.parametrize("block", [listening, interruptible])
+def test_what_a_compiled_call_makes_of_a_signal_is_turned_back(block: Callable[[], Any]) -> None:
+    """Numba calls the interpreter for types and reflected lists; an exception that comes up there is a SystemError outside."""
+
+    def compiled_call() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.0)
+        except KeyboardInterrupt as inside:
+            raise SystemError("returned a result with an exception set") from inside
+        raise SystemError("returned a result with an exception set")
+
+    with pytest.raises(Interrupted, match="SIGTERM"), block():
+        compiled_call()
+    with pytest.raises(SystemError), block():
+        raise SystemError("another one")

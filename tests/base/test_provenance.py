@@ -18,19 +18,8 @@ ROOT = Path(qlm_hoomd.__file__).parent
 PLUGINS = Path(__file__).parents[2] / "plugins"
 WITH_NUMBERS = {
     *("engines", "minimize", "numerics", "potentials", "stages", "base/checkpoint.py"),
-    *(
-        "anharmonic.py",
-        "box.py",
-        "elasticity.py",
-        "forces.py",
-        "glass.py",
-        "gsdio.py",
-        "hessian.py",
-        "mechanics.py",
-        "model.py",
-        "modes.py",
-    ),
-    *("nonlinear.py", "pair.py", "preparation.py", "structure.py"),
+    *("anharmonic.py", "box.py", "elasticity.py", "forces.py", "glass.py", "gsdio.py", "hessian.py", "mechanics.py"),
+    *("model.py", "modes.py", "nonlinear.py", "pair.py", "preparation.py", "standing.py", "structure.py"),
 }
 
 

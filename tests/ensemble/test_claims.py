@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from qlm_hoomd.ensemble import claims as module
-from qlm_hoomd.ensemble.claims import CONFIRM_S, STALE_S, Claims, place
+from qlm_hoomd.ensemble.claims import CONFIRM_S, HEARTBEAT_S, STALE_S, Claims, place
 
 ELSEWHERE = {"place": "another machine", "host": "node7", "pid": 1, "started": "1"}
 
@@ -139,6 +139,18 @@ def test_clock_that_is_set_voids_no_claim_whose_heart_beats(tmp_path: Path, cloc
     assert claims.states() == {"a": "alive"}
     clock.now += CONFIRM_S + 1
     assert claims.states() == {"a": "void"}
+
+
+@pytest.mark.parametrize(("ahead", "state"), [(0.3 * HEARTBEAT_S, "unknown"), (3.0 * HEARTBEAT_S, "void")])
+def test_a_beat_somewhat_ahead_of_the_file_system_s_clock_is_no_sign_of_death(
+    tmp_path: Path, clock: Any, ahead: float, state: str
+) -> None:
+    """Servers round times, and beats come while a claim is looked at; what is further ahead is no beat of this clock."""
+    foreign_claim(tmp_path, age=-ahead)
+    claims = Claims(tmp_path)
+    assert claims.states() == {"a": "unknown"}
+    clock.now += CONFIRM_S + 1
+    assert claims.states() == {"a": state}
 
 
 def test_only_one_of_those_who_find_a_claim_void_gets_it(tmp_path: Path, clock: Any) -> None:

@@ -797,3 +797,19 @@ def test_verify_export_and_import_on_the_command_line(reported: Any, tmp_path: P
     assert qlm("verify", tmp_path / "back").stdout == f"{tmp_path / 'back'} was imported: what was packed is as it was\n"
     assert "imported: the tables" in qlm("status", tmp_path / "back").stdout
     assert qlm("import", reported[1], tmp_path / "back").exit_code == 2
+    # A name without a suffix gets that of what it is.
+    assert f"wrote {tmp_path / 'packed.zip'} (" in qlm("export", reported[0], "--out", tmp_path / "packed").stdout
+    assert not (tmp_path / "packed").exists()
+
+
+def test_what_vanished_is_no_longer_recorded_when_another_stage_ends(tmp_path: Path) -> None:
+    """Else a file of that name that comes later would be compared with what somebody else wrote."""
+    workspace = make_run(tmp_path / "run", realisations=1)
+    (realisation,) = workspace.realisations
+    walk, tally = workspace.protocol.stages
+    gone = walk.products()[0]
+    assert gone in realisation.recorded
+    (realisation.directory / gone).unlink()
+    integrity.record(realisation, tally, workspace.protocol.stages, "code", {})
+    assert gone not in realisation.recorded
+    assert set(tally.products()) <= realisation.recorded.keys()

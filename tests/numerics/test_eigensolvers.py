@@ -120,6 +120,23 @@ def test_inertia_counts_what_is_missing(bonds: Bonds) -> None:
     assert eigensolvers.missed_by_inertia(bonds, expected[5:6], 1e-8) == 5
 
 
+@pytest.mark.parametrize("k", [1, 6, 11, 14])
+def test_inertia_counts_beside_the_zero_modes_of_rattlers(k: int, bonds: Bonds) -> None:
+    """The window ends among them, or above."""
+    cut = _cut_loose(_cut_loose(_cut_loose(_cut_loose(bonds, [7]), [100]), [101]), [499])
+    eigenvalue_m, _, residual_m = eigensolvers.rayleigh_ritz(cut, eigensolvers.by_filter(cut, k)[0])
+    assert eigensolvers.missed_by_inertia(cut, eigenvalue_m, residual_m.max()) == 0
+    stiff_m = np.array([value for value in _all_but_translations(cut) if value > 1e-6])
+    assert eigensolvers.missed_by_inertia(cut, stiff_m[:3], 1e-9) >= 12
+
+
+def test_a_factor_that_does_not_exist_says_so(bonds: Bonds) -> None:
+    empty = replace(bonds, phi_kp=np.zeros_like(bonds.phi_kp))
+    assert empty.largest_eigenvalue() == 0.0
+    with pytest.raises(ConvergenceError, match="singular"):
+        eigensolvers._factored(empty.hessian().tocsc(), 0.0)
+
+
 def test_inertia_refuses_what_the_factor_cannot_tell(bonds: Bonds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eigensolvers, "_factor_error", lambda *_: 1.0)
     with pytest.raises(ConvergenceError, match="too inaccurate to count"):

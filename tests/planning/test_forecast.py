@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from qlm_hoomd.base.interrupt import Interrupted
-from qlm_hoomd.ensemble.local import LocalExecutor, n_cores
+from qlm_hoomd.base.processes import n_cores
+from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.row import RowExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace

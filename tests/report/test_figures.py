@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 from markupsafe import Markup
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from scipy import stats
 from typer.testing import CliRunner
 
 from qlm_hoomd.cli import app
@@ -24,7 +26,8 @@ from qlm_hoomd.registry import REPORT_SECTIONS
 from qlm_hoomd.report import Results, paper
 from qlm_hoomd.report.drawn import COLUMNS, drawn_data, mark, save
 from qlm_hoomd.report.figures import MissingDataError, draw
-from qlm_hoomd.report.means import seen_by_the_papers_detector
+from qlm_hoomd.report.means import mean_moduli, seen_by_the_papers_detector
+from qlm_hoomd.report.mode_panels import density, spectra_of
 from qlm_hoomd.report.numbers import AS_THRESHOLD
 from qlm_hoomd.report.paper.rewinding import _accepted, _level, rewinding
 from qlm_hoomd.report.sections.exponents import exponents
@@ -574,3 +577,38 @@ def test_a_band_with_a_gap_is_read_back_in_pieces() -> None:
     data = drawn_data(figure)
     assert data["x"].to_list() == [0.0, 1.0, 3.0, 4.0]
     assert data["n_realisations"].null_count() == 4
+
+
+# ---- numbers against an independent count ----
+
+
+def test_the_fit_of_the_density_holds_as_many_modes_as_the_table(both: Results) -> None:
+    """Under the drawn line lies the number of quasi-localised modes in the window, per degree of freedom and realisation."""
+    figure, ax = plt.subplots()
+    density(ax, both, "rapid")
+    lines = {str(line.get_label()): line for line in ax.get_lines() if "fit, " in str(line.get_label())}
+    modes, checked = both.tables["modes"], 0
+    for spectrum in spectra_of(both, "rapid", both.settings.shown):
+        line = lines.get(f"_fit, $\\gamma={spectrum.strain:g}$", lines.get(f"_weak fit, $\\gamma={spectrum.strain:g}$"))
+        if line is None:
+            continue
+        omega, level = line.get_data()
+        inside = modes.filter(
+            (pl.col("preparation") == "rapid") & (pl.col("n_particles") == spectrum.n_particles)
+            & ((pl.col("strain") - spectrum.strain).abs() < 1e-9) & (pl.col("participation_ratio") < spectrum.threshold)
+            & pl.col("frequency").is_between(omega[0], omega[-1])
+        )  # fmt: skip
+        expected = inside.height / (3 * spectrum.n_particles * spectrum.n_realisations)
+        assert np.trapezoid(level, omega) == pytest.approx(expected, rel=0.15), spectrum.strain
+        checked += 1
+    plt.close(figure)
+    assert checked
+
+
+def test_means_of_moduli_have_their_standard_errors() -> None:
+    rng = np.random.default_rng(3)
+    shear = rng.normal(16.0, 2.0, 7)
+    table = pl.DataFrame({"preparation": "rapid", "n_particles": 500, "strain": 0.0, "shear_modulus": shear})
+    (row,) = mean_moduli(table.with_columns(pl.col("n_particles").cast(pl.Int64))).iter_rows(named=True)
+    assert row["shear_modulus"] == pytest.approx(sum(shear) / 7)
+    assert row["shear_modulus_error"] == pytest.approx(stats.sem(shear), rel=1e-12)

@@ -595,7 +595,9 @@ def good_section(results: Results) -> Section:
 
 
 @pytest.mark.usefixtures("plain_sections")
-def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_section_is_reported_and_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for name, target in {
         "zz_broken": "broken_section",
         "zz_good": "good_section",
@@ -612,6 +614,8 @@ def test_a_broken_section_is_reported_and_harms_nobody(tmp_path: Path, monkeypat
     assert "9 glasses" in page.text
     assert page.text.index("9 glasses") < page.text.index("strange numbers")
     assert page.anchors[:2] == ["content", "section-overview"]
+    assert "qlm: report section 'zz_broken' of" in caplog.text
+    assert "Traceback" not in caplog.text
     assert page.anchors[-4:] == ["section-aa_gone", "section-zz_broken", "section-zz_good", "section-zz_wrong"]
 
 

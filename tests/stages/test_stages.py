@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
+import gsd.hoomd
 import numpy as np
 import polars as pl
 import pytest
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.box import Box
 from qlm_hoomd.elasticity import elastic_moduli, residual_shear_stress
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError
+from qlm_hoomd.glass import Glass
 from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.modes import LowestModes
+from qlm_hoomd.postanalysis import modes_of_frame
+from qlm_hoomd.potentials import Harmonic
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.stages import StageContext, replacing
 from qlm_hoomd.stages.modes import MODE_SCALARS, ModesStage
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from qlm_hoomd.glass import Glass
 
 PROVENANCE = {"protocol_hash": "f" * 16, "versions": {}}
 
@@ -184,3 +188,63 @@ def test_moduli_of_a_force_that_jumps_are_withheld_with_the_reason(
     assert row["pressure"] == pytest.approx(engine.measure(glass).pressure)
     assert "no elastic moduli: the force of KobAndersen jumps at the cut-off" in caplog.text
     assert len(pl.read_parquet(context.path("modes.parquet"))) == 4
+
+
+# ---- rattlers ----
+
+
+@pytest.fixture
+def packing(tmp_path: Path) -> StageContext:
+    """A crystal of harmonic spheres with two particles that touch nothing."""
+    model = GlassModel(potential=Harmonic(sigma=((1.0, 0.6), (0.6, 0.3))))
+    edge = 0.95 * np.sqrt(2.0)
+    corners = np.array([(0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)])
+    positions_nc = (np.array(list(product(range(4), repeat=3)))[:, None] + corners).reshape(-1, 3) * edge
+    typeid_n = np.zeros(256, dtype=np.int32)
+    typeid_n[[5, 50]] = 1
+    engine = CPUEngineSettings().build(model)
+    glass, _ = engine.relax(Glass(positions_nc, typeid_n, Box(4 * edge)))
+    gsdio.write_glasses(tmp_path / "quenched.gsd", [(glass, engine.measure(glass))], PROVENANCE)
+    statepoint = {"n_particles": 256, "preparation": "rapid", "realisation": 0, "seed": 1, "protocol_hash": "f" * 16}
+    return StageContext(tmp_path, statepoint, model, Preparation(quench="rapid"), engine, PROVENANCE, lambda _: None)
+
+
+@pytest.mark.parametrize("count", [3, 6, 9])
+def test_rattlers_are_counted_and_keep_their_zero_modes(
+    packing: StageContext, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever the window ends: the count by inertia once met a matrix that is exactly singular."""
+    ModesStage(count=count).run(packing)
+    table = pl.read_parquet(packing.path("modes.parquet"))
+    assert (table["eigenvalue"].abs() < 1e-10).sum() == min(count, 6)
+    assert pl.read_parquet(packing.path("moduli.parquet"))["completeness"].to_list() == ["inertia"]
+    assert "2 of 256 particles are rattlers, each with up to 3 zero modes among the lowest" in caplog.text
+
+
+def test_rattlers_that_are_removed_leave_the_same_glass_as_in_a_file(
+    packing: StageContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = ModesStage(count=4, remove_rattlers=True, keep_vectors=True, nonlinear=("cubic",), random_starts=1)
+    stage.run(packing)
+    glass = gsdio.read_glass(packing.path("quenched.gsd")).glass
+    expected = modes_of_frame(glass, packing.model.potential, 4, remove_rattlers=True)
+    np.testing.assert_allclose(
+        pl.read_parquet(packing.path("modes.parquet"))["eigenvalue"], expected.modes.eigenvalues, rtol=1e-9
+    )
+    moduli = pl.read_parquet(packing.path("moduli.parquet")).row(0, named=True)
+    for name in ("energy", "shear_modulus", "pressure"):
+        assert moduli[name] == pytest.approx(expected.row[name], rel=1e-9)
+    assert "2 of 256 particles are rattlers, left out" in caplog.text
+    with gsd.hoomd.open(str(packing.path("modes.gsd"))) as trajectory:
+        mode_nc = trajectory[0].log["particles/qlm/mode"]
+        assert mode_nc.shape == (256, 3)
+        assert not mode_nc[[5, 50]].any()
+        assert [shape["diameter"] for shape in trajectory[0].particles.type_shapes] == pytest.approx([1.0, 0.3])
+
+
+def test_nothing_but_rattlers_is_an_error_of_the_input(packing: StageContext) -> None:
+    glass = gsdio.read_glass(packing.path("quenched.gsd")).glass
+    loose = replace(glass, typeid=np.ones(256, dtype=np.int32))
+    gsdio.write_glasses(packing.path("quenched.gsd"), [(loose, packing.engine.measure(loose))], PROVENANCE)
+    with pytest.raises(InputError, match="every particle is a rattler"):
+        ModesStage(count=3).run(packing)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import Exponent, MinimaDistribution, minima_exponent, poisson_interval, predicted_alpha_prime
@@ -204,3 +205,39 @@ def test_plot_draws_histogram_and_power_law() -> None:
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert ax.lines[-1].get_xdata()[-1] == pytest.approx(result.window[1])
     assert result.plot(ax) is ax
+
+
+# ---- degrees of freedom ----
+
+
+def test_points_of_one_realisation_halve_the_freedom_of_the_drift() -> None:
+    """Two minima of each realisation that go up and down together: the p-value is that of half as many."""
+    rng = np.random.default_rng(7)
+    p_values = []
+    for _ in range(2000):
+        spacing = np.repeat(rng.exponential(size=20), 2) / np.arange(1, 41)
+        p_values.append(_drift(np.concatenate([[0.0], np.cumsum(spacing)]), 2))
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def _weibull_reach(samples: dict[int, np.ndarray], confidence: float) -> tuple[float, float]:
+    """log of the shape, and half the width of its interval."""
+    with pytest.raises(InsufficientStatistics) as refusal:
+        minima_exponent(samples, name="theta_prime", confidence=confidence)
+    found = refusal.value.estimate.weibull
+    return float(np.log1p(found.value)), 0.5 * float(np.log1p(found.high) - np.log1p(found.low))
+
+
+def test_the_interval_of_the_shape_has_students_tails() -> None:
+    """How much wider 95 % is than 50 % says with how many degrees of freedom: a quarter of the realisations."""
+    samples = minima(np.random.default_rng(8), 0.5, 5)
+    wide, narrow = _weibull_reach(samples, 0.95)[1], _weibull_reach(samples, 0.5)[1]
+    assert wide / narrow == pytest.approx(stats.t.ppf(0.975, 5) / stats.t.ppf(0.75, 5), rel=1e-9)
+
+
+def test_the_error_of_the_shape_is_its_scatter() -> None:
+    """Four sizes of five realisations each: one scale for each size and the shape take five of twenty degrees of freedom."""
+    rng = np.random.default_rng(9)
+    found = np.array([_weibull_reach(minima(rng, 0.5, 5), 0.5) for _ in range(400)])
+    error = found[:, 1] / stats.t.ppf(0.75, 5)
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(found[:, 0].std(), rel=0.08)

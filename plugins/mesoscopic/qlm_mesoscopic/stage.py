@@ -9,14 +9,15 @@ preparations: a ``rapid`` quench starts from stresses of the standard deviation 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from qlm_hoomd.errors import QlmError
 from qlm_hoomd.model import GlassModel, Preparation
@@ -41,6 +42,8 @@ SOFT_WINDOW = (1e-5, 1e-3)
 """Where witnesses are watched, as lambda over lambda_min."""
 
 _STEPS = 24
+# In failures per block of 500 blocks; how many witnesses take twice the time of a few.
+_WORK_OF_WITNESSES, _WITNESSES_FOR_TWICE = 15.0, 20_000
 
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -106,6 +109,26 @@ class MesoscopicStage(Stage):
         if 0 < self.witnesses < FEWEST:
             raise ValueError(f"{self.witnesses} witnesses; expected 0 or at least {FEWEST}")
         self._replacement()
+
+    def work(self, preparation: BaseModel) -> float:
+        """Failures per block, about three for a loading by 1, and witnesses at what they take beside them at some 500 blocks."""
+        threshold = (self.skip + self.activity) * len(self.amplitudes) + 3.0 * self.loading_strain
+        watched = _WORK_OF_WITNESSES * (1.0 + self.witnesses / _WITNESSES_FOR_TWICE) if self.witnesses else 0.0
+        return threshold + (2.0 * self.mode_activity + watched) * len(self.mode_amplitudes)
+
+    def shortened(self, strain: float) -> Self:
+        """Fewer systems, watched for less: a part of everything, as large as that strain is of the loading."""
+        part = strain / self.loading_strain
+        if part >= 1.0:
+            return self
+        return self.model_copy(
+            update={name: part * getattr(self, name) for name in ("activity", "skip", "loading_strain", "mode_activity")}
+            | {
+                name: getattr(self, name)[: math.ceil(part * len(getattr(self, name)))]
+                for name in ("amplitudes", "mode_amplitudes")
+            }
+            | {"witnesses": max(FEWEST, round(part * self.witnesses)) if self.witnesses else 0}
+        )
 
     def requires(self) -> tuple[str, ...]:
         """Nothing: the model needs no glass."""

@@ -23,12 +23,14 @@ from qlm_hoomd.ensemble.runner import run_realisation
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import ProtocolError
 from qlm_hoomd.files import read_table
+from qlm_hoomd.planning import benchmark
 from qlm_hoomd.protocol import build_protocol, load_protocol
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.testing import ReportSectionConformance, StageConformance
 from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 
+TEMPLATE = Path(__file__).parents[3] / "protocols" / "mesoscopic.yaml"
 SMALL: dict[str, Any] = {
     "kind": "mesoscopic",
     "amplitudes": [0.05, 0.15],
@@ -281,3 +283,30 @@ def test_odd_sizes_are_refused() -> None:
     wrong["ensemble"] = wrong["ensemble"] | {"n_particles": [1001]}
     with pytest.raises(ProtocolError, match="N even"):
         build_protocol(wrong)
+
+
+def test_the_template_can_be_tried_on_a_small_system(tmp_path: Path) -> None:
+    """As a dry run does: the smallest size, a small part of the work, every table in the end."""
+    whole = load_protocol(TEMPLATE)
+    took, all_of_it = benchmark._run(whole, "rapid", 100, 1.0, tmp_path)
+    assert took > 0.0
+    assert not all_of_it
+    (run,) = tmp_path.iterdir()
+    stage = whole.stages[0]
+    short = Workspace.open(run).protocol.stages[0]
+    preparation = whole.ensemble.preparations["rapid"]
+    assert short.work(preparation) < 0.1 * stage.work(preparation)
+    assert stage.shortened(2.0) is stage
+
+
+def test_work_grows_with_all_that_is_asked_for() -> None:
+    stage = MesoscopicStage()
+    for change in (
+        {"activity": 4.0},
+        {"loading_strain": 2.0},
+        {"mode_activity": 1.0},
+        {"witnesses": 200_000},
+        {"amplitudes": (0.1,) * 9},
+    ):
+        assert stage.model_copy(update=change).work(None) > stage.work(None), change  # type: ignore[arg-type]
+    assert stage.shortened(0.3).work(None) > stage.shortened(0.1).work(None)  # type: ignore[arg-type]

@@ -208,6 +208,7 @@ class Record:
             context.provenance,
             axes=axes_of(self.plane),
             travelled=self.frames_travelled,
+            diameters=context.model.potential.diameters(),
         )
 
     def write_remains(self, context: StageContext) -> None:

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from qlm_hoomd.model import GlassModel
 
 pytestmark = pytest.mark.hoomd
+hears_ctrl_c = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+    reason="this process was born deaf to Ctrl-C, as jobs in the background of a script are",
+)
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +364,7 @@ def test_a_flip_of_the_box_changes_nothing(model: GlassModel, small: Glass) -> N
     assert shear.q < 100.0
 
 
+@hears_ctrl_c
 def test_an_interrupt_leaves_the_last_accepted_state_and_the_run_goes_on(model: GlassModel, small: Glass) -> None:
     class Interrupt(hoomd.custom.Action):
         calls = 0
@@ -384,6 +389,7 @@ def test_an_interrupt_leaves_the_last_accepted_state_and_the_run_goes_on(model: 
     assert strains == sorted(set(strains)) == [0.0, *(count / 1000 for count in range(1, 11))]
 
 
+@hears_ctrl_c
 def test_an_interrupt_while_a_state_is_written_takes_it_back(model: GlassModel, small: Glass) -> None:
     simulation, shear = _driver(model, small)
     seen: list[float] = []
