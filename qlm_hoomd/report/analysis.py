@@ -27,7 +27,7 @@ from qlm_hoomd.report.means import (
     with_the_papers_detector,
     without,
 )
-from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Estimate, Fit, Spectrum
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Directions, Estimate, Fit, Spectrum
 from qlm_hoomd.statistics import (
     DensityOfStates,
     Phonons,
@@ -47,6 +47,7 @@ from qlm_hoomd.statistics import (
     upper_end,
     window_scan,
 )
+from qlm_hoomd.statistics.exponents import MAX_CENSORED
 from qlm_hoomd.statistics.spectra import OMEGA_MAX
 
 Floats = NDArray[np.float64]
@@ -72,11 +73,15 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
     minima: list[pl.DataFrame] = []
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
+    directions: dict[str, Directions] = {}
     moduli = mean_moduli(kept.get("moduli"))
     for preparation in preparations:
         own = {name: table.filter(pl.col("preparation") == preparation) for name, table in kept.items()}
+        several = _directions(own)
+        if several is not None:
+            directions[preparation] = several
         for strain in settings.strains:
-            at = _Ensemble(preparation, strain, settings, own)
+            at = _Ensemble(preparation, strain, settings, own, several)
             estimates += _thetas(at, minima)
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
@@ -86,22 +91,30 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         settings=settings,
         excluded=excluded,
         stress_strain=mean_stress(kept.get("steps")),
-        minima=mean_minima(samples),
+        minima=mean_minima(samples, directions),
         samples=samples,
         moduli=moduli,
         spectra=tuple(spectra),
         estimates=tuple(estimates),
+        directions=directions,
     )
+
+
+def _directions(tables: Mapping[str, pl.DataFrame]) -> Directions | None:
+    """gamma_min of the quenched glasses in several directions of shear, by the detector that was run."""
+    runs = Runs.of(tables)
+    return None if runs is None else Directions.of(tables.get("directions"), next(iter(runs.strains)))
 
 
 @dataclass(frozen=True)
 class _Ensemble:
-    """One preparation at one strain: its name, and the tables of that preparation."""
+    """One preparation at one strain: its name, the tables of that preparation, and gamma_min in several directions of shear."""
 
     preparation: str
     strain: float
     settings: Settings
     tables: Mapping[str, pl.DataFrame]
+    directions: Directions | None = None
 
     def estimate(self, quantity: str, method: str, **fields: Any) -> Estimate:
         return Estimate(quantity, method, self.preparation, self.strain, insisted=self.settings.insist, **fields)
@@ -171,15 +184,40 @@ def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
             warnings = [f"{left} realisations ended before strain {at.strain:g} and are left out"] if left else []
             theta = at.attempt(blank, theta_from_gamma_min, flat, censored=cut, warnings=warnings)
             theta = at.compared(theta, flat, cut)
+        several = at.directions
+        if several is not None and several.values and several.speaks_for(at.strain, detector):
+            alone, theta = replace(theta, method="one_direction"), _theta_of_directions(at, several)
+            yield theta
+            yield _prediction(at, theta)
+            yield alone
+            yield from _primed(at, several.values, {}, detector, several.names)
+            continue
         yield theta
         yield _prediction(at, theta)
         if flat:
             yield from _primed(at, flat, cut, detector)
 
 
+def _theta_of_directions(at: _Ensemble, several: Directions) -> Estimate:
+    """Theta of glasses that count with their mean over several directions of shear."""
+    blank = at.estimate("theta", "gamma_min", detector=several.detector, directions=several.names)
+    left = [
+        f"{number} of {number + len(several.values.get(size, ()))} glasses at N = {size} lack an instability in one of the "
+        "directions and are left out"
+        for size, number in several.n_left_out.items()
+        if number
+    ]
+    # The glasses that are left out are the stable ones.
+    many = any(n > MAX_CENSORED * (n + len(several.values.get(size, ()))) for size, n in several.n_left_out.items())
+    refusal = f"{'; '.join(left)}, where at most {100 * MAX_CENSORED:g} % may be" if many else None
+    theta = at.attempt(blank, theta_from_gamma_min, several.values, refusal=refusal, warnings=left)
+    return at.compared(theta, several.values, {})
+
+
 def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
     refusal = "theta is withheld" if theta.refusal is not None else None
-    blank = at.estimate("alpha", "prediction", detector=theta.detector, pooled=theta.pooled, refusal=refusal)
+    behind = {"detector": theta.detector, "pooled": theta.pooled, "directions": theta.directions}
+    blank = at.estimate("alpha", "prediction", refusal=refusal, **behind)
     if theta.exponent is None:
         return blank
     try:
@@ -189,10 +227,14 @@ def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
 
 
 def _primed(
-    at: _Ensemble, samples: Mapping[int, Floats], censored: Mapping[int, NDArray[np.bool_]], detector: str | None
+    at: _Ensemble,
+    samples: Mapping[int, Floats],
+    censored: Mapping[int, NDArray[np.bool_]],
+    detector: str | None,
+    directions: tuple[str, ...] = (),
 ) -> Iterator[Estimate]:
     """Theta' of App. G from the single gamma_min of all sizes, each over its median, and the alpha' predicted from it."""
-    blank = at.estimate("theta_prime", "distribution", detector=detector)
+    blank = at.estimate("theta_prime", "distribution", detector=detector, directions=directions)
     estimate = at.attempt(blank, minima_exponent, samples, censored=censored, name="theta_prime")
     yield estimate
     yield replace(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.base.registry import DETECTORS
-from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, STRAIN_TOLERANCE
+from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, STRAIN_TOLERANCE, Directions
 from qlm_hoomd.statistics import mean_and_standard_error, strain_to_next_event
 
 Floats = NDArray[np.float64]
@@ -77,6 +78,7 @@ _MINIMA = {
     "n_particles": pl.Int64,
     "n_realisations": pl.Int64,
     "n_censored": pl.Int64,
+    "n_directions": pl.Int64,
     "mean": pl.Float64,
     "standard_error": pl.Float64,
 }
@@ -93,13 +95,23 @@ SAMPLES = {
 _MODULI = ("shear_modulus", "bulk_modulus", "softest_shear_modulus", "poisson_ratio", "pressure", "residual_shear_stress")
 
 
-def mean_minima(samples: pl.DataFrame) -> pl.DataFrame:
-    """A row of the table of minima for each ensemble in ``samples``, in their order."""
+def mean_minima(samples: pl.DataFrame, directions: Mapping[str, Directions]) -> pl.DataFrame:
+    """A row of the table of minima for each ensemble in ``samples``, in their order.
+
+    Where several ``directions`` of shear were tried, the mean is that over directions and glasses, its error that over glasses.
+    """
     keys = ("quantity", "preparation", "strain", "detector", "n_particles")
-    rows = [
-        (*key, group.height, int(group["censored"].sum()), *mean_and_standard_error(group["value"].to_numpy()))
-        for key, group in samples.group_by(keys, maintain_order=True)
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for key, group in samples.group_by(keys, maintain_order=True):
+        quantity, preparation, strain, detector, size = key
+        several = directions.get(str(preparation)) if quantity == "gamma_min" else None
+        if several is not None and several.speaks_for(strain, detector) and size in several.values:
+            values_rd = several.values[size]
+            shape = (len(values_rd), 0, values_rd.shape[1])
+            rows.append((*key, *shape, *mean_and_standard_error(values_rd.mean(axis=1))))
+        else:
+            shape = (group.height, int(group["censored"].sum()), 1)
+            rows.append((*key, *shape, *mean_and_standard_error(group["value"].to_numpy())))
     return pl.DataFrame(rows, schema=_MINIMA, orient="row")
 
 

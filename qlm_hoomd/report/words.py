@@ -50,7 +50,8 @@ SYMBOLS = {"theta": THETA, "alpha": ALPHA, "theta_prime": Markup("<i>θ′</i>")
 
 def method(estimate: Estimate) -> Markup:
     """How an exponent was obtained, in a few words."""
-    by = Markup(" ({})").format(estimate.detector) if estimate.detector else Markup("")
+    told = [text for text in (estimate.detector, estimate.directions and several_directions(estimate)) if text]
+    by = Markup(" ({})").format(", ".join(told)) if told else Markup("")
     size = Markup(", {} = {}").format(N, estimate.n_particles) if estimate.n_particles else Markup("")
     if estimate.method == "prediction":
         primed = estimate.quantity == "alpha_prime"
@@ -62,11 +63,17 @@ def method(estimate: Estimate) -> Markup:
         return Markup("distribution of single {}{}").format(of, by)
     return {
         "gamma_min": Markup("scaling of {}{}").format(GAMMA_MIN, by),
+        "one_direction": Markup("scaling of {} in the direction of the run alone{}").format(GAMMA_MIN, by),
         "omega_min": Markup("scaling of {}").format(OMEGA_MIN),
         "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>){}").format(size),
         "unfiltered": Markup("<i>D</i><sub>G</sub>(<i>ω</i>) below the first phonon: no filter{}").format(size),
         "excess": Markup("<i>D</i><sub>G</sub>(<i>ω</i>) above it{}").format(size),
     }[estimate.method]
+
+
+def several_directions(estimate: Estimate) -> str:
+    """How many gamma_min each glass has."""
+    return f"{len(estimate.directions)} directions of shear per glass"
 
 
 def number_with_interval(estimate: Estimate) -> str:
@@ -161,6 +168,7 @@ def card(estimate: Estimate) -> Card:
         least, most = min(numbers.values()), max(numbers.values())
         each = f"{least if least == most else f'{least}–{most}'} realisations at "
         sample = each + (f"each N = {', '.join(map(str, numbers))}" if len(numbers) > 1 else f"N = {next(iter(numbers))}")
+        sample += f", {several_directions(estimate)}" if estimate.directions else ""
     else:
         sample = f"{numbers} realisations" if numbers else ""
     return Card(

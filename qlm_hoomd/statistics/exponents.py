@@ -25,7 +25,7 @@ from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
 from qlm_hoomd.statistics.exponent import Exponent, new_axes
-from qlm_hoomd.statistics.samples import THEORY, leverage, ordered_samples, weibull_scatter
+from qlm_hoomd.statistics.samples import THEORY, independent_values, leverage, ordered_samples, weibull_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ class FiniteSizeScaling(Result):
         local_exponents: the exponent between successive sizes; a drift shows that the scaling regime is not reached.
         p_value: probability of a scatter about the power law at least as large as this one.
         p_plateau: the same for exponent = 0 (slope 1), where a finite density at zero ends the power law.
-        n_points: strain points of each realisation, averaged over before anything else.
+        n_points: strain points, or directions of shear, of each realisation, averaged over before anything else.
         bca: the quoted estimate with the bias-corrected and accelerated bootstrap, whose interval is too short for few
             realisations.
         likelihood: the exponent from the maximum likelihood of x_min = s0 N^-slope y, where y is a Weibull variable of free
@@ -157,8 +157,8 @@ def finite_size_scaling(
     equal numbers the estimate is the paper's. The order of the realisations does not change a digit.
 
     Args:
-        samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains of each realisation ((R, S)
-            array): their average is then what scales, and a realisation still counts once.
+        samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains, or in S directions of shear, of
+            each ((R, S) array): their average is then what scales, and a realisation still counts once.
         name: of the exponent.
         censored: for each N which minima are only lower limits (array of bool of the shape of the samples).
         confidence: probability content of the intervals.
@@ -465,14 +465,8 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
 def _promised_error(name: str, sizes: Sequence[int], values_s: Sequence[Floats]) -> float:
     """Standard error of the slope by the design: sizes, numbers, and how independent the points of a realisation are."""
     scatter = weibull_scatter(1.0 + THEORY[name])
-    single, averaged, freedom = 0.0, 0.0, 0
-    for values_rs in values_s:
-        if len(values_rs) > 1:
-            mean = float(values_rs.mean())
-            single += float(np.mean(np.var(values_rs, axis=0, ddof=1))) / mean**2 * (len(values_rs) - 1)
-            averaged += float(np.var(values_rs.mean(axis=1), ddof=1)) / mean**2 * (len(values_rs) - 1)
-            freedom += len(values_rs) - 1
-    if values_s[0].shape[1] > 1 and freedom and single > 0.0:
-        scatter *= float(np.sqrt(averaged / single))
+    worth = independent_values(values_s) if values_s[0].shape[1] > 1 else 1.0
+    if np.isfinite(worth):
+        scatter /= float(np.sqrt(worth))
     spread = leverage(sizes, [len(values_rs) for values_rs in values_s])
     return scatter / float(np.sqrt(spread)) if spread > 0.0 else np.inf
