@@ -19,6 +19,7 @@ from qlm_hoomd.report.means import (
     SAMPLES,
     Runs,
     by_realisation,
+    drift_of_stress,
     first_rise,
     mean_minima,
     mean_moduli,
@@ -38,6 +39,7 @@ from qlm_hoomd.statistics import (
     compare_scalings,
     density_of_states,
     excess_density,
+    mean_and_standard_error,
     minima_exponent,
     phonons,
     phonons_reach_in,
@@ -74,6 +76,7 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
     directions: dict[str, Directions] = {}
+    unsteady: dict[str, str] = {}
     moduli = mean_moduli(kept.get("moduli"))
     for preparation in preparations:
         own = {name: table.filter(pl.col("preparation") == preparation) for name, table in kept.items()}
@@ -85,7 +88,11 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
             estimates += _thetas(at, minima)
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
-            estimates += _steady(_Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+            reason = None if settings.steady_from is not None else drift_of_stress(own.get("steps"), *settings.steady)
+            if reason is None:
+                estimates += _steady(_Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+            else:
+                unsteady[preparation] = reason
     samples = pl.concat([pl.DataFrame(schema=SAMPLES), *minima])
     return Analysis(
         settings=settings,
@@ -97,6 +104,7 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         spectra=tuple(spectra),
         estimates=tuple(estimates),
         directions=directions,
+        unsteady=unsteady,
     )
 
 
@@ -275,7 +283,8 @@ def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum
     )
     frequency_rm = _local(own, at.settings.threshold(size))
     # No state may have phonons in the window, or modes that are not known.
-    window = choose_window(frequency_rm, min(s.window.upper for s in here), complete=min(s.omega_complete for s in here))
+    upper, complete = min(s.window.upper for s in here), min(s.omega_complete for s in here)
+    window = choose_window(frequency_rm, upper, complete=complete, lower=at.settings.omega_min)
     waves = min((s.plane_waves for s in here if s.plane_waves is not None), key=lambda w: w.first_frequency, default=None)
     reasons = (window.refusal, window.decided_by, _phonons_below(own, at.settings.threshold(size), window.upper, waves))
     yield at.attempt(
@@ -319,7 +328,7 @@ def _alphas(
         return
     samples: dict[int, Floats] = {}
     censored: dict[int, NDArray[np.bool_]] = {}
-    hybridised: list[str] = []
+    left_out: list[str] = []
     direct: list[Estimate] = []
     without_filter: Sequence[Estimate] = ()  # of the largest size
     for (size,), group in here.sort("n_particles", "realisation", "frequency").group_by("n_particles", maintain_order=True):
@@ -341,10 +350,11 @@ def _alphas(
         )
         spectra.append(spectrum)
         reach = _phonons_below(stable, spectrum.threshold, float(np.quantile(softest_r, 0.9)), spectrum.plane_waves)
+        reach = reach or _beyond_power_law(softest_r, at.settings)
         if reach is None:
             samples[n_particles], censored[n_particles] = softest_r, cut_r
         else:
-            hybridised.append(f"N = {n_particles} is left out: {reach}")
+            left_out.append(f"N = {n_particles} is left out: {reach}")
         direct.append(
             at.attempt(
                 blank,
@@ -357,17 +367,26 @@ def _alphas(
             )
         )
         without_filter = _without_filter(at, stable, spectrum, moduli)
-    high = [str(size) for size, values_r in samples.items() if values_r.mean() > OMEGA_MAX]
-    warnings = [f"the mean lies above omega = {OMEGA_MAX:g}, beyond the power law, at N = {', '.join(high)}"] if high else []
-    yield at.attempt(
-        at.estimate("alpha", "omega_min"), alpha_from_omega_min, samples, censored=censored, warnings=[*warnings, *hybridised]
-    )
+    blank = at.estimate("alpha", "omega_min", left_out=tuple(left_out))
+    yield at.attempt(blank, alpha_from_omega_min, samples, censored=censored)
     yield from direct
     yield from without_filter
     if samples:
         yield at.attempt(
             at.estimate("alpha_prime", "distribution"), minima_exponent, samples, censored=censored, name="alpha_prime"
         )
+
+
+def _beyond_power_law(softest_r: Floats, settings: Settings) -> str | None:
+    """Why the softest modes of a size may lie beyond the power law of D_L, None where their mean is below its end for certain."""
+    end = OMEGA_MAX if settings.omega_max is None else settings.omega_max
+    mean, error = mean_and_standard_error(softest_r)
+    if not mean + error > end:
+        return None
+    return (
+        f"the mean frequency of its softest modes, {mean:.2f} ± {error:.2f}, is not for certain below omega = {end:g}, where the power "
+        "law of D_L ends"
+    )
 
 
 def _local(modes: pl.DataFrame, threshold: float) -> list[Floats]:
@@ -418,7 +437,7 @@ def _spectrum(
     local_m = np.concatenate(local_rm)
     complete = float(min(w_m[-1] for w_m in by_realisation(modes, "frequency").values()))
     end = upper_end(complete, plane_waves, at.settings.omega_max)
-    window = choose_window(local_rm, end.omega, complete=complete)
+    window = choose_window(local_rm, end.omega, complete=complete, lower=at.settings.omega_min)
     scanned = []
     for factor in (0.8, 1.2):
         kept = modes.filter(pl.col("participation_ratio") < factor * threshold)["frequency"].to_numpy()

@@ -191,6 +191,30 @@ def mean_stress(steps: pl.DataFrame | None) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
 
 
+def drift_of_stress(steps: pl.DataFrame | None, first: float, last: float) -> str | None:
+    """Why the flow from strain ``first`` to ``last`` is not known to be steady; None where its mean stress is flat within its error.
+
+    The change over the range is that of a straight line through each realisation; it is flat within two standard errors over
+    realisations of all sizes.
+    """
+    changes: list[float] = []
+    if steps is not None:
+        ordered = steps.sort("preparation", "n_particles", "realisation", "strain")
+        strain_r, stress_r = by_realisation(ordered, "strain"), by_realisation(ordered, "stress_xy")
+        grid_g = np.linspace(first, last, GRID_POINTS)
+        changes = [
+            float(np.polyfit(grid_g, np.interp(grid_g, strain, stress_r[key]), 1)[0] * (last - first))
+            for key, strain in strain_r.items()
+            if strain[0] <= first + STRAIN_TOLERANCE and strain[-1] >= last - STRAIN_TOLERANCE
+        ]
+    if len(changes) < 2:
+        return f"{len(changes)} realisations were sheared from strain {first:.3g} to {last:.3g}, too few to tell whether the stress is flat"
+    mean, error = mean_and_standard_error(changes)
+    if abs(mean) <= 2.0 * error:
+        return None
+    return f"the mean stress changes by {mean:+.2g} ± {error:.1g} from strain {first:.3g} to {last:.3g}"
+
+
 def mean_moduli(moduli: pl.DataFrame | None) -> pl.DataFrame:
     """Means of the elastic moduli with their standard errors, at each strain."""
     keys = ("preparation", "n_particles", "strain")

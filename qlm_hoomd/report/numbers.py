@@ -67,6 +67,7 @@ class Estimate(Displayed):
         fit: what it rests on.
         alternatives: other laws for the means of all sizes, and how they fare; None for methods that use one size.
         directions: of shear in which each glass has a gamma_min of its own; none where it is the run's alone.
+        left_out: sizes that take no part in the scaling, and why, in words.
     """
 
     quantity: str
@@ -82,6 +83,7 @@ class Estimate(Displayed):
     alternatives: ScalingAlternatives | None = None
     pooled: tuple[float, float] | None = None
     directions: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def _headline(self) -> str:
         number = self.quantity if self.exponent is None else in_words(self.exponent)
@@ -128,11 +130,12 @@ class Estimate(Displayed):
         number = self.exponent.to_dict() if self.exponent is not None else None
         quoted = number if self.status != "withheld" else None
         weak = number if self.status == "withheld" else None
-        names = ("quantity", "method", "preparation", "strain", "pooled", "detector", "n_particles", "directions")
+        names = ("quantity", "method", "preparation", "strain", "pooled", "detector", "n_particles", "directions", "left_out")
         return {name: plain(getattr(self, name)) for name in names} | {
             "status": self.status,
             "value": quoted["value"] if quoted else None,
             "interval": [quoted["low"], quoted["high"]] if quoted else None,
+            "outside_theory": self.exponent.outside_theory if self.exponent else None,
             "refusal": self.refusal,
             "weak_estimate": {"value": weak["value"], "interval": [weak["low"], weak["high"]]} if weak else None,
             "exponent": number,
@@ -313,6 +316,7 @@ class Analysis(Displayed):
         spectra: one for each diagonalised ensemble at the strains of the settings.
         estimates: all exponents and refusals.
         directions: gamma_min of the quenched glasses in several directions of shear, by preparation.
+        unsteady: why nothing is pooled over the strains of steady flow, by preparation.
     """
 
     settings: Settings
@@ -324,6 +328,7 @@ class Analysis(Displayed):
     spectra: tuple[Spectrum, ...]
     estimates: tuple[Estimate, ...]
     directions: Mapping[str, Directions] = field(default_factory=dict)
+    unsteady: Mapping[str, str] = field(default_factory=dict)
 
     def _headline(self) -> str:
         quoted = sum(estimate.shown is not None for estimate in self.estimates)
@@ -336,6 +341,10 @@ class Analysis(Displayed):
         """The estimates whose fields have the given values; those pooled over strain only where ``pooled`` is asked for."""
         wanted = {"pooled": None, **wanted}
         return [e for e in self.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
+
+    def steady(self, preparation: str) -> tuple[float, float] | None:
+        """Range of strains at which the flow of this preparation is steady, None where none is."""
+        return None if preparation in self.unsteady else self.settings.steady
 
     def pooled(self, preparation: str) -> list[Estimate]:
         """The estimates of this preparation that are pooled over the strains of steady flow."""
@@ -368,12 +377,13 @@ class Analysis(Displayed):
                 {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
             ],
             "directions": {name: directions.to_dict() for name, directions in self.directions.items()},
+            "unsteady": dict(self.unsteady),
             "estimates": [estimate.to_dict() for estimate in self.estimates],
             "spectra": [spectrum.to_dict() for spectrum in self.spectra],
         }
 
 
 _SETTINGS = (
-    "participation_threshold", "strains", "steady", "omega_max", "select", "exclude_crystals", "confidence", "insist",
+    "participation_threshold", "strains", "steady", "omega_min", "omega_max", "select", "exclude_crystals", "confidence", "insist",
 )  # fmt: skip
 """Settings that go to ``exponents.json``."""

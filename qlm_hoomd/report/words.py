@@ -82,8 +82,9 @@ def number_with_interval(estimate: Estimate) -> str:
 
 
 def with_interval(exponent: Exponent) -> str:
-    """The value with its interval."""
-    return f"{two_decimals(exponent.value)} [{two_decimals(exponent.low)}, {two_decimals(exponent.high)}]"
+    """The value with its interval, and with that the theory has no such value where it has none."""
+    outside = f", {in_symbols(exponent.outside_theory)}" if exponent.outside_theory else ""
+    return f"{two_decimals(exponent.value)} [{two_decimals(exponent.low)}, {two_decimals(exponent.high)}]{outside}"
 
 
 def two_decimals(value: float) -> str:
@@ -118,6 +119,7 @@ def remarks(estimate: Estimate) -> str:
     elif isinstance(estimate.fit, SpectrumFit) and estimate.fit.exponent.window is not None:
         lower, upper = estimate.fit.exponent.window
         said.append(f"{estimate.fit.n_modes} modes with {lower:.3g} < ω ≤ {upper:.3g}")
+    said.extend(estimate.left_out)
     if estimate.exponent is not None and estimate.method != "prediction":
         said.extend(estimate.exponent.warnings)
     return in_symbols("; ".join(said))
@@ -126,7 +128,7 @@ def remarks(estimate: Estimate) -> str:
 def in_symbols(text: str) -> str:
     """``text`` with Greek letters for their names, as a page can show them; names of settings (omega_max) stay."""
     greek = {"omega": "ω", "theta": "θ", "alpha": "α"}
-    return re.sub(r"\b(omega|theta|alpha)\b", lambda found: greek[found[1]], text)
+    return re.sub(r"\b(omega|theta|alpha)\b", lambda found: greek[found[1]], text.replace(">=", "≥").replace("<=", "≤"))
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Card:
             its interval.
         slope: of the log means with its interval, for an exponent that they do not carry.
         method: how it was obtained, HTML.
-        sample: how many realisations are behind it.
+        sample: how many realisations are behind it, and which sizes were left out.
         refusal: why it is withheld, or weak.
     """
 
@@ -159,7 +161,6 @@ class Card:
 def card(estimate: Estimate) -> Card:
     """The one place that turns an exponent into what the first screen says: what may be quoted, and how, is decided here."""
     value, _, interval = number_with_interval(estimate).partition(" ")
-    outside = estimate.exponent.outside_theory if estimate.exponent else None
     slope = ""
     if isinstance(fit := estimate.fit, FiniteSizeScaling) and estimate.status == "withheld":
         slope = f"{two_decimals(fit.slope)} [{two_decimals(fit.slope_low)}, {two_decimals(fit.slope_high)}]"
@@ -171,12 +172,13 @@ def card(estimate: Estimate) -> Card:
         sample += f", {several_directions(estimate)}" if estimate.directions else ""
     else:
         sample = f"{numbers} realisations" if numbers else ""
+    sample = in_symbols("; ".join(filter(None, [sample, *estimate.left_out])))
     return Card(
         symbol=SYMBOLS[estimate.quantity],
         kind="predicted" if estimate.method == "prediction" else "measured",
         status=estimate.status,
         value=value,
-        interval=", ".join(part for part in (interval, outside and in_symbols(outside)) if part),
+        interval=interval,
         slope=slope,
         method=method(estimate),
         sample=sample,
