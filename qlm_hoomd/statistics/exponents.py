@@ -39,10 +39,13 @@ MIN_REALISATIONS = 20
 covers the truth in 94 to 96 % of synthetic ensembles, whether the minima are Weibull variables, recurrence times or
 log-normal."""
 MAX_SLOPE_ERROR = {"theta": 0.08, "alpha": 0.024}
-"""Largest standard error of the slope with which an exponent is quoted: 12 % of the slope that the theory expects, 2/3 for
-theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope came
-out too
-steep, so that a gate on the exponent's own interval lets through what is short by chance."""
+"""Largest standard error of the slope, by the design, with which an exponent is quoted: 12 % of the slope that the theory expects,
+2/3 for theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope
+came out too steep, so that a gate on the exponent's own interval lets through what is short by chance."""
+FOUND_BEYOND = 1.25
+"""The standard error that is found may be this many times as large: the design decides. Where the found one decides, those few sets
+are quoted whose error is small by chance, and of intervals that are short by chance too few hold the truth: 79 % in a case where
+95 % of all do, and 94 % with this factor (``docs/coverage.md``)."""
 MAX_CENSORED = 0.02
 """Share of realisations, at any size, whose minimum lies beyond what was looked at; the limit stands in for it."""
 POOR_FIT = 0.01
@@ -168,7 +171,7 @@ def finite_size_scaling(
         ValueError: if a minimum is not a positive finite number, or sizes differ in their number of strain points.
         InsufficientStatistics: with the estimate inside, where the data do not carry the exponent: fewer than 3 sizes, sizes
             within a factor 3, fewer than 20 realisations or more than 2 % censored at a size, or a slope whose standard error
-            is above :data:`MAX_SLOPE_ERROR`, by what the design promises or by what was found.
+            is above :data:`MAX_SLOPE_ERROR` by what the design promises, or above :data:`FOUND_BEYOND` times that as found.
     """
     sizes, values_s, censored_s = ordered_samples(samples, censored)
     if len(sizes) < 2:
@@ -446,16 +449,16 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
             f"no minimum within what was looked at in {', '.join(cut)} where at most {100 * MAX_CENSORED:g} % may lack one"
         )
     most = MAX_SLOPE_ERROR[result.exponent.name]
-    worst = float(np.nanmax([result.slope_error, result.promised_error, 0.0]))
-    if worst > most:
-        factor = (worst / most) ** 2
+    excess = float(np.nanmax([result.promised_error / most, result.slope_error / (FOUND_BEYOND * most), 0.0]))
+    if excess > 1.0:
+        factor = excess**2
         counts = [
             f"{int(np.ceil(n * factor))} at N = {size}" for size, n in zip(result.sizes, result.n_realisations, strict=True)
         ]
         reasons.append(
             f"the slope of the log means is {result.slope:.2f} [{result.slope_low:.2f}, {result.slope_high:.2f}] with a "
             f"standard error of {result.slope_error:.2g} ({result.promised_error:.2g} by the numbers alone) where at most "
-            f"{most:g} is allowed: about {factor:.2g} times as many realisations are needed, {', '.join(counts)}"
+            f"{FOUND_BEYOND * most:g} ({most:g}) is allowed: about {factor:.2g} times as many realisations are needed, {', '.join(counts)}"
         )
     elif not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
         reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")

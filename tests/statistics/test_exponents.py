@@ -315,13 +315,17 @@ def theta_or_none(samples: dict[int, np.ndarray]) -> FiniteSizeScaling | None:
 
 
 def test_coverage_of_what_is_quoted_is_that_of_all() -> None:
-    """A design at the border: some sets are quoted, some not, and being quoted says nothing of where the exponent came out."""
+    """A border case: some sets are quoted, some not, and being quoted says nothing of where the exponent came out.
+
+    The design promises 0.077 for theta = 1/2, where 0.08 is allowed; minima of theta = 0.1 scatter more, so that 0.1 is found.
+    """
     rng = np.random.default_rng(16)
-    found = [theta_or_none(minima(rng, 0.5, dict.fromkeys(SIZES, 32))) for _ in range(400)]
+    found = [theta_or_none(minima(rng, 0.1, dict.fromkeys(SIZES, 32))) for _ in range(400)]
     quoted = [result for result in found if result is not None]
     assert 100 < len(quoted) < 400
-    assert 0.92 <= np.mean([result.exponent.low < 0.5 < result.exponent.high for result in quoted]) <= 0.98
-    assert np.median([result.exponent.value for result in quoted]) == pytest.approx(0.5, abs=0.06)
+    covered = np.mean([result.exponent.low < 0.1 < result.exponent.high for result in quoted])
+    assert abs(covered - 0.95) < 3.5 * np.sqrt(0.95 * 0.05 / len(quoted))
+    assert np.median([result.exponent.value for result in quoted]) == pytest.approx(0.1, abs=0.04)
 
 
 def test_directions_of_a_glass_promise_as_much_as_they_are_independent() -> None:
