@@ -5,8 +5,8 @@ Array suffixes: ``_r`` realisations, ``_m`` modes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.report.attempts import Ensemble
 from qlm_hoomd.report.means import (
     SAMPLES,
     Runs,
@@ -28,7 +29,7 @@ from qlm_hoomd.report.means import (
     with_the_papers_detector,
     without,
 )
-from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Directions, Estimate, Fit, Spectrum
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Directions, Estimate, Spectrum
 from qlm_hoomd.statistics import (
     DensityOfStates,
     Phonons,
@@ -36,7 +37,6 @@ from qlm_hoomd.statistics import (
     alpha_from_omega_min,
     alpha_from_spectrum,
     choose_window,
-    compare_scalings,
     density_of_states,
     excess_density,
     mean_and_standard_error,
@@ -84,13 +84,13 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         if several is not None:
             directions[preparation] = several
         for strain in settings.strains:
-            at = _Ensemble(preparation, strain, settings, own, several)
+            at = Ensemble(preparation, strain, settings, own, several)
             estimates += _thetas(at, minima)
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
             reason = None if settings.steady_from is not None else drift_of_stress(own.get("steps"), *settings.steady)
             if reason is None:
-                estimates += _steady(_Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+                estimates += _steady(Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
             else:
                 unsteady[preparation] = reason
     samples = pl.concat([pl.DataFrame(schema=SAMPLES), *minima])
@@ -114,64 +114,7 @@ def _directions(tables: Mapping[str, pl.DataFrame]) -> Directions | None:
     return None if runs is None else Directions.of(tables.get("directions"), next(iter(runs.strains)))
 
 
-@dataclass(frozen=True)
-class _Ensemble:
-    """One preparation at one strain: its name, the tables of that preparation, and gamma_min in several directions of shear."""
-
-    preparation: str
-    strain: float
-    settings: Settings
-    tables: Mapping[str, pl.DataFrame]
-    directions: Directions | None = None
-
-    def estimate(self, quantity: str, method: str, **fields: Any) -> Estimate:
-        return Estimate(quantity, method, self.preparation, self.strain, insisted=self.settings.insist, **fields)
-
-    def attempt(
-        self, blank: Estimate, fit: Callable[..., Fit], *data: Any, refusal: str | None = None, **options: Any
-    ) -> Estimate:
-        """``blank`` with the result of ``fit``, or with its refusal.
-
-        ``refusal`` is a further one, that the fit does not know of.
-        """
-        reasons = [refusal] if refusal is not None else []
-        result: Any
-        try:
-            result = fit(*data, confidence=self.settings.confidence, **options)
-        except InsufficientStatistics as weak:
-            reasons.append(weak.reason)
-            result = weak.estimate
-        return replace(
-            blank, refusal="; ".join(reasons) or None, fit=result, exponent=result.exponent if result is not None else None
-        )
-
-    def compared(
-        self, estimate: Estimate, samples: Mapping[int, Floats], censored: Mapping[int, NDArray[np.bool_]]
-    ) -> Estimate:
-        """``estimate`` with other laws for the same minima beside it, where there are enough sizes to compare."""
-        try:
-            return replace(estimate, alternatives=compare_scalings(samples, censored=censored))
-        except InsufficientStatistics:
-            return estimate
-
-    def minima(
-        self,
-        quantity: str,
-        detector: str | None,
-        size: int,
-        realisation_r: Sequence[int],
-        values_r: Floats,
-        censored_r: NDArray[np.bool_],
-    ) -> pl.DataFrame:
-        """The minima of the realisations of one size, a row each."""
-        labels = {"quantity": quantity, "preparation": self.preparation, "strain": self.strain, "detector": detector}
-        return pl.DataFrame(
-            {"n_particles": size, "realisation": realisation_r, "value": values_r, "censored": censored_r},
-            schema_overrides={name: SAMPLES[name] for name in ("n_particles", "realisation")},
-        ).select(*(pl.lit(value, SAMPLES[name]).alias(name) for name, value in labels.items()), pl.all())
-
-
-def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
+def _thetas(at: Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
     """For each detector theta, the alpha that eq. (9) predicts from it, theta' and the alpha' predicted from that."""
     runs = Runs.of(at.tables)
     if runs is None:
@@ -206,7 +149,7 @@ def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
             yield from _primed(at, flat, cut, detector)
 
 
-def _theta_of_directions(at: _Ensemble, several: Directions) -> Estimate:
+def _theta_of_directions(at: Ensemble, several: Directions) -> Estimate:
     """Theta of glasses that count with their mean over several directions of shear."""
     blank = at.estimate("theta", "gamma_min", detector=several.detector, directions=several.names)
     left = [
@@ -222,7 +165,7 @@ def _theta_of_directions(at: _Ensemble, several: Directions) -> Estimate:
     return at.compared(theta, several.values, {})
 
 
-def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
+def _prediction(at: Ensemble, theta: Estimate) -> Estimate:
     refusal = "theta is withheld" if theta.refusal is not None else None
     behind = {"detector": theta.detector, "pooled": theta.pooled, "directions": theta.directions}
     blank = at.estimate("alpha", "prediction", refusal=refusal, **behind)
@@ -235,7 +178,7 @@ def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
 
 
 def _primed(
-    at: _Ensemble,
+    at: Ensemble,
     samples: Mapping[int, Floats],
     censored: Mapping[int, NDArray[np.bool_]],
     detector: str | None,
@@ -254,7 +197,7 @@ def _primed(
     )
 
 
-def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum]) -> Iterator[Estimate]:
+def _steady(at: Ensemble, first: float, last: float, spectra: Sequence[Spectrum]) -> Iterator[Estimate]:
     """Theta and alpha pooled over the strains of steady flow.
 
     A realisation counts once, however many of its strains there are.
@@ -297,7 +240,7 @@ def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum
     )
 
 
-def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
+def _stable_modes(at: Ensemble, n_particles: int) -> pl.DataFrame:
     """The modes at the strain of ``at`` of those selected samples of one size that are at minima."""
     at_strain = ((pl.col("strain") - at.strain).abs() < STRAIN_TOLERANCE) & (pl.col("n_particles") == n_particles)
     own = _selected(at.tables["modes"].filter(at_strain), at)
@@ -305,7 +248,7 @@ def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
 
 
 def _alphas(
-    at: _Ensemble, minima: list[pl.DataFrame], spectra: list[Spectrum], moduli: pl.DataFrame, density: float
+    at: Ensemble, minima: list[pl.DataFrame], spectra: list[Spectrum], moduli: pl.DataFrame, density: float
 ) -> Iterator[Estimate]:
     """Alpha from the softest modes of all sizes, and from the spectrum of each; alpha' from the single softest modes."""
     modes = at.tables.get("modes")
@@ -402,7 +345,7 @@ def _phonons_below(modes: pl.DataFrame, threshold: float, omega: float, plane_wa
     return phonons_reach_in(omega, plane_waves, n_modes=below.height, n_filtered=filtered)
 
 
-def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
+def _selected(modes: pl.DataFrame, at: Ensemble) -> pl.DataFrame:
     """The modes of those samples that have the labels which the settings ask for."""
     wanted = {name: value for name, value in at.settings.select if value is not None}
     labels = at.tables.get("moduli")
@@ -424,7 +367,7 @@ def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
 
 
 def _spectrum(
-    at: _Ensemble,
+    at: Ensemble,
     n_particles: int,
     modes: pl.DataFrame,
     unstable: int,
@@ -474,7 +417,7 @@ def _spectrum(
     )
 
 
-def _without_filter(at: _Ensemble, modes: pl.DataFrame, spectrum: Spectrum, moduli: pl.DataFrame) -> tuple[Estimate, Estimate]:
+def _without_filter(at: Ensemble, modes: pl.DataFrame, spectrum: Spectrum, moduli: pl.DataFrame) -> tuple[Estimate, Estimate]:
     """Alpha of D_G = D - D_Debye of all modes: below the first phonon, where D_G is D, and above it."""
     frequency_rm = list(by_realisation(modes, "frequency").values())
     below = at.attempt(
@@ -510,14 +453,14 @@ def _spectrum_warnings(spectrum: Spectrum) -> list[str]:
     return found
 
 
-def _plane_waves(moduli: pl.DataFrame, density: float, at: _Ensemble, n_particles: int) -> Phonons | None:
+def _plane_waves(moduli: pl.DataFrame, density: float, at: Ensemble, n_particles: int) -> Phonons | None:
     row = _modulus_row(moduli, at, n_particles)
     if row.is_empty() or not min(row["shear_modulus"][0], row["bulk_modulus"][0]) > 0:
         return None
     return phonons(row["shear_modulus"][0], row["bulk_modulus"][0], density, n_particles)
 
 
-def _modulus_row(moduli: pl.DataFrame, at: _Ensemble, n_particles: int) -> pl.DataFrame:
+def _modulus_row(moduli: pl.DataFrame, at: Ensemble, n_particles: int) -> pl.DataFrame:
     return moduli.filter(
         (pl.col("preparation") == at.preparation)
         & (pl.col("n_particles") == n_particles)
