@@ -79,10 +79,10 @@ def test_intervals_from_densities_cover(kind: str, name: str, exponent: float, c
 @pytest.mark.parametrize("theta", [0.1, 0.5])
 @pytest.mark.parametrize("design", range(5))
 def test_what_is_quoted_covers_as_often_as_everything(design: int, theta: float, ledger: Ledger) -> None:
-    """93 to 97 % of what is quoted, and of the slope's interval in every third of its error, to two and three counting errors.
+    """93 to 97 % of what is quoted, to two counting errors, and 90 to 99 % of the slope's interval in every third of its error.
 
     An interval from a scatter that is measured itself is short where that came out small, and then holds the truth less often, as
-    Student's does: in the weak design, of twenty glasses a size, its thirds cover 92, 96 and 98 %, nearer to 95 % with more.
+    Student's does: 91 to 95 % of the smallest third, 96 to 98.5 % of the largest, nearer to 95 % with more glasses.
     """
     coverage = coverage_theta()
     sets = 2000
@@ -94,7 +94,7 @@ def test_what_is_quoted_covers_as_often_as_everything(design: int, theta: float,
 
     assert 0.93 <= found.covered_all <= 0.97
     for share in found.thirds:
-        assert (0.88 if design == 0 else 0.93 - 1.5 * slack(sets / 3)) <= share <= 0.97 + 1.5 * slack(sets / 3)
+        assert 0.90 <= share <= 0.99
     if design == 0:
         assert found.quoted == 0.0
         # The gate that was: by the length of theta's interval.
@@ -105,7 +105,7 @@ def test_what_is_quoted_covers_as_often_as_everything(design: int, theta: float,
         assert 0.93 - slack(found.quoted * sets) <= found.covered <= 0.97 + slack(found.quoted * sets)
         assert abs(found.median - theta) < 0.06
     if design >= 3:
-        assert found.quoted > 0.9
+        assert found.quoted > 0.7
 
 
 @pytest.mark.parametrize("kind", ["minima", "strain"])
