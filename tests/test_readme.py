@@ -66,8 +66,8 @@ def test_readme_first_steps_run_in_a_small_form(tmp_path: Path, monkeypatch: pyt
             path = tmp_path / "quickstart.yaml"
             text = path.read_text()
             small = {
-                "[500, 900, 1500]": "[100]",
-                "{500: 24, 900: 20, 1500: 20}": "1",
+                "[300, 600, 1200]": "[100]",
+                "{300: 52, 600: 20, 1200: 22}": "1",
                 "equilibration_time: 20": "equilibration_time: 1",
             }
             for large, little in small.items():

@@ -34,6 +34,7 @@ from qlm_hoomd.statistics.exponents import MAX_CENSORED, MIN_REALISATIONS, MIN_S
 from qlm_hoomd.statistics.planning import (
     CONFIDENCE,
     SHAPES,
+    Scatter,
     assumed_scatter,
     cheapest_numbers,
     equal_numbers,
@@ -232,6 +233,8 @@ def _demands(
     """The demands; what hinders one goes to ``notes``."""
     for name, target in targets.items():
         index, stage = _stage_writing(protocol, _PRODUCTS[name])
+        at_rest = analysis.settings.strains == (0.0,)  # a strained glass has one direction
+        assumed = assumed_scatter(name, getattr(stage, "wanted_directions", ()) if name == "theta" and at_rest else ())
         # What is estimated of the paper's detector rests on the same realisations and is no target.
         minima = analysis.minima.filter(
             pl.col("quantity") == _METHODS[name],
@@ -248,7 +251,7 @@ def _demands(
             n_ended = sum(each[index] == "done" or "failed" in each for each in states)
             if not n_done:
                 notes.append(f"no stage '{stage.kind}' of {preparation} has ended, so that nothing is known for {name}")
-                yield Demand(name, target, preparation, None, None, assumed_scatter(name))
+                yield Demand(name, target, preparation, None, None, assumed)
             for strain in analysis.settings.strains if n_done else ():
                 here = minima.filter((pl.col("preparation") == preparation) & (pl.col("strain") == strain))
                 estimates = {
@@ -258,16 +261,18 @@ def _demands(
                     reasons = "; ".join(str(e.refusal) for e in estimates.values())
                     notes.append(f"{name} of {preparation} at strain {strain:g} is left out: {reasons}")
                 for (detector,), rows in here.sort("detector", "n_particles").group_by("detector", maintain_order=True):
-                    demand = _demand(name, target, estimates.get(detector), rows, n_ended)
+                    demand = _demand(name, target, assumed, estimates.get(detector), rows, n_ended)
                     notes += _cautions(demand, rows)
                     yield demand
 
 
-def _demand(name: str, target: float, estimate: Estimate | None, minima: pl.DataFrame, n_ended: int) -> Demand:
+def _demand(
+    name: str, target: float, assumed: Scatter, estimate: Estimate | None, minima: pl.DataFrame, n_ended: int
+) -> Demand:
     """The demand of one ensemble from its rows of the table of minima."""
     fit, exponent = (None, None) if estimate is None else (estimate.fit, estimate.exponent)
     scatter = measured_scatter(
-        name,
+        assumed,
         minima["n_particles"],
         minima["n_realisations"],
         minima["mean"],

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.base.registry import ENGINES, STAGES
-from qlm_hoomd.base.settings import OfKind, for_hash
+from qlm_hoomd.base.settings import Later, OfKind, for_hash
 from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.protocol.facts import Location, line_error, located, short
@@ -148,11 +148,16 @@ class Analysis(BaseModel):
     steady_from: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None,
         description="strain from which on the flow counts as steady, for exponents pooled over strain; nothing: the last "
-        "third of the range of strains",
+        "third of the range of strains, where the mean stress is flat there within its error",
     )
     omega_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
         description="upper end of the window in which alpha is fitted to D_L(omega) [1 / t_c]; nothing: chosen from the data",
+    )
+    omega_min: Annotated[float | None, Later(), Field(ge=0, allow_inf_nan=False)] = Field(
+        default=None,
+        description="lower end of that window [1 / t_c]; nothing: the smallest of 0, 0.05, ..., 0.75 of the upper end above which "
+        "the modes pass a test of a power law",
     )
     select: SampleSelection = Field(default=SampleSelection(), description="samples that count for the spectra; default: all")
     exclude_crystals: bool = Field(default=True, description="leave out realisations that crystallised or phase-separated")

@@ -5,8 +5,8 @@ Array suffixes: ``_r`` realisations, ``_m`` modes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.protocol import Analysis as Settings
+from qlm_hoomd.report.attempts import Ensemble
 from qlm_hoomd.report.means import (
     SAMPLES,
     Runs,
     by_realisation,
+    drift_of_stress,
     first_rise,
     mean_minima,
     mean_moduli,
@@ -27,7 +29,7 @@ from qlm_hoomd.report.means import (
     with_the_papers_detector,
     without,
 )
-from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Estimate, Fit, Spectrum
+from qlm_hoomd.report.numbers import STRAIN_TOLERANCE, Analysis, Directions, Estimate, Spectrum
 from qlm_hoomd.statistics import (
     DensityOfStates,
     Phonons,
@@ -35,9 +37,9 @@ from qlm_hoomd.statistics import (
     alpha_from_omega_min,
     alpha_from_spectrum,
     choose_window,
-    compare_scalings,
     density_of_states,
     excess_density,
+    mean_and_standard_error,
     minima_exponent,
     phonons,
     phonons_reach_in,
@@ -47,6 +49,7 @@ from qlm_hoomd.statistics import (
     upper_end,
     window_scan,
 )
+from qlm_hoomd.statistics.exponents import MAX_CENSORED
 from qlm_hoomd.statistics.spectra import OMEGA_MAX
 
 Floats = NDArray[np.float64]
@@ -72,85 +75,46 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
     minima: list[pl.DataFrame] = []
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
+    directions: dict[str, Directions] = {}
+    unsteady: dict[str, str] = {}
     moduli = mean_moduli(kept.get("moduli"))
     for preparation in preparations:
         own = {name: table.filter(pl.col("preparation") == preparation) for name, table in kept.items()}
+        several = _directions(own)
+        if several is not None:
+            directions[preparation] = several
         for strain in settings.strains:
-            at = _Ensemble(preparation, strain, settings, own)
+            at = Ensemble(preparation, strain, settings, own, several)
             estimates += _thetas(at, minima)
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
-            estimates += _steady(_Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+            reason = None if settings.steady_from is not None else drift_of_stress(own.get("steps"), *settings.steady)
+            if reason is None:
+                estimates += _steady(Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+            else:
+                unsteady[preparation] = reason
     samples = pl.concat([pl.DataFrame(schema=SAMPLES), *minima])
     return Analysis(
         settings=settings,
         excluded=excluded,
         stress_strain=mean_stress(kept.get("steps")),
-        minima=mean_minima(samples),
+        minima=mean_minima(samples, directions),
         samples=samples,
         moduli=moduli,
         spectra=tuple(spectra),
         estimates=tuple(estimates),
+        directions=directions,
+        unsteady=unsteady,
     )
 
 
-@dataclass(frozen=True)
-class _Ensemble:
-    """One preparation at one strain: its name, and the tables of that preparation."""
-
-    preparation: str
-    strain: float
-    settings: Settings
-    tables: Mapping[str, pl.DataFrame]
-
-    def estimate(self, quantity: str, method: str, **fields: Any) -> Estimate:
-        return Estimate(quantity, method, self.preparation, self.strain, insisted=self.settings.insist, **fields)
-
-    def attempt(
-        self, blank: Estimate, fit: Callable[..., Fit], *data: Any, refusal: str | None = None, **options: Any
-    ) -> Estimate:
-        """``blank`` with the result of ``fit``, or with its refusal.
-
-        ``refusal`` is a further one, that the fit does not know of.
-        """
-        reasons = [refusal] if refusal is not None else []
-        result: Any
-        try:
-            result = fit(*data, confidence=self.settings.confidence, **options)
-        except InsufficientStatistics as weak:
-            reasons.append(weak.reason)
-            result = weak.estimate
-        return replace(
-            blank, refusal="; ".join(reasons) or None, fit=result, exponent=result.exponent if result is not None else None
-        )
-
-    def compared(
-        self, estimate: Estimate, samples: Mapping[int, Floats], censored: Mapping[int, NDArray[np.bool_]]
-    ) -> Estimate:
-        """``estimate`` with other laws for the same minima beside it, where there are enough sizes to compare."""
-        try:
-            return replace(estimate, alternatives=compare_scalings(samples, censored=censored))
-        except InsufficientStatistics:
-            return estimate
-
-    def minima(
-        self,
-        quantity: str,
-        detector: str | None,
-        size: int,
-        realisation_r: Sequence[int],
-        values_r: Floats,
-        censored_r: NDArray[np.bool_],
-    ) -> pl.DataFrame:
-        """The minima of the realisations of one size, a row each."""
-        labels = {"quantity": quantity, "preparation": self.preparation, "strain": self.strain, "detector": detector}
-        return pl.DataFrame(
-            {"n_particles": size, "realisation": realisation_r, "value": values_r, "censored": censored_r},
-            schema_overrides={name: SAMPLES[name] for name in ("n_particles", "realisation")},
-        ).select(*(pl.lit(value, SAMPLES[name]).alias(name) for name, value in labels.items()), pl.all())
+def _directions(tables: Mapping[str, pl.DataFrame]) -> Directions | None:
+    """gamma_min of the quenched glasses in several directions of shear, by the detector that was run."""
+    runs = Runs.of(tables)
+    return None if runs is None else Directions.of(tables.get("directions"), next(iter(runs.strains)))
 
 
-def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
+def _thetas(at: Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
     """For each detector theta, the alpha that eq. (9) predicts from it, theta' and the alpha' predicted from that."""
     runs = Runs.of(at.tables)
     if runs is None:
@@ -171,15 +135,40 @@ def _thetas(at: _Ensemble, minima: list[pl.DataFrame]) -> Iterator[Estimate]:
             warnings = [f"{left} realisations ended before strain {at.strain:g} and are left out"] if left else []
             theta = at.attempt(blank, theta_from_gamma_min, flat, censored=cut, warnings=warnings)
             theta = at.compared(theta, flat, cut)
+        several = at.directions
+        if several is not None and several.values and several.speaks_for(at.strain, detector):
+            alone, theta = replace(theta, method="one_direction"), _theta_of_directions(at, several)
+            yield theta
+            yield _prediction(at, theta)
+            yield alone
+            yield from _primed(at, several.values, {}, detector, several.names)
+            continue
         yield theta
         yield _prediction(at, theta)
         if flat:
             yield from _primed(at, flat, cut, detector)
 
 
-def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
+def _theta_of_directions(at: Ensemble, several: Directions) -> Estimate:
+    """Theta of glasses that count with their mean over several directions of shear."""
+    blank = at.estimate("theta", "gamma_min", detector=several.detector, directions=several.names)
+    left = [
+        f"{number} of {number + len(several.values.get(size, ()))} glasses at N = {size} lack an instability in one of the "
+        "directions and are left out"
+        for size, number in several.n_left_out.items()
+        if number
+    ]
+    # The glasses that are left out are the stable ones.
+    many = any(n > MAX_CENSORED * (n + len(several.values.get(size, ()))) for size, n in several.n_left_out.items())
+    refusal = f"{'; '.join(left)}, where at most {100 * MAX_CENSORED:g} % may be" if many else None
+    theta = at.attempt(blank, theta_from_gamma_min, several.values, refusal=refusal, warnings=left)
+    return at.compared(theta, several.values, {})
+
+
+def _prediction(at: Ensemble, theta: Estimate) -> Estimate:
     refusal = "theta is withheld" if theta.refusal is not None else None
-    blank = at.estimate("alpha", "prediction", detector=theta.detector, pooled=theta.pooled, refusal=refusal)
+    behind = {"detector": theta.detector, "pooled": theta.pooled, "directions": theta.directions}
+    blank = at.estimate("alpha", "prediction", refusal=refusal, **behind)
     if theta.exponent is None:
         return blank
     try:
@@ -189,10 +178,14 @@ def _prediction(at: _Ensemble, theta: Estimate) -> Estimate:
 
 
 def _primed(
-    at: _Ensemble, samples: Mapping[int, Floats], censored: Mapping[int, NDArray[np.bool_]], detector: str | None
+    at: Ensemble,
+    samples: Mapping[int, Floats],
+    censored: Mapping[int, NDArray[np.bool_]],
+    detector: str | None,
+    directions: tuple[str, ...] = (),
 ) -> Iterator[Estimate]:
     """Theta' of App. G from the single gamma_min of all sizes, each over its median, and the alpha' predicted from it."""
-    blank = at.estimate("theta_prime", "distribution", detector=detector)
+    blank = at.estimate("theta_prime", "distribution", detector=detector, directions=directions)
     estimate = at.attempt(blank, minima_exponent, samples, censored=censored, name="theta_prime")
     yield estimate
     yield replace(
@@ -204,7 +197,7 @@ def _primed(
     )
 
 
-def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum]) -> Iterator[Estimate]:
+def _steady(at: Ensemble, first: float, last: float, spectra: Sequence[Spectrum]) -> Iterator[Estimate]:
     """Theta and alpha pooled over the strains of steady flow.
 
     A realisation counts once, however many of its strains there are.
@@ -233,7 +226,8 @@ def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum
     )
     frequency_rm = _local(own, at.settings.threshold(size))
     # No state may have phonons in the window, or modes that are not known.
-    window = choose_window(frequency_rm, min(s.window.upper for s in here), complete=min(s.omega_complete for s in here))
+    upper, complete = min(s.window.upper for s in here), min(s.omega_complete for s in here)
+    window = choose_window(frequency_rm, upper, complete=complete, lower=at.settings.omega_min)
     waves = min((s.plane_waves for s in here if s.plane_waves is not None), key=lambda w: w.first_frequency, default=None)
     reasons = (window.refusal, window.decided_by, _phonons_below(own, at.settings.threshold(size), window.upper, waves))
     yield at.attempt(
@@ -246,7 +240,7 @@ def _steady(at: _Ensemble, first: float, last: float, spectra: Sequence[Spectrum
     )
 
 
-def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
+def _stable_modes(at: Ensemble, n_particles: int) -> pl.DataFrame:
     """The modes at the strain of ``at`` of those selected samples of one size that are at minima."""
     at_strain = ((pl.col("strain") - at.strain).abs() < STRAIN_TOLERANCE) & (pl.col("n_particles") == n_particles)
     own = _selected(at.tables["modes"].filter(at_strain), at)
@@ -254,7 +248,7 @@ def _stable_modes(at: _Ensemble, n_particles: int) -> pl.DataFrame:
 
 
 def _alphas(
-    at: _Ensemble, minima: list[pl.DataFrame], spectra: list[Spectrum], moduli: pl.DataFrame, density: float
+    at: Ensemble, minima: list[pl.DataFrame], spectra: list[Spectrum], moduli: pl.DataFrame, density: float
 ) -> Iterator[Estimate]:
     """Alpha from the softest modes of all sizes, and from the spectrum of each; alpha' from the single softest modes."""
     modes = at.tables.get("modes")
@@ -277,7 +271,7 @@ def _alphas(
         return
     samples: dict[int, Floats] = {}
     censored: dict[int, NDArray[np.bool_]] = {}
-    hybridised: list[str] = []
+    left_out: list[str] = []
     direct: list[Estimate] = []
     without_filter: Sequence[Estimate] = ()  # of the largest size
     for (size,), group in here.sort("n_particles", "realisation", "frequency").group_by("n_particles", maintain_order=True):
@@ -299,10 +293,11 @@ def _alphas(
         )
         spectra.append(spectrum)
         reach = _phonons_below(stable, spectrum.threshold, float(np.quantile(softest_r, 0.9)), spectrum.plane_waves)
+        reach = reach or _beyond_power_law(softest_r, at.settings)
         if reach is None:
             samples[n_particles], censored[n_particles] = softest_r, cut_r
         else:
-            hybridised.append(f"N = {n_particles} is left out: {reach}")
+            left_out.append(f"N = {n_particles} is left out: {reach}")
         direct.append(
             at.attempt(
                 blank,
@@ -315,17 +310,26 @@ def _alphas(
             )
         )
         without_filter = _without_filter(at, stable, spectrum, moduli)
-    high = [str(size) for size, values_r in samples.items() if values_r.mean() > OMEGA_MAX]
-    warnings = [f"the mean lies above omega = {OMEGA_MAX:g}, beyond the power law, at N = {', '.join(high)}"] if high else []
-    yield at.attempt(
-        at.estimate("alpha", "omega_min"), alpha_from_omega_min, samples, censored=censored, warnings=[*warnings, *hybridised]
-    )
+    blank = at.estimate("alpha", "omega_min", left_out=tuple(left_out))
+    yield at.attempt(blank, alpha_from_omega_min, samples, censored=censored)
     yield from direct
     yield from without_filter
     if samples:
         yield at.attempt(
             at.estimate("alpha_prime", "distribution"), minima_exponent, samples, censored=censored, name="alpha_prime"
         )
+
+
+def _beyond_power_law(softest_r: Floats, settings: Settings) -> str | None:
+    """Why the softest modes of a size may lie beyond the power law of D_L, None where their mean is below its end for certain."""
+    end = OMEGA_MAX if settings.omega_max is None else settings.omega_max
+    mean, error = mean_and_standard_error(softest_r)
+    if not mean + error > end:
+        return None
+    return (
+        f"the mean frequency of its softest modes, {mean:.2f} ± {error:.2f}, is not for certain below omega = {end:g}, where the power "
+        "law of D_L ends"
+    )
 
 
 def _local(modes: pl.DataFrame, threshold: float) -> list[Floats]:
@@ -341,7 +345,7 @@ def _phonons_below(modes: pl.DataFrame, threshold: float, omega: float, plane_wa
     return phonons_reach_in(omega, plane_waves, n_modes=below.height, n_filtered=filtered)
 
 
-def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
+def _selected(modes: pl.DataFrame, at: Ensemble) -> pl.DataFrame:
     """The modes of those samples that have the labels which the settings ask for."""
     wanted = {name: value for name, value in at.settings.select if value is not None}
     labels = at.tables.get("moduli")
@@ -363,7 +367,7 @@ def _selected(modes: pl.DataFrame, at: _Ensemble) -> pl.DataFrame:
 
 
 def _spectrum(
-    at: _Ensemble,
+    at: Ensemble,
     n_particles: int,
     modes: pl.DataFrame,
     unstable: int,
@@ -376,7 +380,7 @@ def _spectrum(
     local_m = np.concatenate(local_rm)
     complete = float(min(w_m[-1] for w_m in by_realisation(modes, "frequency").values()))
     end = upper_end(complete, plane_waves, at.settings.omega_max)
-    window = choose_window(local_rm, end.omega, complete=complete)
+    window = choose_window(local_rm, end.omega, complete=complete, lower=at.settings.omega_min)
     scanned = []
     for factor in (0.8, 1.2):
         kept = modes.filter(pl.col("participation_ratio") < factor * threshold)["frequency"].to_numpy()
@@ -413,7 +417,7 @@ def _spectrum(
     )
 
 
-def _without_filter(at: _Ensemble, modes: pl.DataFrame, spectrum: Spectrum, moduli: pl.DataFrame) -> tuple[Estimate, Estimate]:
+def _without_filter(at: Ensemble, modes: pl.DataFrame, spectrum: Spectrum, moduli: pl.DataFrame) -> tuple[Estimate, Estimate]:
     """Alpha of D_G = D - D_Debye of all modes: below the first phonon, where D_G is D, and above it."""
     frequency_rm = list(by_realisation(modes, "frequency").values())
     below = at.attempt(
@@ -449,7 +453,7 @@ def _spectrum_warnings(spectrum: Spectrum) -> list[str]:
     return found
 
 
-def _plane_waves(moduli: pl.DataFrame, density: float, at: _Ensemble, n_particles: int) -> Phonons | None:
+def _plane_waves(moduli: pl.DataFrame, density: float, at: Ensemble, n_particles: int) -> Phonons | None:
     row = _modulus_row(moduli, at, n_particles)
     shear, bulk = (None, None) if row.is_empty() else row.select("shear_modulus", "bulk_modulus").row(0)
     if shear is None or bulk is None or not min(shear, bulk) > 0:
@@ -457,7 +461,7 @@ def _plane_waves(moduli: pl.DataFrame, density: float, at: _Ensemble, n_particle
     return phonons(shear, bulk, density, n_particles)
 
 
-def _modulus_row(moduli: pl.DataFrame, at: _Ensemble, n_particles: int) -> pl.DataFrame:
+def _modulus_row(moduli: pl.DataFrame, at: Ensemble, n_particles: int) -> pl.DataFrame:
     return moduli.filter(
         (pl.col("preparation") == at.preparation)
         & (pl.col("n_particles") == n_particles)

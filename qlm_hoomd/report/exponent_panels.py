@@ -236,9 +236,10 @@ def ends(ax: Axes, results: Results, preparation: str, end: str) -> None:
 
 def steady_thetas(results: Results, preparation: str) -> tuple[list[Estimate], list[Estimate]]:
     """Theta at the strains of steady flow, and pooled over them, by the detector that speaks for the preparation."""
-    if results.settings.steady is None:
+    steady = results.analysis.steady(preparation)
+    if steady is None:
         return [], []
-    first, last = results.settings.steady
+    first, last = steady
     detector = detectors_of(results.analysis, preparation)[0]
     single = results.analysis.find(quantity="theta", preparation=preparation, detector=detector)
     pooled = [e for e in results.analysis.pooled(preparation) if (e.quantity, e.detector) == ("theta", detector)]

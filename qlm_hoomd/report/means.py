@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from qlm_hoomd.base.errors import InputError, PluginError
 from qlm_hoomd.base.registry import DETECTORS
-from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, STRAIN_TOLERANCE
+from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C, STRAIN_TOLERANCE, Directions
 from qlm_hoomd.statistics import mean_and_standard_error, strain_to_next_event
 
 Floats = NDArray[np.float64]
@@ -77,6 +78,7 @@ _MINIMA = {
     "n_particles": pl.Int64,
     "n_realisations": pl.Int64,
     "n_censored": pl.Int64,
+    "n_directions": pl.Int64,
     "mean": pl.Float64,
     "standard_error": pl.Float64,
 }
@@ -93,13 +95,23 @@ SAMPLES = {
 _MODULI = ("shear_modulus", "bulk_modulus", "softest_shear_modulus", "poisson_ratio", "pressure", "residual_shear_stress")
 
 
-def mean_minima(samples: pl.DataFrame) -> pl.DataFrame:
-    """A row of the table of minima for each ensemble in ``samples``, in their order."""
+def mean_minima(samples: pl.DataFrame, directions: Mapping[str, Directions]) -> pl.DataFrame:
+    """A row of the table of minima for each ensemble in ``samples``, in their order.
+
+    Where several ``directions`` of shear were tried, the mean is that over directions and glasses, its error that over glasses.
+    """
     keys = ("quantity", "preparation", "strain", "detector", "n_particles")
-    rows = [
-        (*key, group.height, int(group["censored"].sum()), *mean_and_standard_error(group["value"].to_numpy()))
-        for key, group in samples.group_by(keys, maintain_order=True)
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for key, group in samples.group_by(keys, maintain_order=True):
+        quantity, preparation, strain, detector, size = key
+        several = directions.get(str(preparation)) if quantity == "gamma_min" else None
+        if several is not None and several.speaks_for(strain, detector) and size in several.values:
+            values_rd = several.values[size]
+            shape = (len(values_rd), 0, values_rd.shape[1])
+            rows.append((*key, *shape, *mean_and_standard_error(values_rd.mean(axis=1))))
+        else:
+            shape = (group.height, int(group["censored"].sum()), 1)
+            rows.append((*key, *shape, *mean_and_standard_error(group["value"].to_numpy())))
     return pl.DataFrame(rows, schema=_MINIMA, orient="row")
 
 
@@ -177,6 +189,30 @@ def mean_stress(steps: pl.DataFrame | None) -> pl.DataFrame:
     names = ("preparation", "n_particles", "strain", "stress_xy", "standard_error", "n_realisations")
     types = (pl.String, pl.Int64, pl.Float64, pl.Float64, pl.Float64, pl.Int64)
     return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def drift_of_stress(steps: pl.DataFrame | None, first: float, last: float) -> str | None:
+    """Why the flow from strain ``first`` to ``last`` is not known to be steady; None where its mean stress is flat within its error.
+
+    The change over the range is that of a straight line through each realisation; it is flat within two standard errors over
+    realisations of all sizes.
+    """
+    changes: list[float] = []
+    if steps is not None:
+        ordered = steps.sort("preparation", "n_particles", "realisation", "strain")
+        strain_r, stress_r = by_realisation(ordered, "strain"), by_realisation(ordered, "stress_xy")
+        grid_g = np.linspace(first, last, GRID_POINTS)
+        changes = [
+            float(np.polyfit(grid_g, np.interp(grid_g, strain, stress_r[key]), 1)[0] * (last - first))
+            for key, strain in strain_r.items()
+            if strain[0] <= first + STRAIN_TOLERANCE and strain[-1] >= last - STRAIN_TOLERANCE
+        ]
+    if len(changes) < 2:
+        return f"{len(changes)} realisations were sheared from strain {first:.3g} to {last:.3g}, too few to tell whether the stress is flat"
+    mean, error = mean_and_standard_error(changes)
+    if abs(mean) <= 2.0 * error:
+        return None
+    return f"the mean stress changes by {mean:+.2g} ± {error:.1g} from strain {first:.3g} to {last:.3g}"
 
 
 def mean_moduli(moduli: pl.DataFrame | None) -> pl.DataFrame:

@@ -335,9 +335,10 @@ def participation_and_bands(ax: Axes, results: Results, preparation: str) -> Non
 
 def steady_spectra(results: Results, preparation: str) -> list[Spectrum]:
     """The spectra of the largest size at the strains of steady flow."""
-    if results.settings.steady is None:
+    steady = results.analysis.steady(preparation)
+    if steady is None:
         return []
-    first, last = results.settings.steady
+    first, last = steady
     strains = [s for s in results.settings.strains if first - STRAIN_TOLERANCE <= s <= last + STRAIN_TOLERANCE]
     return spectra_of(results, preparation, strains)
 

@@ -6,7 +6,8 @@ Array suffixes: none; sequences are of realisations, sizes or bins, as their nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,9 @@ from qlm_hoomd.statistics import (
     ScalingAlternatives,
     SpectrumFit,
     WindowChoice,
+    mean_correlation,
 )
+from qlm_hoomd.statistics.samples import independent_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +53,8 @@ class Estimate(Displayed):
 
     Args:
         quantity: ``theta``, ``alpha``, ``theta_prime`` or ``alpha_prime``.
-        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``spectrum`` (direct fit of D_L), ``unfiltered`` and
+        method: ``gamma_min``, ``omega_min`` (finite-size scaling), ``one_direction`` (of gamma_min in the direction of the run
+            alone, where ``gamma_min`` has several), ``spectrum`` (direct fit of D_L), ``unfiltered`` and
             ``excess`` (of D_G, below and above the first phonon), ``prediction`` (eq. 9, or App. G), ``distribution`` (of
             single minima, App. G).
         preparation, strain: of the ensemble; of an exponent pooled over strain the lower end of the range.
@@ -62,6 +66,8 @@ class Estimate(Displayed):
         insisted: whether the user's settings show it all the same.
         fit: what it rests on.
         alternatives: other laws for the means of all sizes, and how they fare; None for methods that use one size.
+        directions: of shear in which each glass has a gamma_min of its own; none where it is the run's alone.
+        left_out: sizes that take no part in the scaling, and why, in words.
     """
 
     quantity: str
@@ -76,6 +82,8 @@ class Estimate(Displayed):
     fit: Fit | None = None
     alternatives: ScalingAlternatives | None = None
     pooled: tuple[float, float] | None = None
+    directions: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def _headline(self) -> str:
         number = self.quantity if self.exponent is None else in_words(self.exponent)
@@ -122,11 +130,12 @@ class Estimate(Displayed):
         number = self.exponent.to_dict() if self.exponent is not None else None
         quoted = number if self.status != "withheld" else None
         weak = number if self.status == "withheld" else None
-        names = ("quantity", "method", "preparation", "strain", "pooled", "detector", "n_particles")
+        names = ("quantity", "method", "preparation", "strain", "pooled", "detector", "n_particles", "directions", "left_out")
         return {name: plain(getattr(self, name)) for name in names} | {
             "status": self.status,
             "value": quoted["value"] if quoted else None,
             "interval": [quoted["low"], quoted["high"]] if quoted else None,
+            "outside_theory": self.exponent.outside_theory if self.exponent else None,
             "refusal": self.refusal,
             "weak_estimate": {"value": weak["value"], "interval": [weak["low"], weak["high"]]} if weak else None,
             "exponent": number,
@@ -216,6 +225,78 @@ class Spectrum(Result):
 
 
 @dataclass(frozen=True, repr=False)
+class Directions(Displayed):
+    """gamma_min of the quenched glasses of one preparation in several directions of shear.
+
+    In an isotropic ensemble all directions have the same law, so that a glass counts with its mean over them.
+
+    Args:
+        names: of the directions, e.g. ``+xy``.
+        detector: that located the instabilities, None where it is unknown.
+        values: by N the values of those glasses that have all directions ((R, D) array).
+        realisations: by N which glasses these are.
+        n_left_out: by N glasses without an instability, within what was looked at, in one of the directions.
+    """
+
+    names: tuple[str, ...]
+    detector: str | None
+    values: Mapping[int, Floats]
+    realisations: Mapping[int, list[int]]
+    n_left_out: Mapping[int, int]
+
+    @classmethod
+    def of(cls, table: pl.DataFrame | None, detector: str | None) -> Directions | None:
+        """From ``directions.parquet`` of one preparation; None where not even two directions were tried from strain 0."""
+        if table is None:
+            return None
+        quenched = table.filter(pl.col("strain").abs() < STRAIN_TOLERANCE)
+        names = tuple(quenched["direction"].unique(maintain_order=True).to_list())
+        if len(names) < 2:
+            return None
+        wide = quenched.pivot("direction", index=["n_particles", "realisation"], values="gamma_min", aggregate_function="first")
+        values, realisations, left = {}, {}, {}
+        for (size,), group in wide.sort("n_particles", "realisation").group_by("n_particles", maintain_order=True):
+            whole = group.drop_nulls(list(names))
+            left[int(size)] = group.height - whole.height
+            if not whole.is_empty():
+                values[int(size)] = whole.select(names).to_numpy()
+                realisations[int(size)] = whole["realisation"].to_list()
+        return cls(names, detector, values, realisations, left)
+
+    def _headline(self) -> str:
+        return f"{len(self.names)} directions of {sum(map(len, self.values.values()))} glasses"
+
+    def speaks_for(self, strain: Any, detector: Any) -> bool:
+        """Whether these are the minima at this strain by this detector."""
+        return abs(strain) < STRAIN_TOLERANCE and detector == self.detector
+
+    @property
+    def correlations(self) -> dict[str, tuple[float, float]]:
+        """Correlation within a glass, with its standard error: ``opposite`` (+ and - of one plane) and ``across`` planes."""
+        known = {size: values_rd for size, values_rd in self.values.items() if len(values_rd) > 1}
+        pairs: dict[str, list[tuple[int, int]]] = {}
+        for (a, one), (b, other) in combinations(enumerate(self.names), 2):
+            pairs.setdefault("opposite" if one[1:] == other[1:] else "across", []).append((a, b))
+        return {name: mean_correlation(known, some) for name, some in pairs.items() if known}
+
+    @property
+    def n_independent(self) -> float:
+        """Independent values that those of a glass are worth: variance of a value over that of the mean over directions."""
+        return independent_values(list(self.values.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes to ``exponents.json``; the single values are in ``directions.parquet``."""
+        return {
+            "names": list(self.names),
+            "detector": self.detector,
+            "n_glasses": {str(size): len(values_rd) for size, values_rd in self.values.items()},
+            "n_left_out": {str(size): number for size, number in self.n_left_out.items()},
+            "correlations": {name: list(pair) for name, pair in self.correlations.items()},
+            "n_independent": plain(self.n_independent),
+        }
+
+
+@dataclass(frozen=True, repr=False)
 class Analysis(Displayed):
     """All numbers of the report.
 
@@ -225,15 +306,17 @@ class Analysis(Displayed):
         stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy,
             standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
-            mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact
+            n_directions (of shear, over which the mean goes in each glass), mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact
             one's events.
-        samples: the single values behind these means: quantity, preparation, strain, detector, n_particles, realisation, value,
+        samples: the single values behind these means, in the direction of the run: quantity, preparation, strain, detector, n_particles, realisation, value,
             censored.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
             softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard
             error.
         spectra: one for each diagonalised ensemble at the strains of the settings.
         estimates: all exponents and refusals.
+        directions: gamma_min of the quenched glasses in several directions of shear, by preparation.
+        unsteady: why nothing is pooled over the strains of steady flow, by preparation.
     """
 
     settings: Settings
@@ -244,6 +327,8 @@ class Analysis(Displayed):
     moduli: pl.DataFrame
     spectra: tuple[Spectrum, ...]
     estimates: tuple[Estimate, ...]
+    directions: Mapping[str, Directions] = field(default_factory=dict)
+    unsteady: Mapping[str, str] = field(default_factory=dict)
 
     def _headline(self) -> str:
         quoted = sum(estimate.shown is not None for estimate in self.estimates)
@@ -256,6 +341,10 @@ class Analysis(Displayed):
         """The estimates whose fields have the given values; those pooled over strain only where ``pooled`` is asked for."""
         wanted = {"pooled": None, **wanted}
         return [e for e in self.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
+
+    def steady(self, preparation: str) -> tuple[float, float] | None:
+        """Range of strains at which the flow of this preparation is steady, None where none is."""
+        return None if preparation in self.unsteady else self.settings.steady
 
     def pooled(self, preparation: str) -> list[Estimate]:
         """The estimates of this preparation that are pooled over the strains of steady flow."""
@@ -287,12 +376,14 @@ class Analysis(Displayed):
             "excluded": [
                 {"preparation": p, "n_particles": n, "realisation": r, "reason": reason} for p, n, r, reason in self.excluded
             ],
+            "directions": {name: directions.to_dict() for name, directions in self.directions.items()},
+            "unsteady": dict(self.unsteady),
             "estimates": [estimate.to_dict() for estimate in self.estimates],
             "spectra": [spectrum.to_dict() for spectrum in self.spectra],
         }
 
 
 _SETTINGS = (
-    "participation_threshold", "strains", "steady", "omega_max", "select", "exclude_crystals", "confidence", "insist",
+    "participation_threshold", "strains", "steady", "omega_min", "omega_max", "select", "exclude_crystals", "confidence", "insist",
 )  # fmt: skip
 """Settings that go to ``exponents.json``."""

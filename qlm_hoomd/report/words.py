@@ -50,7 +50,8 @@ SYMBOLS = {"theta": THETA, "alpha": ALPHA, "theta_prime": Markup("<i>θ′</i>")
 
 def method(estimate: Estimate) -> Markup:
     """How an exponent was obtained, in a few words."""
-    by = Markup(" ({})").format(estimate.detector) if estimate.detector else Markup("")
+    told = [text for text in (estimate.detector, estimate.directions and several_directions(estimate)) if text]
+    by = Markup(" ({})").format(", ".join(told)) if told else Markup("")
     size = Markup(", {} = {}").format(N, estimate.n_particles) if estimate.n_particles else Markup("")
     if estimate.method == "prediction":
         primed = estimate.quantity == "alpha_prime"
@@ -62,11 +63,17 @@ def method(estimate: Estimate) -> Markup:
         return Markup("distribution of single {}{}").format(of, by)
     return {
         "gamma_min": Markup("scaling of {}{}").format(GAMMA_MIN, by),
+        "one_direction": Markup("scaling of {} in the direction of the run alone{}").format(GAMMA_MIN, by),
         "omega_min": Markup("scaling of {}").format(OMEGA_MIN),
         "spectrum": Markup("<i>D</i><sub>L</sub>(<i>ω</i>){}").format(size),
         "unfiltered": Markup("<i>D</i><sub>G</sub>(<i>ω</i>) below the first phonon: no filter{}").format(size),
         "excess": Markup("<i>D</i><sub>G</sub>(<i>ω</i>) above it{}").format(size),
     }[estimate.method]
+
+
+def several_directions(estimate: Estimate) -> str:
+    """How many gamma_min each glass has."""
+    return f"{len(estimate.directions)} directions of shear per glass"
 
 
 def number_with_interval(estimate: Estimate) -> str:
@@ -75,8 +82,9 @@ def number_with_interval(estimate: Estimate) -> str:
 
 
 def with_interval(exponent: Exponent) -> str:
-    """The value with its interval."""
-    return f"{two_decimals(exponent.value)} [{two_decimals(exponent.low)}, {two_decimals(exponent.high)}]"
+    """The value with its interval, and with that the theory has no such value where it has none."""
+    outside = f", {in_symbols(exponent.outside_theory)}" if exponent.outside_theory else ""
+    return f"{two_decimals(exponent.value)} [{two_decimals(exponent.low)}, {two_decimals(exponent.high)}]{outside}"
 
 
 def two_decimals(value: float) -> str:
@@ -111,6 +119,7 @@ def remarks(estimate: Estimate) -> str:
     elif isinstance(estimate.fit, SpectrumFit) and estimate.fit.exponent.window is not None:
         lower, upper = estimate.fit.exponent.window
         said.append(f"{estimate.fit.n_modes} modes with {lower:.3g} < ω ≤ {upper:.3g}")
+    said.extend(estimate.left_out)
     if estimate.exponent is not None and estimate.method != "prediction":
         said.extend(estimate.exponent.warnings)
     return in_symbols("; ".join(said))
@@ -119,7 +128,7 @@ def remarks(estimate: Estimate) -> str:
 def in_symbols(text: str) -> str:
     """``text`` with Greek letters for their names, as a page can show them; names of settings (omega_max) stay."""
     greek = {"omega": "ω", "theta": "θ", "alpha": "α"}
-    return re.sub(r"\b(omega|theta|alpha)\b", lambda found: greek[found[1]], text)
+    return re.sub(r"\b(omega|theta|alpha)\b", lambda found: greek[found[1]], text.replace(">=", "≥").replace("<=", "≤"))
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ class Card:
             its interval.
         slope: of the log means with its interval, for an exponent that they do not carry.
         method: how it was obtained, HTML.
-        sample: how many realisations are behind it.
+        sample: how many realisations are behind it, and which sizes were left out.
         refusal: why it is withheld, or weak.
     """
 
@@ -152,7 +161,6 @@ class Card:
 def card(estimate: Estimate) -> Card:
     """The one place that turns an exponent into what the first screen says: what may be quoted, and how, is decided here."""
     value, _, interval = number_with_interval(estimate).partition(" ")
-    outside = estimate.exponent.outside_theory if estimate.exponent else None
     slope = ""
     if isinstance(fit := estimate.fit, FiniteSizeScaling) and estimate.status == "withheld":
         slope = f"{two_decimals(fit.slope)} [{two_decimals(fit.slope_low)}, {two_decimals(fit.slope_high)}]"
@@ -161,14 +169,16 @@ def card(estimate: Estimate) -> Card:
         least, most = min(numbers.values()), max(numbers.values())
         each = f"{least if least == most else f'{least}–{most}'} realisations at "
         sample = each + (f"each N = {', '.join(map(str, numbers))}" if len(numbers) > 1 else f"N = {next(iter(numbers))}")
+        sample += f", {several_directions(estimate)}" if estimate.directions else ""
     else:
         sample = f"{numbers} realisations" if numbers else ""
+    sample = in_symbols("; ".join(filter(None, [sample, *estimate.left_out])))
     return Card(
         symbol=SYMBOLS[estimate.quantity],
         kind="predicted" if estimate.method == "prediction" else "measured",
         status=estimate.status,
         value=value,
-        interval=", ".join(part for part in (interval, outside and in_symbols(outside)) if part),
+        interval=interval,
         slope=slope,
         method=method(estimate),
         sample=sample,

@@ -21,7 +21,7 @@ from qlm_hoomd.statistics.exponents import (
 )
 from qlm_hoomd.statistics.minima import MinimaDistribution, MinimaHistogram, minima_exponent, predicted_alpha_prime
 from qlm_hoomd.statistics.plane_waves import PhononBand, Phonons, phonons
-from qlm_hoomd.statistics.samples import NextEvents, strain_to_next_event
+from qlm_hoomd.statistics.samples import NextEvents, mean_correlation, strain_to_next_event
 from qlm_hoomd.statistics.spectra import (
     DensityOfStates,
     SpectrumFit,
@@ -68,6 +68,7 @@ __all__ = [
     "excess_density",
     "finite_size_scaling",
     "mean_and_standard_error",
+    "mean_correlation",
     "minima_exponent",
     "ordinary_least_squares",
     "phonons",

@@ -28,7 +28,7 @@ from qlm_hoomd.base.display import Result
 from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats
-from qlm_hoomd.statistics.exponent import new_axes
+from qlm_hoomd.statistics.exponent import new_axes, outside_theory
 from qlm_hoomd.statistics.exponents import MIN_REALISATIONS, MIN_SIZE_RATIO, MIN_SIZES
 from qlm_hoomd.statistics.samples import ordered_samples
 
@@ -367,6 +367,8 @@ def _crossing(function: Any, centre: float, sign: float, level: float) -> float:
 def _verdict(result: ScalingAlternatives) -> str:
     span = f"N = {result.sizes[0]} to {result.sizes[-1]}"
     law = f"theta = {result.power_law.theta:.2f} [{result.theta_low:.2f}, {result.theta_high:.2f}]"
+    if (outside := outside_theory("theta", result.power_law.theta)) is not None:
+        law += f", {outside},"
     plateau = f"a plateau at all sizes is {_judged(result.p_plateau)}"
     judged = [fit for fit in result.scalings if np.isfinite(fit.p_value)]
     if judged and all(fit.p_value < POOR_FIT for fit in judged):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from qlm_hoomd.base.display import Result
 
@@ -26,6 +26,8 @@ class Exponent(Result):
         warnings: what the reader should know before using the number.
     """
 
+    _also: ClassVar[tuple[str, ...]] = ("outside_theory",)
+
     name: str
     value: float
     low: float
@@ -43,13 +45,18 @@ class Exponent(Result):
     @property
     def outside_theory(self) -> str | None:
         """That the theory has no such value (theta < 0, alpha < 3), to stand in one line with it; None where it has."""
-        smallest = {"theta": 0.0, "alpha": 3.0}.get(self.name)
-        return f"outside the theory ({self.name} >= {smallest:g})" if smallest is not None and self.value < smallest else None
+        return outside_theory(self.name, self.value)
 
     @property
     def half_width(self) -> float:
         """Half the length of the confidence interval."""
         return (self.high - self.low) / 2
+
+
+def outside_theory(name: str, value: float) -> str | None:
+    """As :attr:`Exponent.outside_theory`."""
+    smallest = {"theta": 0.0, "alpha": 3.0}.get(name)
+    return f"outside the theory ({name} >= {smallest:g})" if smallest is not None and value < smallest else None
 
 
 def new_axes() -> Axes:

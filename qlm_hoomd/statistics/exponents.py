@@ -25,7 +25,7 @@ from qlm_hoomd.base.errors import InsufficientStatistics
 from qlm_hoomd.statistics import weibull
 from qlm_hoomd.statistics.errors import Floats, log_mean_contrast, mean_and_standard_error, ordinary_least_squares
 from qlm_hoomd.statistics.exponent import Exponent, new_axes
-from qlm_hoomd.statistics.samples import THEORY, leverage, ordered_samples, weibull_scatter
+from qlm_hoomd.statistics.samples import THEORY, independent_values, leverage, ordered_samples, weibull_scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,10 +39,13 @@ MIN_REALISATIONS = 20
 covers the truth in 94 to 96 % of synthetic ensembles, whether the minima are Weibull variables, recurrence times or
 log-normal."""
 MAX_SLOPE_ERROR = {"theta": 0.08, "alpha": 0.024}
-"""Largest standard error of the slope with which an exponent is quoted: 12 % of the slope that the theory expects, 2/3 for
-theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope came
-out too
-steep, so that a gate on the exponent's own interval lets through what is short by chance."""
+"""Largest standard error of the slope, by the design, with which an exponent is quoted: 12 % of the slope that the theory expects,
+2/3 for theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope
+came out too steep, so that a gate on the exponent's own interval lets through what is short by chance."""
+FOUND_BEYOND = 1.25
+"""The standard error that is found may be this many times as large: the design decides. Where the found one decides, those few sets
+are quoted whose error is small by chance, and of intervals that are short by chance too few hold the truth: 79 % in a case where
+95 % of all do, and 94 % with this factor (``docs/coverage.md``)."""
 MAX_CENSORED = 0.02
 """Share of realisations, at any size, whose minimum lies beyond what was looked at; the limit stands in for it."""
 POOR_FIT = 0.01
@@ -75,7 +78,7 @@ class FiniteSizeScaling(Result):
         local_exponents: the exponent between successive sizes; a drift shows that the scaling regime is not reached.
         p_value: probability of a scatter about the power law at least as large as this one.
         p_plateau: the same for exponent = 0 (slope 1), where a finite density at zero ends the power law.
-        n_points: strain points of each realisation, averaged over before anything else.
+        n_points: strain points, or directions of shear, of each realisation, averaged over before anything else.
         bca: the quoted estimate with the bias-corrected and accelerated bootstrap, whose interval is too short for few
             realisations.
         likelihood: the exponent from the maximum likelihood of x_min = s0 N^-slope y, where y is a Weibull variable of free
@@ -157,8 +160,8 @@ def finite_size_scaling(
     equal numbers the estimate is the paper's. The order of the realisations does not change a digit.
 
     Args:
-        samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains of each realisation ((R, S)
-            array): their average is then what scales, and a realisation still counts once.
+        samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains, or in S directions of shear, of
+            each ((R, S) array): their average is then what scales, and a realisation still counts once.
         name: of the exponent.
         censored: for each N which minima are only lower limits (array of bool of the shape of the samples).
         confidence: probability content of the intervals.
@@ -168,7 +171,7 @@ def finite_size_scaling(
         ValueError: if a minimum is not a positive finite number, or sizes differ in their number of strain points.
         InsufficientStatistics: with the estimate inside, where the data do not carry the exponent: fewer than 3 sizes, sizes
             within a factor 3, fewer than 20 realisations or more than 2 % censored at a size, or a slope whose standard error
-            is above :data:`MAX_SLOPE_ERROR`, by what the design promises or by what was found.
+            is above :data:`MAX_SLOPE_ERROR` by what the design promises, or above :data:`FOUND_BEYOND` times that as found.
     """
     sizes, values_s, censored_s = ordered_samples(samples, censored)
     if len(sizes) < 2:
@@ -446,16 +449,16 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
             f"no minimum within what was looked at in {', '.join(cut)} where at most {100 * MAX_CENSORED:g} % may lack one"
         )
     most = MAX_SLOPE_ERROR[result.exponent.name]
-    worst = float(np.nanmax([result.slope_error, result.promised_error, 0.0]))
-    if worst > most:
-        factor = (worst / most) ** 2
+    excess = float(np.nanmax([result.promised_error / most, result.slope_error / (FOUND_BEYOND * most), 0.0]))
+    if excess > 1.0:
+        factor = excess**2
         counts = [
             f"{int(np.ceil(n * factor))} at N = {size}" for size, n in zip(result.sizes, result.n_realisations, strict=True)
         ]
         reasons.append(
             f"the slope of the log means is {result.slope:.2f} [{result.slope_low:.2f}, {result.slope_high:.2f}] with a "
             f"standard error of {result.slope_error:.2g} ({result.promised_error:.2g} by the numbers alone) where at most "
-            f"{most:g} is allowed: about {factor:.2g} times as many realisations are needed, {', '.join(counts)}"
+            f"{FOUND_BEYOND * most:g} ({most:g}) is allowed: about {factor:.2g} times as many realisations are needed, {', '.join(counts)}"
         )
     elif not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
         reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")
@@ -465,14 +468,8 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
 def _promised_error(name: str, sizes: Sequence[int], values_s: Sequence[Floats]) -> float:
     """Standard error of the slope by the design: sizes, numbers, and how independent the points of a realisation are."""
     scatter = weibull_scatter(1.0 + THEORY[name])
-    single, averaged, freedom = 0.0, 0.0, 0
-    for values_rs in values_s:
-        if len(values_rs) > 1:
-            mean = float(values_rs.mean())
-            single += float(np.mean(np.var(values_rs, axis=0, ddof=1))) / mean**2 * (len(values_rs) - 1)
-            averaged += float(np.var(values_rs.mean(axis=1), ddof=1)) / mean**2 * (len(values_rs) - 1)
-            freedom += len(values_rs) - 1
-    if values_s[0].shape[1] > 1 and freedom and single > 0.0:
-        scatter *= float(np.sqrt(averaged / single))
+    worth = independent_values(values_s) if values_s[0].shape[1] > 1 else 1.0
+    if np.isfinite(worth):
+        scatter /= float(np.sqrt(worth))
     spread = leverage(sizes, [len(values_rs) for values_rs in values_s])
     return scatter / float(np.sqrt(spread)) if spread > 0.0 else np.inf

@@ -91,6 +91,46 @@ def ordered_samples(
     return sizes, values_s, censored_s
 
 
+def mean_correlation(samples: Mapping[int, ArrayLike], pairs: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Correlation between columns of the same realisations, over these pairs of columns and all sizes, and its standard error.
+
+    Values count in units of the mean of their size, and every column has the same mean and variance: the directions of an
+    isotropic glass do. The error is that of a ratio of sums over realisations, by the influence of each.
+
+    Args:
+        samples: for each N the values ((R, D) array, R >= 2).
+        pairs: of columns, (a, b).
+    """
+    products, squares = [], []
+    for values in samples.values():
+        values_rd = np.asarray(values, dtype=np.float64)
+        offset_rd = values_rd / values_rd.mean() - 1.0
+        products.append(np.mean([offset_rd[:, a] * offset_rd[:, b] for a, b in pairs], axis=0))
+        squares.append(np.mean(offset_rd**2, axis=1))
+    product_r, square_r = np.concatenate(products), np.concatenate(squares)
+    correlation = product_r.sum() / square_r.sum()
+    error = np.sqrt(np.sum((product_r - correlation * square_r) ** 2)) / square_r.sum()
+    return float(correlation), float(error)
+
+
+def independent_values(values_s: Sequence[Floats]) -> float:
+    """Independent values that the points of a realisation are worth: the variance of one over that of their mean.
+
+    Args:
+        values_s: for each size the values ((R, S) array), in any unit.
+
+    Returns:
+        The number, NaN where nothing scatters.
+    """
+    single = averaged = 0.0
+    for values_rs in values_s:
+        if len(values_rs) > 1:
+            unit = (len(values_rs) - 1) / float(values_rs.mean()) ** 2
+            single += unit * float(np.mean(np.var(values_rs, axis=0, ddof=1)))
+            averaged += unit * float(np.var(values_rs.mean(axis=1), ddof=1))
+    return single / averaged if averaged > 0.0 else np.nan
+
+
 def weibull_scatter(shape: float) -> float:
     """Standard deviation over mean of a Weibull variable of this shape."""
     ln_gamma_1, ln_gamma_2 = special.gammaln(1 + np.array([1, 2]) / shape)

@@ -231,7 +231,9 @@ def power_law_p_value(frequencies: ArrayLike, lower: float, upper: float) -> flo
     return float((1 + np.count_nonzero(distance_b >= _anderson_darling(depth_m[None, :], length)[0])) / (1 + GOODNESS_SAMPLES))
 
 
-def choose_window(frequencies: Sequence[ArrayLike], upper: float, *, complete: float | None = None) -> WindowChoice:
+def choose_window(
+    frequencies: Sequence[ArrayLike], upper: float, *, complete: float | None = None, lower: float | None = None
+) -> WindowChoice:
     """The window for alpha: it ends at ``upper``, and starts at the smallest of a row of lower ends from which a power law holds.
 
     The rule. The upper end is what :func:`upper_end` says. The lower ends tried are 0, 0.05, ..., 0.75 of it, in this order;
@@ -256,6 +258,8 @@ def choose_window(frequencies: Sequence[ArrayLike], upper: float, *, complete: f
         frequencies: for each realisation its quasi-localised modes ((n,) array each, empty where there are none).
         upper: upper end.
         complete: frequency up to which every realisation's modes are known; the scan goes up to there, or to ``upper``.
+        lower: the user's lower end in place of the rule's; the modes above it must pass the same test. The window from 0 is given,
+            with a refusal, where they do not or where it is not below ``upper``.
 
     Raises:
         ValueError: unless ``upper`` is positive and not beyond ``complete``.
@@ -265,16 +269,21 @@ def choose_window(frequencies: Sequence[ArrayLike], upper: float, *, complete: f
         raise ValueError(f"{upper=:g}, {complete=:g}; expected 0 < upper <= complete.")
     parts = [np.asarray(values, dtype=np.float64) for values in frequencies]
     omega_m = np.sort(np.concatenate(parts)) if parts else np.empty(0)
-    rule = (
-        f"upper end {upper:.3g} given; lower end the smallest of 0, 0.05, ..., 0.75 of it above which a power law passes "
-        f"(Anderson-Darling, parametric bootstrap, p >= {GOODNESS:g}) and {MIN_MODES} modes stay"
-    )
-    lower, p_values, refusal = _lower_end(omega_m, upper)
+    test = f"a power law passes (Anderson-Darling, parametric bootstrap, p >= {GOODNESS:g})"
+    if lower is None:
+        rule = (
+            f"upper end {upper:.3g} given; lower end the smallest of 0, 0.05, ..., 0.75 of it above which {test} and {MIN_MODES} "
+            "modes stay"
+        )
+    else:
+        rule = f"ends {lower:.3g} and {upper:.3g} given; between them {test}"
+    chosen_by_rule = lower is None
+    lower, p_values, refusal = _lower_end(omega_m, upper) if lower is None else _given_end(omega_m, lower, upper)
     lower_scan = window_scan(omega_m, [(fraction * upper, upper) for fraction in LOWER_ENDS])
     upper_scan = window_scan(
         omega_m, [(lower, end * upper) for end in UPPER_ENDS if lower < end * upper <= max(complete, upper)]
     )
-    other = _other_remedy(omega_m, upper) if lower > 0.0 else None
+    other = _other_remedy(omega_m, upper) if lower > 0.0 and chosen_by_rule else None
     chosen = window_scan(omega_m, [(lower, upper)])
     return WindowChoice(
         lower=lower,
@@ -312,6 +321,17 @@ def _lower_end(omega_m: Floats, upper: float) -> tuple[float, tuple[float, ...],
             f"{MIN_MODES} modes"
         ),
     )
+
+
+def _given_end(omega_m: Floats, lower: float, upper: float) -> tuple[float, tuple[float, ...], str | None]:
+    """The same for a lower end that is given."""
+    if lower >= upper:
+        return 0.0, (), f"omega_min = {lower:.3g} is not below the upper end of the window, {upper:.3g}"
+    if inside(omega_m, lower, upper).size < MIN_MODES:
+        return lower, (), None  # too few modes to ask; the fit itself refuses them
+    p_value = power_law_p_value(omega_m, lower, upper)
+    refusal = f"no power law in {lower:.3g} < omega <= {upper:.3g} (p = {p_value:.2g})" if p_value < GOODNESS else None
+    return lower, (p_value,), refusal
 
 
 def _other_remedy(omega_m: Floats, upper: float) -> tuple[float, float, float] | None:

@@ -9,6 +9,9 @@ Three kinds of ensembles, each of four sizes:
   density at 0 (App. G);
 * ``pooled``: the same histories read at five strains, averaged over each realisation.
 
+``designs`` asks another question: of the intervals that a report quotes, because the slope of the log means is known well enough,
+how many hold the truth, from designs that never are to designs that always are; some have six directions of shear per glass.
+
 Run it::
 
     python tests/physics/coverage_theta.py --sets 500 --json coverage_theta.json
@@ -29,6 +32,7 @@ from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import (
@@ -56,6 +60,8 @@ SOFTNESS = 0.3
 """Standard deviation over glasses of the logarithm of their mean interval."""
 STRAINS = (0.02, 0.04, 0.06, 0.08, 0.1)
 STRAIN_MAX = 0.4
+ACROSS_NORMAL = 0.27
+"""Correlation of normal variables behind Weibull minima that are correlated 0.25."""
 AT_ONCE = 500
 """Data sets whose resamples are held at once: 20 MB for each of a few arrays."""
 ESTIMATORS = ("quoted", "bca", "least_squares", "likelihood")
@@ -121,6 +127,61 @@ class DensityCoverage:
 
 
 @dataclass(frozen=True)
+class Design:
+    """What a campaign decides on before anything has run.
+
+    Args:
+        name: in words.
+        sizes: particle numbers.
+        counts: glasses at each.
+        directions: of shear in which each glass has a minimum.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    counts: tuple[int, ...]
+    directions: int = 1
+
+
+DESIGNS = (
+    Design("weak", (500, 900, 1500), (24, 20, 20)),
+    Design("at the gate", SIZES, (32,) * 4),
+    Design("at the gate, six directions", (500, 1000, 2000), (27,) * 3, 6),
+    Design("quickstart.yaml", (300, 600, 1200), (52, 20, 22), 6),
+    Design("strong", SIZES, (200, 120, 60, 30)),
+)
+"""From one that may never be quoted to one that always is."""
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Coverage on the condition that a set is quoted, and in thirds of the sets by the standard error that they found.
+
+    Args:
+        design, truth, sets: what was drawn.
+        slope_error: root mean square of the slope's deviations.
+        quoted: share of the sets that are.
+        covered: of those, the share whose interval of theta holds the truth.
+        median: of their estimates.
+        covered_all: share of all sets whose interval of the slope holds the truth.
+        thirds: the same of the third with the smallest standard error, the middle one, the largest.
+        narrow: of the sets whose interval of theta is shorter than 1, as a gate on that length would have it: share, coverage,
+            median.
+    """
+
+    design: Design
+    truth: float
+    sets: int
+    slope_error: float
+    quoted: float
+    covered: float
+    median: float
+    covered_all: float
+    thirds: tuple[float, float, float]
+    narrow: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """How often the comparison of scalings is against each of them.
 
@@ -148,6 +209,20 @@ def minima(rng: np.random.Generator, exponent: float, counts: tuple[int, ...]) -
     """The smallest of N independent x with p(x) ~ x^exponent ((R,) array for each size)."""
     shape = 1 + exponent
     return {size: size ** (-1 / shape) * rng.weibull(shape, n) for size, n in zip(SIZES, counts, strict=True)}
+
+
+def designed(rng: np.random.Generator, theta: float, design: Design) -> dict[int, Floats]:
+    """Minima of a design ((R, D) array for each size), those of a glass correlated 0.25 across planes of shear."""
+    across = np.full((design.directions, design.directions), ACROSS_NORMAL)
+    for d in range(design.directions):
+        across[d, d ^ 1 if design.directions > 1 else d] = 0.0
+        across[d, d] = 1.0
+    root, shape = np.linalg.cholesky(across), 1 + theta
+    drawn = {}
+    for size, n in zip(design.sizes, design.counts, strict=True):
+        normal_rd = rng.standard_normal((n, design.directions)) @ root.T
+        drawn[size] = size ** (-1 / shape) * (-special.log_ndtr(normal_rd)) ** (1 / shape)
+    return drawn
 
 
 def histories(rng: np.random.Generator, interval: float, shape: float, n_realisations: int) -> Floats:
@@ -226,19 +301,19 @@ def measure(kind: str, name: str, exponent: float, counts: tuple[int, ...], *, s
     )
 
 
-def contrasts(data: list[dict[int, Floats]], counts: tuple[int, ...]) -> list[errors.Contrast]:
+def contrasts(data: list[dict[int, Floats]], counts: tuple[int, ...], sizes: tuple[int, ...] = SIZES) -> list[errors.Contrast]:
     """``errors.log_mean_contrast`` of all data sets at once.
 
     The resamples depend on the seed and on the numbers of realisations alone, so that all data sets share them, and what takes
     most of the time becomes a product of matrices.
     """
-    lever_g = exponents._lever(np.log(SIZES), counts)
+    lever_g = exponents._lever(np.log(sizes), counts)
     rng = np.random.default_rng(errors.SEED)
     value, variance = np.zeros(len(data)), np.zeros(len(data))
     deviation = np.zeros((errors.RESAMPLES, len(data)))
     resampled_variance = np.zeros_like(deviation)
     relative: list[Floats] = []
-    for lever, n, size in zip(lever_g, counts, SIZES, strict=True):
+    for lever, n, size in zip(lever_g, counts, sizes, strict=True):
         x = np.sort([samples[size].reshape(n, -1).mean(axis=1) for samples in data], axis=1).T  # (R, data sets)
         value += lever * np.log(x.mean(axis=0))
         x = x / x.mean(axis=0)
@@ -296,6 +371,42 @@ def measure_verdicts(kind: str, theta: float, counts: tuple[int, ...], *, sets: 
         against_plateau=float(np.mean([fit.p_plateau < 0.05 for fit in fits])),
         against_power_law=float(np.mean([fit.p_power_law < 0.05 for fit in fits])),
         none=float(np.mean([fit.verdict.startswith("None") for fit in fits])),
+    )
+
+
+def measure_quoted(design: Design, theta: float, *, sets: int, seed: int = 6) -> Quoted:
+    """Coverage of what is quoted of ``sets`` data sets of a design."""
+    rng = _stream(seed, design.name, theta, design.counts)
+    data = [designed(rng, theta, design) for _ in range(sets)]
+    fits: list[FiniteSizeScaling] = []
+    shown: list[bool] = []
+    for samples, contrast in zip(data, contrasts(data, design.counts, design.sizes), strict=True):
+        with patch.object(exponents, "log_mean_contrast", return_value=contrast):
+            fit, refused = _attempt(finite_size_scaling, samples, name="theta")
+        fits.append(fit)
+        shown.append(not refused)
+    slope = 1 / (1 + theta)
+    covered = np.array([fit.slope_low <= slope <= fit.slope_high for fit in fits])
+    value = np.array([fit.exponent.value for fit in fits])
+    by_error = np.argsort([fit.slope_error for fit in fits])
+    narrow = np.array([2 * fit.exponent.half_width < 1 for fit in fits])
+
+    def of(chosen: NDArray[np.bool_]) -> tuple[float, float]:
+        return (float(covered[chosen].mean()), float(np.median(value[chosen]))) if chosen.any() else (np.nan, np.nan)
+
+    share, median = of(np.array(shown))
+    thirds = [float(covered[third].mean()) for third in np.array_split(by_error, 3)]
+    return Quoted(
+        design=design,
+        truth=theta,
+        sets=sets,
+        slope_error=float(np.sqrt(np.mean([(fit.slope - slope) ** 2 for fit in fits]))),
+        quoted=float(np.mean(shown)),
+        covered=share,
+        median=median,
+        covered_all=float(covered.mean()),
+        thirds=(thirds[0], thirds[1], thirds[2]),
+        narrow=(float(narrow.mean()), *of(narrow)),
     )
 
 
@@ -362,6 +473,29 @@ def table_verdicts(found: list[Verdicts]) -> str:
     return _markdown(heads, rows)
 
 
+def table_quoted(found: list[Quoted]) -> str:
+    """Coverage of what is quoted, in Markdown."""
+    heads = (
+        "design", "N", "glasses", "directions", "truth", "sets", "error of the slope", "quoted", "**covered, quoted**", "their median",
+        "slope covered, all", "smallest third of its error", "middle", "largest", "theta shorter than 1", "covered, these",
+        "their median",
+    )  # fmt: skip
+    rows = [
+        (
+            *(q.design.name, ", ".join(map(str, q.design.sizes)), _listed(q.design.counts), str(q.design.directions)),
+            *(f"theta = {q.truth:g}", str(q.sets), f"{q.slope_error:.3f}", _percent(q.quoted), _percent(q.covered)),
+            *(_number(q.median), _percent(q.covered_all), *map(_percent, q.thirds)),
+            *(_percent(q.narrow[0]), _percent(q.narrow[1]), _number(q.narrow[2])),
+        )
+        for q in found
+    ]
+    return _markdown(heads, rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"
+
+
 def _listed(counts: tuple[int, ...]) -> str:
     return f"{counts[0]} each" if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
@@ -407,10 +541,16 @@ def verdicts(sets: int) -> list[Verdicts]:
     ]
 
 
+def designs(sets: int) -> list[Quoted]:
+    """All designs."""
+    return [measure_quoted(design, theta, sets=sets) for theta in (0.1, 0.5) for design in DESIGNS]
+
+
 PARTS: dict[str, tuple[Callable[[int], list[Any]], Callable[[list[Any]], str]]] = {
     "scaling": (scaling, table),
     "density": (density, table_density),
     "verdicts": (verdicts, table_verdicts),
+    "designs": (designs, table_quoted),
 }
 
 

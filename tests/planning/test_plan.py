@@ -110,6 +110,23 @@ def test_both_ways_reach_the_target_and_the_cheapest_costs_least(plan: Plan) -> 
     assert len(set(plan.equal.numbers.values())) == 1
 
 
+def test_directions_make_the_same_target_cheaper(tmp_path: Path) -> None:
+    """Before anything has run by the correlations that are known, afterwards by those found; not where a strain above 0 counts."""
+    six = Ensemble(sizes=SIZES, realisations=60, directions=True)
+    protocol = planted(tmp_path / "six", six)
+    needs = {}
+    for name, settings in (("six", six.protocol), ("one", Ensemble(sizes=SIZES, realisations=60).protocol)):
+        (tmp_path / f"empty_{name}").mkdir()
+        needs[name] = make_plan(build_protocol(settings), tmp_path / f"empty_{name}", {"theta": 0.1}).deciding.leverage
+    assert needs["one"] / needs["six"] == pytest.approx(3.0)
+    measured = make_plan(protocol, tmp_path / "six", {"theta": 0.1}).deciding
+    assert measured.scatter.n_minima == 240
+    assert measured.scatter.relative == pytest.approx(weibull_scatter(1.5) / 3**0.5, rel=0.15)
+    strained = build_protocol(six.protocol | {"analysis": {"strains": [0.0, 0.02]}})
+    (tmp_path / "strained").mkdir()
+    assert make_plan(strained, tmp_path / "strained", {"theta": 0.1}).deciding.leverage == pytest.approx(needs["one"])
+
+
 def test_never_fewer_than_are_there(pilot: tuple[Protocol, Path]) -> None:
     plan = make_plan(*pilot, {"theta": 5.0})
     assert plan.cheapest.numbers == plan.equal.numbers == dict.fromkeys(SIZES, 60)

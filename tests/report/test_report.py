@@ -34,6 +34,8 @@ from tests.synthetic_ensemble import Ensemble, structure_table
 
 SMALL = Ensemble(realisations=3)
 """Enough for everything but exponents."""
+TOLD = (("strains", [0.0]), ("omega_max", 1.2))
+"""The drawn glasses are a power law beyond omega = 1 too, where the softest modes of N = 500 are."""
 
 
 class Page(HTMLParser):
@@ -105,9 +107,7 @@ def plain_sections(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A well-sampled ensemble at two strains, reported."""
-    directory = Ensemble(realisations=120, strains=(0.0, 0.02), analysis=(("strains", [0.0]),), seed=2).write(
-        tmp_path_factory.mktemp("told")
-    )
+    directory = Ensemble(realisations=120, strains=(0.0, 0.02), analysis=TOLD, seed=2).write(tmp_path_factory.mktemp("told"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         leave_plain_sections(monkeypatch)
         make_report(directory)

@@ -18,10 +18,12 @@ from qlm_hoomd.statistics import (
     FiniteSizeScaling,
     alpha_from_omega_min,
     finite_size_scaling,
+    mean_correlation,
     predicted_alpha,
     strain_to_next_event,
     theta_from_gamma_min,
 )
+from qlm_hoomd.statistics.samples import independent_values
 
 mpl.use("Agg")
 
@@ -313,13 +315,17 @@ def theta_or_none(samples: dict[int, np.ndarray]) -> FiniteSizeScaling | None:
 
 
 def test_coverage_of_what_is_quoted_is_that_of_all() -> None:
-    """A design at the border: some sets are quoted, some not, and being quoted says nothing of where the exponent came out."""
+    """A border case: some sets are quoted, some not, and being quoted says nothing of where the exponent came out.
+
+    The design promises 0.077 for theta = 1/2, where 0.08 is allowed; minima of theta = 0.1 scatter more, so that 0.1 is found.
+    """
     rng = np.random.default_rng(16)
-    found = [theta_or_none(minima(rng, 0.5, dict.fromkeys(SIZES, 32))) for _ in range(400)]
+    found = [theta_or_none(minima(rng, 0.1, dict.fromkeys(SIZES, 32))) for _ in range(400)]
     quoted = [result for result in found if result is not None]
     assert 100 < len(quoted) < 400
-    assert 0.92 <= np.mean([result.exponent.low < 0.5 < result.exponent.high for result in quoted]) <= 0.98
-    assert np.median([result.exponent.value for result in quoted]) == pytest.approx(0.5, abs=0.06)
+    covered = np.mean([result.exponent.low < 0.1 < result.exponent.high for result in quoted])
+    assert abs(covered - 0.95) < 3.5 * np.sqrt(0.95 * 0.05 / len(quoted))
+    assert np.median([result.exponent.value for result in quoted]) == pytest.approx(0.1, abs=0.04)
 
 
 def test_directions_of_a_glass_promise_as_much_as_they_are_independent() -> None:
@@ -330,6 +336,30 @@ def test_directions_of_a_glass_promise_as_much_as_they_are_independent() -> None
     alone = theta_from_gamma_min({size: x_rs[:, 0] for size, x_rs in six.items()})
     assert result.promised_error == pytest.approx(alone.promised_error / np.sqrt(3.0), rel=0.05)
     assert result.slope_error == pytest.approx(result.promised_error, rel=0.1)
+
+
+def test_correlation_of_directions_is_that_of_their_law_within_its_error() -> None:
+    """Sums of exponential variables, of which two columns share one: correlation 1 / 2, and 0 with the third."""
+    rng = np.random.default_rng(18)
+    z = []
+    for _ in range(400):
+        parts = rng.exponential(size=(80, 3, 2))
+        columns = np.stack([parts[:, 0].sum(axis=1), parts[:, 0, 0] + parts[:, 1, 0], parts[:, 2].sum(axis=1)], axis=1)
+        samples = {500: columns[:40], 1000: 0.6 * columns[40:]}
+        for pairs, truth in (((0, 1),), 0.5), (((0, 2), (1, 2)), 0.0):
+            value, error = mean_correlation(samples, pairs)
+            z.append((value - truth) / error)
+    assert np.std(z) == pytest.approx(1.0, abs=0.12)
+    assert abs(np.mean(z)) < 0.25
+    one = {500: columns}
+    assert mean_correlation(one, [(0, 1)])[0] == pytest.approx(np.corrcoef(columns[:, 0], columns[:, 1])[0, 1], abs=0.1)
+
+
+def test_points_are_worth_what_their_mean_is_more_precise() -> None:
+    x = np.random.default_rng(19).weibull(1.5, (4000, 4))
+    assert independent_values([x[:2000], 3.0 * x[2000:]]) == pytest.approx(4.0, rel=0.06)
+    assert independent_values([np.repeat(x[:, :1], 4, axis=1)]) == pytest.approx(1.0)
+    assert np.isnan(independent_values([np.ones((5, 2))]))
 
 
 def test_a_value_outside_the_theory_says_so_in_its_line() -> None:

@@ -12,6 +12,8 @@ from scipy import stats
 
 from qlm_hoomd.statistics import finite_size_scaling
 from qlm_hoomd.statistics.planning import (
+    ACROSS,
+    OPPOSITE,
     Scatter,
     assumed_scatter,
     cheapest_numbers,
@@ -65,7 +67,7 @@ def test_plan_from_a_pilot_run_gives_the_promised_half_width_within_the_range_th
         x_sr = np.array(list(minima(rng, exponent, dict.fromkeys(SIZES, 60)).values()))
         mean_s, error_s = x_sr.mean(axis=1), x_sr.std(axis=1, ddof=1) / 60**0.5
         slope = -np.polyfit(np.log(SIZES), np.log(mean_s), 1)[0]
-        found = measured_scatter("theta", SIZES, [60] * 4, mean_s, error_s, slope)
+        found = measured_scatter(assumed_scatter("theta"), SIZES, [60] * 4, mean_s, error_s, slope)
         assert found.slope_error is not None
         factor = found.uncertainty(target)
         hits += 1 / factor <= found.needed_leverage(target) / truth <= factor
@@ -110,22 +112,39 @@ def test_half_width_is_that_of_the_mapped_ends() -> None:
 
 
 def test_scatter_of_a_pilot_is_pooled_over_sizes() -> None:
-    found = measured_scatter("theta", (500, 1000, 2000), (40, 20, 1), (2.0, 1.0, 0.5), (0.2, 0.15, np.nan), 0.8)
+    found = measured_scatter(
+        assumed_scatter("theta"), (500, 1000, 2000), (40, 20, 1), (2.0, 1.0, 0.5), (0.2, 0.15, np.nan), 0.8
+    )
     assert found.relative**2 == pytest.approx((39 * 40 * 0.1**2 + 19 * 20 * 0.15**2) / 58)
     assert (found.exponent, found.slope_error, found.n_minima) == (0.5, None, 61)
 
 
 def test_too_few_minima_leave_the_theory() -> None:
-    assert measured_scatter("theta", SIZES, (6, 6, 6, 5), (4, 3, 2, 1), (0.1,) * 4, 0.6) == assumed_scatter("theta")
+    assert measured_scatter(assumed_scatter("theta"), SIZES, (6, 6, 6, 5), (4, 3, 2, 1), (0.1,) * 4, 0.6) == assumed_scatter(
+        "theta"
+    )
     assert assumed_scatter("theta").exponent == 0.5
     assert assumed_scatter("alpha").relative == pytest.approx(weibull_scatter(5.0))
     assert assumed_scatter("theta").uncertainty(0.1) == 1.0
 
 
+def test_directions_of_a_glass_count_as_what_they_are_worth() -> None:
+    """The variance of the mean of six normal variables with the correlations that are assumed."""
+    six = ("+xy", "-xy", "+xz", "-xz", "+yz", "-yz")
+    matrix = np.full((6, 6), ACROSS)
+    for plane in (0, 2, 4):
+        matrix[plane : plane + 2, plane : plane + 2] = [[1.0, OPPOSITE], [OPPOSITE, 1.0]]
+    means = np.random.default_rng(4).multivariate_normal(np.zeros(6), matrix, 20000).mean(axis=1)
+    single = assumed_scatter("theta")
+    assert assumed_scatter("theta", six).relative == pytest.approx(single.relative * means.std(), rel=0.02)
+    assert assumed_scatter("theta", ("+xz",)) == single
+    assert assumed_scatter("theta", six).exponent == single.exponent
+
+
 @pytest.mark.parametrize("slope", [None, -0.1, 0.0, 0.3])
 def test_slope_that_is_not_known_leaves_the_theorys_exponent(slope: float | None) -> None:
     mean_s = np.array([4.0, 3.0, 2.0, 1.0])
-    found = measured_scatter("theta", SIZES, (10,) * 4, mean_s, 0.7 * mean_s / 10**0.5, slope)
+    found = measured_scatter(assumed_scatter("theta"), SIZES, (10,) * 4, mean_s, 0.7 * mean_s / 10**0.5, slope)
     assert (found.exponent, found.slope_error, found.n_minima) == (0.5, None, 40)
     assert found.relative == pytest.approx(0.7)
 
@@ -133,7 +152,7 @@ def test_slope_that_is_not_known_leaves_the_theorys_exponent(slope: float | None
 def test_more_data_make_the_range_narrower() -> None:
     mean_s = np.array([4.0, 2.4, 1.5, 1.0])
     factors = [
-        measured_scatter("theta", SIZES, (n,) * 4, mean_s, 0.7 * mean_s / n**0.5, 0.667).uncertainty(0.1)
+        measured_scatter(assumed_scatter("theta"), SIZES, (n,) * 4, mean_s, 0.7 * mean_s / n**0.5, 0.667).uncertainty(0.1)
         for n in (30, 100, 1000)
     ]
     assert 4 > factors[0] > factors[1] > factors[2] > 1.0

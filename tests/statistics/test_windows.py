@@ -145,6 +145,21 @@ def test_what_is_no_power_law_anywhere_is_refused() -> None:
     assert choice.lower == 0.0
 
 
+def test_a_lower_end_that_is_given_is_taken_and_tested() -> None:
+    rng = np.random.default_rng(12)
+    whole = spread(power_law(rng, 4.0, 3000))
+    given = choose_window(whole, 1.0, complete=2.0, lower=0.37)
+    assert (given.lower, given.upper, given.refusal, given.other) == (0.37, 1.0, None, None)
+    assert given.p_value == power_law_p_value(np.concatenate(whole), 0.37, 1.0)
+    assert given.n_modes == sum(int(((m > 0.37) & (m <= 1.0)).sum()) for m in whole)
+    assert "ends 0.37 and 1 given" in given.rule
+    # A gap within the window is no power law; above it there is one.
+    gap = [m[(m < 0.6) | (m > 0.8)] for m in whole]
+    assert "no power law in 0.2 < omega <= 1 (p = " in str(choose_window(gap, 1.0, complete=2.0, lower=0.2).refusal)
+    assert choose_window(gap, 1.0, complete=2.0, lower=0.8).refusal is None
+    assert "omega_min = 1 is not below the upper end of the window, 1" in str(choose_window(whole, 1.0, lower=1.0).refusal)
+
+
 def test_few_modes_leave_the_refusal_to_the_fit() -> None:
     choice = choose_window([[0.5, 0.8], []], 1.0)
     assert (choice.lower, choice.upper, choice.n_modes, choice.refusal, choice.decides) == (0.0, 1.0, 2, None, False)

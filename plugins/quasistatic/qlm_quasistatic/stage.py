@@ -167,7 +167,7 @@ class ShearStage(Stage):
         return self.model_copy(update=shorter)
 
     def _check_directions(self) -> None:
-        wanted = self._wanted_directions
+        wanted = self.wanted_directions
         if wanted and self.detector is None:
             raise ValueError("directions need a detector; the detector is null")
         if len(set(wanted)) < len(wanted):
@@ -195,7 +195,8 @@ class ShearStage(Stage):
             )
 
     @property
-    def _wanted_directions(self) -> tuple[Direction, ...]:
+    def wanted_directions(self) -> tuple[Direction, ...]:
+        """The directions by name."""
         return ALL_DIRECTIONS if self.directions == "all" else self.directions
 
     def requires(self) -> tuple[str, ...]:
@@ -251,10 +252,10 @@ class ShearStage(Stage):
         # What the engine did before must not show in the last digits.
         context.engine.recall(None)
         quenched = gsdio.read_glass(context.path("quenched.gsd")).glass
-        starts = [(quenched.turned(axes_of(plane_of(direction))), direction) for direction in self._wanted_directions]
+        starts = [(quenched.turned(axes_of(plane_of(direction))), direction) for direction in self.wanted_directions]
         for glass, _ in record.frames:
             if glass.strain in self.directions_at:
-                starts += [(glass, direction) for direction in self._wanted_directions if plane_of(direction) == self.plane]
+                starts += [(glass, direction) for direction in self.wanted_directions if plane_of(direction) == self.plane]
         assert self.detector is not None
         rows = []
         for glass, direction in starts:

@@ -18,6 +18,7 @@ from qlm_hoomd.report.words import (
     SYMBOLS,
     counts,
     dimmed,
+    in_symbols,
     method,
     number_with_interval,
     percent,
@@ -145,6 +146,12 @@ def _exponents_by_strain(results: Results, figures_there: set[str]) -> Iterator[
     if steady:
         caption = "Pooled over the strains of steady flow, each realisation counting once with its mean over them"
         yield _exponents_table(results, steady, caption)
+    for preparation, reason in analysis.unsteady.items():
+        yield paragraph(
+            "{}: no exponents of steady flow, for {}. <code>analysis.steady_from</code> names a strain from which it is steady.",
+            preparation,
+            reason,
+        )
 
 
 def _exponents_table(results: Results, estimates: Sequence[Estimate], caption: str) -> Markup:
@@ -230,7 +237,7 @@ def _verdicts(results: Results) -> Iterator[tuple[Estimate, Markup]]:
         )
         said = [
             Markup("{} from {} {}").format(
-                f"{m.shown.value:.2f}",
+                ", ".join([f"{m.shown.value:.2f}", *filter(None, [in_symbols(m.shown.outside_theory or "")])]),
                 method(m),
                 "agrees"
                 if m.shown.low <= predicted.high and predicted.low <= m.shown.high

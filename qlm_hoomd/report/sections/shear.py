@@ -14,7 +14,7 @@ from qlm_hoomd.report.markup import GAMMA_MIN, THETA, N, join, note, number, of_
 from qlm_hoomd.report.means import exact_detectors, first_rise
 from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C
 from qlm_hoomd.report.results import Results, Run, Section
-from qlm_hoomd.report.sections.tables import alternatives_table, minima_table, scaling_table
+from qlm_hoomd.report.sections.tables import alternatives_table, directions_table, minima_table, scaling_table
 
 _SHEAR, _NEXT = "What happened under shear?", "How far is the next instability?"
 
@@ -86,6 +86,7 @@ def instabilities(results: Results) -> Section | None:
         )
     tables = (
         minima_table(results, "gamma_min", GAMMA_MIN, "no event in the run"),
+        directions_table(results),
         scaling_table(results, "gamma_min", THETA),
         alternatives_table(results),
     )

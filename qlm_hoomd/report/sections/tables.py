@@ -7,10 +7,10 @@ import re
 import polars as pl
 from markupsafe import Markup
 
-from qlm_hoomd.report.markup import ALPHA, N, foldable, join, number, paragraph
+from qlm_hoomd.report.markup import ALPHA, N, foldable, join, number, paragraph, table
 from qlm_hoomd.report.results import Results
 from qlm_hoomd.report.words import in_symbols, method, probability, two_decimals
-from qlm_hoomd.statistics import FiniteSizeScaling
+from qlm_hoomd.statistics import FiniteSizeScaling, mean_and_standard_error
 
 
 def minima_table(results: Results, quantity: str, symbol: Markup, censored: str) -> Markup:
@@ -31,6 +31,32 @@ def minima_table(results: Results, quantity: str, symbol: Markup, censored: str)
     ]
     headers = ["preparation", "strain", *(["detector"] if several else []), N, "realisations", censored, symbol]
     return foldable("The means in numbers", headers, rows, figure=quantity, anchor=f"table-{quantity}")
+
+
+def directions_table(results: Results) -> Markup:
+    """gamma_min of the quenched glasses in each direction of shear, and what the directions of one glass share."""
+    parts = []
+    for preparation, several in results.analysis.directions.items():
+        rows = []
+        for size, values_rd in several.values.items():
+            means = [number(*mean_and_standard_error(values_r)) for values_r in (*values_rd.T, values_rd.mean(axis=1))]
+            rows.append((size, len(values_rd), *means))
+        told = {"opposite": "between + and − of one plane", "across": "across planes"}
+        shared = ", ".join(f"{number(*pair)} {told[name]}" for name, pair in several.correlations.items())
+        caption = f"Mean strain of {preparation} glasses to the first instability in each direction of shear"
+        parts.append(table([N, "glasses", *several.names, "all"], rows, caption, anchor=f"table-directions-{preparation}"))
+        parts.append(
+            paragraph(
+                "Correlations within a glass: {}. Its {} values are worth {} independent ones, and the error of θ, which "
+                "resamples glasses, has that in it.",
+                shared,
+                len(several.names),
+                f"{several.n_independent:.2g}",
+            )
+            if shared
+            else Markup("")
+        )
+    return join(parts)
 
 
 def scaling_table(results: Results, quantity: str, symbol: Markup) -> Markup:
