@@ -102,7 +102,7 @@ def _lammps(answer: Answer) -> Iterator[Contestant]:
         yield _lammps_contestant("lammps-table-spline-8000", spline, answer, _TABULATED)
         yield _lammps_contestant("lammps-table-spline-2000", coarse, answer, _TABULATED)
         yield _lammps_contestant("lammps-table-linear-8000", linear, answer, _TABULATED)
-        yield _lammps_contestant("lammps-lepton", _lammps_formula(), answer, _EXACT)
+        yield _lammps_contestant("lammps-lepton", lammps_formula(), answer, _EXACT)
         yield _lammps_contestant("lammps-table-linear-8000-forces", linear, answer, _TABULATED, energy=False)
 
 
@@ -122,7 +122,7 @@ def _lammps_table(path: Path, style: str, length: int) -> str:
     return "\n".join(lines)
 
 
-def _lammps_formula() -> str:
+def lammps_formula() -> str:
     """The potential as a formula in w = (r / lambda)^2, which LAMMPS' Lepton package differentiates and compiles."""
     polynomial = "0"
     for coefficient in reversed(LAW.coefficients):
