@@ -56,7 +56,8 @@ class Answer:
         return max(force, abs(energy / self.energy - 1.0))
 
 
-def _ours(glass: Glass) -> tuple[Contestant, Answer]:
+def ours_of(glass: Glass) -> tuple[Contestant, Answer]:
+    """Our evaluation, and the answer that others must find."""
     mechanics = Mechanics(LAW, glass.typeid, skin=_SKIN)
     positions_nc = glass.positions.copy()
 
@@ -227,7 +228,7 @@ def main() -> bool:
     for n_particles in options.sizes:
         glass = glass_of(n_particles, options.cache)
         shaken_nc = glass.positions + np.random.default_rng(0).normal(scale=_DISPLACEMENT, size=glass.positions.shape)
-        ours, answer = _ours(glass.moved(shaken_nc))
+        ours, answer = ours_of(glass.moved(shaken_nc))
         peers = gathered(
             (
                 (name, partial(setup, answer))
