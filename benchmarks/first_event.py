@@ -85,7 +85,7 @@ class LammpsStepper(Stepper):
         return ShearStep(state, ShearState(self._here, unknown), largest / (length * (strain - glass.strain)), evaluations)
 
 
-def _fold(glass: Glass) -> float:
+def located_by_fold(glass: Glass) -> float:
     """Strain of the first instability, located."""
     stepper = Stepper(CPUEngine(LAW), _TOLERANCE)
     _, fold = FoldDetector().locate_next(stepper, stepper.start(glass), _GRID)
@@ -114,8 +114,8 @@ def _timed(job: Callable[[], float], turns: int) -> tuple[float, float]:
 
 def _compare(n_particles: int, cache: Path, turns: int, peer_turns: int) -> bool:
     glass = glass_of(n_particles, cache)
-    _fold(glass)  # compiles
-    ours_s, strain_c = _timed(lambda: _fold(glass), turns)
+    located_by_fold(glass)  # compiles
+    ours_s, strain_c = _timed(lambda: located_by_fold(glass), turns)
     note(f"\nfirst_event, N = {n_particles}: seconds, the smallest of {turns} turns ({peer_turns} for the others)")
     note(f"{'':36}{'time':>10}{'gamma_min':>14}")
     note(f"{'qlm_hoomd fold':36}{ours_s:10.3f}{strain_c:14.9f}")

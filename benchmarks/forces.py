@@ -56,7 +56,8 @@ class Answer:
         return max(force, abs(energy / self.energy - 1.0))
 
 
-def _ours(glass: Glass) -> tuple[Contestant, Answer]:
+def ours_of(glass: Glass) -> tuple[Contestant, Answer]:
+    """Our evaluation, and the answer that others must find."""
     mechanics = Mechanics(LAW, glass.typeid, skin=_SKIN)
     positions_nc = glass.positions.copy()
 
@@ -102,7 +103,7 @@ def _lammps(answer: Answer) -> Iterator[Contestant]:
         yield _lammps_contestant("lammps-table-spline-8000", spline, answer, _TABULATED)
         yield _lammps_contestant("lammps-table-spline-2000", coarse, answer, _TABULATED)
         yield _lammps_contestant("lammps-table-linear-8000", linear, answer, _TABULATED)
-        yield _lammps_contestant("lammps-lepton", _lammps_formula(), answer, _EXACT)
+        yield _lammps_contestant("lammps-lepton", lammps_formula(), answer, _EXACT)
         yield _lammps_contestant("lammps-table-linear-8000-forces", linear, answer, _TABULATED, energy=False)
 
 
@@ -122,7 +123,7 @@ def _lammps_table(path: Path, style: str, length: int) -> str:
     return "\n".join(lines)
 
 
-def _lammps_formula() -> str:
+def lammps_formula() -> str:
     """The potential as a formula in w = (r / lambda)^2, which LAMMPS' Lepton package differentiates and compiles."""
     polynomial = "0"
     for coefficient in reversed(LAW.coefficients):
@@ -227,7 +228,7 @@ def main() -> bool:
     for n_particles in options.sizes:
         glass = glass_of(n_particles, options.cache)
         shaken_nc = glass.positions + np.random.default_rng(0).normal(scale=_DISPLACEMENT, size=glass.positions.shape)
-        ours, answer = _ours(glass.moved(shaken_nc))
+        ours, answer = ours_of(glass.moved(shaken_nc))
         peers = gathered(
             (
                 (name, partial(setup, answer))

@@ -19,7 +19,8 @@ from qlm_hoomd.mechanics import bonds_of
 _TOLERANCE = 1e-10  # of an entry, relative to the largest; round-off
 
 
-def _assembled(glass: Glass) -> sp.bsr_array:
+def assembled(glass: Glass) -> sp.bsr_array:
+    """Our Hessian, from bare positions."""
     return bonds_of(glass, LAW, 2).hessian()
 
 
@@ -33,7 +34,7 @@ def _matscipy(glass: Glass) -> Iterator[Contestant]:
         for _ in range(count):
             peer.get_hessian(atoms, format="sparse")
 
-    ours, theirs = _assembled(glass).tocsr(), peer.get_hessian(atoms, format="sparse").tocsr()
+    ours, theirs = assembled(glass).tocsr(), peer.get_hessian(atoms, format="sparse").tocsr()
     deviation = float(np.abs((ours - theirs).data).max() / np.abs(ours.data).max())
     yield Contestant("matscipy", run, deviation, _TOLERANCE)
 
@@ -48,7 +49,7 @@ def main() -> bool:
 
         def run(count: int, glass: Glass = glass) -> None:
             for _ in range(count):
-                _assembled(glass)
+                assembled(glass)
 
         peers = gathered([("matscipy", partial(_matscipy, glass))])
         agreed &= report("hessian", n_particles, Contestant("qlm_hoomd", run), peers, options.turns)

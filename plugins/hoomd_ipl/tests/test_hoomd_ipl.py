@@ -229,6 +229,17 @@ def test_matches_the_running_hoomd() -> None:
     assert qlm_hoomd_ipl.BUILD["hoomd"]["version"] == hoomd.version.version
 
 
+@pytest.mark.skipif(not hoomd.version.gpu_enabled, reason="this HOOMD-blue was built for the CPU alone")
+def test_every_kernel_of_the_force_is_in_the_library() -> None:
+    """HOOMD's pair loop for each way to shift the energy, with and without virial, 1 to 32 threads, with and without the cache."""
+    from qlm_hoomd_ipl import _ipl
+
+    assert issubclass(_ipl.PotentialPairIPLGPU, _ipl.BasePairIPLGPU)
+    name = rb"gpu_compute_pair_forces_shared_kernelIN3qlm16EvaluatorPairIPLELj([012])ELj([01])ELi(\d+)ELb([01])E"
+    found = {tuple(map(int, kernel)) for kernel in re.findall(name, Path(_ipl.__file__).read_bytes())}
+    assert found == set(product(range(3), range(2), (1, 2, 4, 8, 16, 32), range(2)))
+
+
 def _import_of_a_copy(folder: Path, changes: dict[str, Any]) -> str:
     """Import a copy of the installed package that claims to be compiled for a HOOMD with these changes.
 
