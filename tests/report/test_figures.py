@@ -44,10 +44,9 @@ RAPID, SLOW = ("rapid", 0.5, 4.0, 0.55), ("slow", 0.2, 3.8, 0.8)
 
 def ensemble(**changes: Any) -> Ensemble:
     """Small, with everything the paper's figures show."""
-    # Whether its stress passes for flat in the end is left to chance.
-    analysis = (("strains", STRAINS), ("steady_from", 0.08))
     settings: dict[str, Any] = {
-        "sizes": (500, 2000), "realisations": 12, "strains": STRAINS, "analysis": analysis, "exact": True,
+        "sizes": (500, 2000), "realisations": 12, "strains": STRAINS, "exact": True,
+        "analysis": (("strains", STRAINS), ("steady_from", 0.08)),  # the drawn stress still rises there
     }  # fmt: skip
     return Ensemble(**(settings | changes))
 
