@@ -40,16 +40,20 @@ in lambda the energy of the relaxed glass is
     chi_r = chi - 3 v . H^-1 . v,   T = dH/dgamma : zz - v . H^-1 . Xi,   v = U''' : zz less its part along z,
 
 and V' = V'' = 0 gives lambda C + kappa C s + (chi_r C + kappa T) s^2 / 2 + T chi_r s^3 / 3 = 0. A mode may then have an
-instability in either direction of shear. In glasses of N = 2000 (4 events) the prediction, the nearest of the six softest
-modes, met the observed strain within 2 % at a distance of 1e-4; at 4e-4 to 2e-3 it was off by 4 to 34 %, the cubic estimate by
-5 % to a factor of 3.5, and chi of the frozen direction made the modes passive.
+instability in either direction of shear. Along a z that is no eigenvector, such as a cubic mode, s is the coordinate z . r, and
+what minimises the energy at given s already follows in first order, along y = H^-1 z / (z . H^-1 z). Everything above then
+holds with lambda_r = 1 / (z . H^-1 z) and with y in place of z in kappa, chi, C, dH/dgamma and v (H^-1 at fixed s as before). In
+glasses of N = 2000 (4 events) the prediction, the nearest of the six softest harmonic modes, met the observed strain within 2 %
+at a distance of 1e-4; at 4e-4 to 2e-3 it was off by 4 to 34 %, the cubic estimate by 5 % to a factor of 3.5, and chi of the
+frozen direction made the modes passive.
 """
 
+# One file: the energy along one mode, what it predicts, and both for the many modes of a glass.
 # Array names carry their axes: m modes, n particles, c Cartesian components, p pairs, b bins.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -141,7 +145,11 @@ class ModeExpansion(Displayed):
         chi_relaxed: chi - 3 v . H^-1 . v [energy / length^4], often negative. None if not asked for, or if the rest of the
             glass cannot follow: a direction orthogonal to z has negative curvature, or the linear system was not solved.
         curvature_rate: T = dlambda/dgamma at fixed s, with the rest of the glass following [energy / length^2]. None as for
-            ``chi_relaxed``, and where z is no eigenvector of the Hessian, so that the rest already follows s in first order.
+            ``chi_relaxed``.
+        curvature_relaxed: lambda_r along y, the direction in which the glass follows s. None as for ``chi_relaxed``; None also,
+            as the two below, where z is an eigenvector of the Hessian: they are then those along z itself.
+        kappa_relaxed: U''' : yyy.
+        coupling_relaxed: y . Xi.
     """
 
     curvature: float
@@ -150,6 +158,9 @@ class ModeExpansion(Displayed):
     shear_coupling: float
     chi_relaxed: float | None = None
     curvature_rate: float | None = None
+    curvature_relaxed: float | None = None
+    kappa_relaxed: float | None = None
+    coupling_relaxed: float | None = None
 
     @property
     def phi(self) -> float:
@@ -215,10 +226,14 @@ class ModeExpansion(Displayed):
         return self._relaxed_strain(-1.0)
 
     def _relaxed_strain(self, direction: float) -> float | None:
-        if self.chi_relaxed is None or self.curvature_rate is None or self.curvature < 0.0 or self.shear_coupling == 0.0:
+        if self.chi_relaxed is None or self.curvature_rate is None:
             return None
-        curvature, kappa, coupling = self.curvature, self.kappa, self.shear_coupling
         chi, rate = self.chi_relaxed, self.curvature_rate
+        curvature, kappa, coupling = self.curvature, self.kappa, self.shear_coupling
+        if self.curvature_relaxed is not None and self.kappa_relaxed is not None and self.coupling_relaxed is not None:
+            curvature, kappa, coupling = self.curvature_relaxed, self.kappa_relaxed, self.coupling_relaxed
+        if curvature < 0.0 or coupling == 0.0:
+            return None
         roots = np.roots([rate * chi / 3.0, 0.5 * (chi * coupling + kappa * rate), kappa * coupling, curvature * coupling])
         real = roots.real[np.abs(roots.imag) < 1e-9 * np.abs(roots)]
         # Shear drives s against the sign of C, and never beyond s = -C / T, where gamma diverges.
@@ -230,14 +245,17 @@ class ModeExpansion(Displayed):
         return strain if strain * direction > 0.0 else None
 
     def row(self) -> dict[str, float | None]:
-        """All fields and what follows from them, by name: one row of :attr:`AnharmonicModes.table`."""
-        return asdict(self) | {name: getattr(self, name) for name in _DERIVED}
+        """The fields but for those of the path, and what follows from all of them: a row of :attr:`AnharmonicModes.table`."""
+        return {name: getattr(self, name) for name in EXPANSION_COLUMNS}
 
 
 _DERIVED = (
     "phi", "kappa_theory", "phi_theory", "distance_theory", "cubic_strain", "quartic_strain", "relaxed_strain_forward", "relaxed_strain_backward",
 )  # fmt: skip
-EXPANSION_COLUMNS = dict.fromkeys((*ModeExpansion.__dataclass_fields__, *_DERIVED), pl.Float64)
+_OF_THE_PATH = ("curvature_relaxed", "kappa_relaxed", "coupling_relaxed")
+EXPANSION_COLUMNS = dict.fromkeys(
+    (*(name for name in ModeExpansion.__dataclass_fields__ if name not in _OF_THE_PATH), *_DERIVED), pl.Float64
+)
 
 
 class _Expander:
@@ -263,36 +281,49 @@ class _Expander:
         if not (np.isfinite(norm) and norm > 0.0):
             raise InputError(f"a mode has norm {norm:g}; expected a finite displacement field other than zero.")
         mode_nc = mode_nc / norm
-        coupling = float(np.vdot(self._xi_nc, mode_nc))
-        chi = bonds.chi(mode_nc)
-        chi_relaxed, rate = self._relaxed(mode_nc, chi)
-        return ModeExpansion(
-            curvature=bonds.curvature(mode_nc),
-            kappa=bonds.kappa(mode_nc),
-            chi=chi,
-            shear_coupling=coupling if abs(coupling) > _NO_COUPLING * float(np.linalg.norm(self._xi_nc)) else 0.0,
-            chi_relaxed=chi_relaxed,
-            curvature_rate=rate,
+        frozen = ModeExpansion(bonds.curvature(mode_nc), bonds.kappa(mode_nc), bonds.chi(mode_nc), self._coupling(mode_nc))
+        return frozen if self._inverse_ncc is None else self._relaxed(mode_nc, frozen)
+
+    def _coupling(self, field_nc: NDArray[np.float64]) -> float:
+        coupling = float(np.vdot(self._xi_nc, field_nc))
+        return coupling if abs(coupling) > _NO_COUPLING * float(np.linalg.norm(self._xi_nc)) else 0.0
+
+    def _relaxed(self, mode_nc: NDArray[np.float64], frozen: ModeExpansion) -> ModeExpansion:
+        """The expansion along a unit vector, with what follows from the rest of the glass following."""
+        bonds = self._bonds
+        tangent_nc, followed = mode_nc, frozen
+        product_nc = bonds.product(mode_nc)
+        drag_nc = product_nc - np.vdot(mode_nc, product_nc) * mode_nc
+        if not np.linalg.norm(drag_nc) <= self._residual:
+            response_nc = self._response(mode_nc, drag_nc)
+            if response_nc is None:
+                return frozen
+            tangent_nc = mode_nc - response_nc
+            followed = replace(
+                frozen,
+                curvature_relaxed=frozen.curvature - float(np.vdot(drag_nc, response_nc)),
+                kappa_relaxed=bonds.kappa(tangent_nc),
+                coupling_relaxed=self._coupling(tangent_nc),
+            )
+        force_nc = without_drift(bonds.third_contraction(tangent_nc))
+        force_nc -= np.vdot(mode_nc, force_nc) * mode_nc
+        response_nc = self._response(mode_nc, force_nc)
+        if response_nc is None:
+            return frozen
+        return replace(
+            followed,
+            chi_relaxed=bonds.chi(tangent_nc) - 3.0 * float(np.vdot(force_nc, response_nc)),
+            curvature_rate=curvature_rate(bonds, tangent_nc, self._gradient_cc) - float(np.vdot(response_nc, self._xi_nc)),
         )
 
-    def _relaxed(self, mode_nc: NDArray[np.float64], chi: float) -> tuple[float | None, float | None]:
-        """chi_relaxed and curvature_rate of a unit vector."""
-        if self._inverse_ncc is None:
-            return None, None
+    def _response(self, mode_nc: NDArray[np.float64], force_nc: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The displacement orthogonal to the mode that a force orthogonal to it makes; None if the glass cannot follow."""
         bonds = self._bonds
-        force_nc = without_drift(bonds.third_contraction(mode_nc))
-        force_nc -= np.vdot(mode_nc, force_nc) * mode_nc
         response_nc, _, negative, residual = solve.projected_conjugate_gradient(
             bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, bonds.phi_kp[1], bonds.phi_kp[2], self._inverse_ncc, force_nc,
             mode_nc, self._tolerance, self._max_products,
         )  # fmt: skip
-        if negative or not residual <= self._tolerance:
-            return None, None
-        chi_relaxed = chi - 3.0 * float(np.vdot(force_nc, response_nc))
-        product_nc = bonds.product(mode_nc)
-        if not np.linalg.norm(product_nc - np.vdot(mode_nc, product_nc) * mode_nc) <= self._residual:
-            return chi_relaxed, None
-        return chi_relaxed, curvature_rate(bonds, mode_nc, self._gradient_cc) - float(np.vdot(response_nc, self._xi_nc))
+        return None if negative or not residual <= self._tolerance else response_nc
 
 
 def expand(
@@ -310,7 +341,7 @@ def expand(
         bonds: pairs of the glass.
         mode_nc: ((N, 3) ndarray) any displacement field but zero.
         gradient_cc: ((3, 3) ndarray) velocity gradient of the shear, dr = gamma E . r.
-        relaxed: also let the rest of the glass follow, one linear system.
+        relaxed: also let the rest of the glass follow, one linear system, or two where the mode is no eigenvector.
         tolerance: its relative residual.
         max_products: Hessian products before giving up on it.
 
@@ -325,7 +356,7 @@ class AnharmonicModes(Computation):
     """The energy along many modes of one glass, to fourth order.
 
     Args:
-        relaxed: also let the rest of the glass follow; one linear system a mode, the only costly part.
+        relaxed: also let the rest of the glass follow; one or two linear systems a mode, the only costly part.
         gradient_cc: ((3, 3) ndarray) velocity gradient of the shear that the modes couple to.
         tolerance: relative residual of the linear systems.
         max_products: Hessian products before one is given up, and its numbers are null.

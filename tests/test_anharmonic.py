@@ -107,22 +107,65 @@ def test_relaxed_coefficients_against_dense_algebra(harmonic: bool, model: Glass
     project_dd = np.eye(len(z_d)) - np.outer(z_d, z_d)
     inverse_dd = np.linalg.pinv(project_dd @ bonds.hessian().toarray() @ project_dd, rcond=1e-8)
     unit_nc = z_d.reshape(-1, 3)
-    v_d = bonds.third_contraction(unit_nc).ravel()
-    found = expand(bonds, 5.0 * mode_nc)
+    found = expand(bonds, 5.0 * mode_nc, tolerance=1e-10)
+    tangent_d = z_d - inverse_dd @ bonds.hessian() @ z_d
+    tangent_nc = tangent_d.reshape(-1, 3)
+    v_d = bonds.third_contraction(tangent_nc).ravel()
     assert found.curvature == pytest.approx(bonds.curvature(unit_nc), rel=1e-9)
     assert found.chi == pytest.approx(bonds.chi(unit_nc), rel=1e-9)
-    assert found.chi_relaxed == pytest.approx(found.chi - 3.0 * v_d @ inverse_dd @ v_d, rel=1e-6)
+    assert found.chi_relaxed == pytest.approx(
+        bonds.chi(tangent_nc) - 3.0 * v_d @ inverse_dd @ v_d, abs=1e-5 * bonds.chi(tangent_nc)
+    )
     assert found.chi_relaxed is not None
     assert found.chi_relaxed < found.chi
+    xi_d = bonds.mixed_derivative().ravel()
+    assert found.curvature_rate == pytest.approx(
+        curvature_rate(bonds, tangent_nc) - v_d @ inverse_dd @ xi_d, abs=1e-5 * np.abs(curvature_rate(bonds, tangent_nc))
+    )
+    path = found.curvature_relaxed, found.kappa_relaxed, found.coupling_relaxed
     if harmonic:
-        xi_d = bonds.mixed_derivative().ravel()
-        assert found.curvature_rate == pytest.approx(
-            curvature_rate(bonds, unit_nc) - v_d @ inverse_dd @ xi_d, abs=1e-5 * np.abs(curvature_rate(bonds, unit_nc))
-        )
+        assert path == (None, None, None)
     else:
-        # What is no eigenvector drags the rest along in first order: there is no expansion at fixed rest.
-        assert found.curvature_rate is None
-        assert found.relaxed_strain_forward is found.relaxed_strain_backward is None
+        expected = tangent_d @ bonds.hessian() @ tangent_d, bonds.kappa(tangent_nc), tangent_d @ xi_d
+        assert path == pytest.approx(expected, rel=1e-4)
+
+
+def test_relaxed_coefficients_are_those_of_the_relaxed_glass(model: GlassModel, minimum: Glass) -> None:
+    """Against the force that holds a glass at s = z . r while all else is minimised, in a sheared box too."""
+    assert isinstance(model.potential, InversePowerLaw)
+    mechanics = Mechanics(model.potential.model_copy(update={"q": 6}), minimum.typeid)
+    glass = newton(mechanics, minimum)[0]
+    # Something of a place: a random direction of the whole glass has coefficients that are sums of cancelling terms.
+    mode_nc = (
+        _mode(glass) * np.exp(-np.linalg.norm(glass.box.minimum_image(glass.positions - glass.positions[0]), axis=1))[:, None]
+    )
+    mode_nc -= mode_nc.mean(axis=0)
+    z_d = mode_nc.ravel() / np.linalg.norm(mode_nc)
+
+    def force(s: float, strain: float) -> float:
+        sheared = glass.sheared(strain)
+        moved_d, border_d = s * z_d, np.append(z_d, 0.0)
+        for _ in range(30):
+            bonds = mechanics.bonds(sheared.positions + moved_d.reshape(-1, 3), sheared.box)
+            gradient_d = -mechanics.energy_forces(sheared.positions + moved_d.reshape(-1, 3), sheared.box)[1].ravel()
+            held_dd = np.block([[bonds.hessian().toarray(), z_d[:, None]], [border_d]])
+            step_d = np.linalg.lstsq(held_dd, np.append(-gradient_d, 0.0), rcond=1e-10)[0][:-1]
+            moved_d = moved_d + step_d
+            if np.abs(step_d).max() < 1e-13:
+                break
+        assert z_d @ moved_d == pytest.approx(s, abs=1e-12)
+        return float(z_d @ gradient_d)
+
+    h, strain = 4e-3, 1e-4
+    ahead, back, far, behind = (force(s, 0.0) for s in (h, -h, 2.0 * h, -2.0 * h))
+    found = expand(bonds_of(glass, mechanics.potential, 4), mode_nc, tolerance=1e-10)
+    third = (far - 2.0 * ahead + 2.0 * back - behind) / (2.0 * h**3)
+    assert found.curvature_relaxed == pytest.approx((8.0 * (ahead - back) - far + behind) / (12.0 * h), rel=1e-4)
+    assert found.kappa_relaxed == pytest.approx((16.0 * (ahead + back) - far - behind) / (12.0 * h**2), rel=1e-2)
+    assert found.chi_relaxed == pytest.approx(third, rel=5e-2)
+    assert found.coupling_relaxed == pytest.approx((force(0.0, strain) - force(0.0, -strain)) / (2.0 * strain), rel=1e-4)
+    corners = [force(sign * h / 4.0, turn * strain) * sign * turn for sign in (1.0, -1.0) for turn in (1.0, -1.0)]
+    assert found.curvature_rate == pytest.approx(sum(corners) / (h * strain), rel=1e-2)
 
 
 # --- the theory -------------------------------------------------------------------------------------------------------------

@@ -230,8 +230,8 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
 
     Returns:
         A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
-        observed, of (the kind of mode). By the cubic expansion along nonlinear modes where there are any, else along
-        harmonic ones with the rest of the glass following.
+        observed, of (the kind of mode). Along nonlinear modes where there are any, else along harmonic ones, with the rest of
+        the glass following; by the cubic expansion alone where the tables, of an older version, have no more of nonlinear modes.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]
@@ -239,7 +239,11 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
     seen = seen.filter(pl.lit(value=True) if detector is None else pl.col("detector") == detector)
     nonlinear, harmonic = results.nonlinear_modes(preparation), results.tables.get("modes", pl.DataFrame())
     kind = "" if nonlinear.is_empty() else NONLINEAR_KINDS[nonlinear["kind"][0]]
-    for of, table, column in ((kind, nonlinear, "cubic_strain"), ("harmonic", harmonic, "relaxed_strain_forward")):
+    for of, table, column in (
+        (kind, nonlinear, "relaxed_strain_forward"),
+        (f"{kind} alone", nonlinear, "cubic_strain"),
+        ("harmonic", harmonic, "relaxed_strain_forward"),
+    ):
         if column not in table.columns:
             continue
         here = table.filter((pl.col("strain") - strain).abs() < STRAIN_TOLERANCE, pl.col(column) > 0, preparation=preparation)

@@ -245,11 +245,17 @@ def test_cubic_modes_stand_before_harmonic_ones(tmp_path: Path) -> None:
     cubic, harmonic = (results.tables[name] for name in ("qlms", "modes"))
 
     figure = draw(results, "predicted", "predicted")
-    dots = drawn_data(figure.figure).filter(pl.col("series") != "equal by cubic")
+    dots = drawn_data(figure.figure).filter(pl.col("series") != "equal by cubic alone")
     smallest = cubic.filter(pl.col("cubic_strain") > 0).group_by("n_particles", "realisation").agg(pl.col("cubic_strain").min())
     assert sorted(dots["x"]) == pytest.approx(sorted(smallest["cubic_strain"]))
-    assert "along cubic modes" in figure.caption
+    assert "By cubic modes, at the strain" in figure.caption
     assert "harmonic" not in figure.caption
+
+    followed = cubic.with_columns(relaxed_strain_forward=2.0 * pl.col("cubic_strain"))
+    figure = draw(replace(results, tables={**results.tables, "qlms": followed}), "predicted", "predicted")
+    dots = drawn_data(figure.figure).filter(pl.col("series") != "equal by cubic")
+    assert sorted(dots["x"]) == pytest.approx(sorted(2.0 * smallest["cubic_strain"]))
+    assert "By cubic modes, to fourth order" in figure.caption
 
     joint = draw(results, "joint", "joint")
     data = drawn_data(joint.figure)
