@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from qlm_hoomd.ensemble import local
+from qlm_hoomd.base import processes
 from qlm_hoomd.ensemble.integrity import CHECKSUMS
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.realisation import COSTS, Realisation
@@ -384,8 +384,8 @@ def test_failure_that_cannot_be_recorded_ends_the_run(tmp_path: Path) -> None:
 
 def test_environment_limits_threads_only_while_workers_run() -> None:
     before = dict(os.environ)
-    with local.one_thread_each():
-        assert {os.environ[name] for name in local._THREADS} == {"1"}
+    with processes.one_thread_each():
+        assert {os.environ[name] for name in processes._THREADS} == {"1"}
     assert dict(os.environ) == before
 
 
