@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from qlm_hoomd.base import processes
+from qlm_hoomd.ensemble import local
 from qlm_hoomd.ensemble.integrity import CHECKSUMS
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.realisation import COSTS, Realisation

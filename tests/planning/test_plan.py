@@ -214,7 +214,8 @@ def test_plan_dry_run_and_status_say_the_same_cost_for_the_same_work(tmp_path: P
     # More than half of those in the folder count no more: what they took is still known.
     settings["ensemble"] |= {"realisations": 7}
     for protocol in (wanted, build_protocol(settings)):
-        forecast = make_forecast(protocol, tmp_path, LocalExecutor(1), limit_s=0)
+        # Fewer glasses than are there are another run beside theirs.
+        forecast = make_forecast(protocol, tmp_path, LocalExecutor(1), limit_s=0, alongside=True)
         for part in forecast.parts:
             assert part.each == pytest.approx(plan.core_seconds[part.n_particles, part.preparation], rel=1e-12)
     forecast = make_forecast(wanted, tmp_path, LocalExecutor(1), limit_s=0)
