@@ -467,7 +467,7 @@ def test_a_terminal_of_eighty_columns_is_enough(trajectory: Path, monkeypatch: p
         np.testing.assert_allclose([float(cell) for cell in line.split()], expected, rtol=1e-5)
     from qlm_hoomd import cli
 
-    monkeypatch.setattr(cli.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr(cli.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((80, 24)))
     monkeypatch.setattr(cli, "_is_terminal", lambda: True)
     full = qlm_modes(trajectory, "--k", 3, "--frames", 0, "--out", "full", "--all").stdout.splitlines()
     assert max(map(len, full)) <= 80
