@@ -2,8 +2,8 @@
 
 `python docs/results/renew.py` prints the tables of index.md, too.
 
-The tables of steps are too large to be kept here; the analysis asks them only how far each glass was sheared, and every one went
-on to the first instability beyond strain 0.12.
+The tables of steps are too large to be kept here. The analysis asks them how far each glass was sheared (every one went on to the
+first instability beyond strain 0.12) and whether the stress is flat; that is known at the strains of the modes.
 """
 
 from __future__ import annotations
@@ -22,28 +22,30 @@ RUNS = {name: json.loads((FOLDER / f"protocol_{name}.json").read_text(encoding="
 
 
 def tables() -> dict[str, pl.DataFrame]:
-    """The tables of this folder, and of the steps what the analysis needs: where each glass began and ended."""
+    """The tables of this folder, and of the steps what the analysis needs: the stress where it is known, and where each glass ended."""
     found = {name: pl.read_parquet(FOLDER / f"{name}.parquet") for name in ("events", "modes", "moduli", "structure")}
     keys = ("preparation", "n_particles", "realisation")
-    ends = found["events"].group_by(keys).agg(strain=pl.col("strain_c").max())
-    starts = ends.with_columns(strain=pl.lit(0.0))
-    found["steps"] = pl.concat([starts, ends]).sort(*keys, "strain").with_columns(stress_xy=pl.lit(0.0), travelled="strain")
     # Single precision is what the page needs; the analysis works in double.
-    return {name: table.cast({pl.Float32: pl.Float64}) for name, table in found.items()}
+    found = {name: table.cast({pl.Float32: pl.Float64}) for name, table in found.items()}
+    ends = found["events"].group_by(keys).agg(strain=pl.col("strain_c").max())
+    steps = pl.concat([found["moduli"].select(*keys, "strain", "stress_xy"), ends], how="diagonal").sort(*keys, "strain")
+    # Nothing is asked beyond the last strain at which the stress is known.
+    found["steps"] = steps.with_columns(pl.col("stress_xy").forward_fill().over(keys), travelled="strain")
+    return found
 
 
-def row(analysis: Analysis, preparation: str, strain: float) -> str:
+def row(numbers: Analysis, preparation: str, strain: float) -> str:
     """The numbers of a strain as a row of a table in Markdown; in round brackets what is withheld."""
 
     def found(quantity: str, method: str, detector: str | None) -> Estimate:
-        return analysis.find(
+        return numbers.find(
             quantity=quantity, method=method, preparation=preparation, strain=strain, detector=detector, pooled=None
         )[0]
 
     thetas = [found("theta", "gamma_min", detector) for detector in ("fold", AS_THRESHOLD)]
-    softest, spectrum = found("alpha", "omega_min", None), analysis.spectrum_estimate(preparation, strain)
+    softest, spectrum = found("alpha", "omega_min", None), numbers.spectrum_estimate(preparation, strain)
     cells = [f"{strain:g}"]
-    cells += [f"{e.fit.slope:.2f} ± {e.fit.slope_error:.2f} | {value(e)}" for e in (*thetas, softest)]
+    cells += [f"{e.fit.slope:.2f} ± {e.fit.slope_error:.2f} | {value(e)}" if e.fit else "– | –" for e in (*thetas, softest)]
     return f"| {' | '.join([*cells, value(spectrum)])} |"
 
 
@@ -54,10 +56,15 @@ def value(estimate: Estimate) -> str:
     return f"({words})" if estimate.status == "withheld" else words
 
 
-if __name__ == "__main__":
+def analysis() -> Analysis:
+    """What the present code finds in these tables."""
     protocol = RUNS["rapid"]
     settings = Settings.from_protocol(protocol)
-    found = analyse(tables(), settings, preparations=tuple(RUNS), density=protocol["model"]["density"])
+    return analyse(tables(), settings, preparations=tuple(RUNS), density=protocol["model"]["density"])
+
+
+if __name__ == "__main__":
+    found = analysis()
     path = FOLDER / "exponents.json"
     old = json.loads(path.read_text(encoding="utf-8"))
     carried = {name: old[name] for name in ("protocol", "protocol_hash", "runs", "versions")}
@@ -66,5 +73,5 @@ if __name__ == "__main__":
     found.minima.write_parquet(FOLDER / "minima.parquet", metadata={"qlm_hoomd": json.dumps(provenance)})
     for name in RUNS:
         print(f"\n{name}")
-        for strain in settings.strains:
+        for strain in found.settings.strains:
             print(row(found, name, strain))
