@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +60,43 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def worker_pool(
+    n_workers: int, initializer: Callable[..., None], *, initargs: Sequence[Any] = (), max_tasks: int = 0
+) -> Iterator[ProcessPool]:
+    """A pool of processes that end with the block, at once.
+
+    Args:
+        n_workers: number of processes.
+        initializer: what each does first; it calls :func:`start_worker`, or is that.
+        initargs: its arguments.
+        max_tasks: tasks after which a process is replaced by a new one; 0 for none.
+
+    Raises:
+        QlmError: if processes cannot start.
+    """
+    with one_thread_each():
+        with _room_for_semaphores():
+            pool = ProcessPool(n_workers, max_tasks, initializer, initargs, multiprocessing.get_context("spawn"))
+            _ = pool.active  # starts it
+        try:
+            yield pool
+        finally:
+            pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
+            pool.join()
+
+
+@contextmanager
+def _room_for_semaphores() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise QlmError(
+            f"worker processes cannot start ({error.strerror}); expected room for semaphores: a /dev/shm that can be "
+            "written to, and a limit on open files that is not reached."
+        ) from None
+
+
 def results_of(
     task: Callable[[int, Callable[[str], None]], _Result], items: Sequence[int], workers: int, progress: Callable[[str], None]
 ) -> Generator[tuple[int, _Result | QlmError], None, None]:
@@ -89,30 +126,25 @@ def results_of(
 def _results_of_workers(
     task: Callable[[int, Callable[[str], None]], _Result], items: Sequence[int], workers: int, progress: Callable[[str], None]
 ) -> Generator[tuple[int, _Result | QlmError], None, None]:
-    context = multiprocessing.get_context("spawn")
-    lines = context.SimpleQueue()
-    with interruptible(), one_thread_each():
+    with _room_for_semaphores():
+        lines = multiprocessing.get_context("spawn").SimpleQueue()
+    with interruptible(), ExitStack() as stack:
         # It is for this process to answer signals, and to end the others.
         with blocked():
-            pool = ProcessPool(min(workers, len(items)), initializer=_start, initargs=(lines,), context=context)
-            _ = pool.active  # starts it
-        try:
-            item_of: dict[Future[_Result], int] = {pool.schedule(_run, args=(task, item)): item for item in items}
-            waiting = set(item_of)
-            while waiting:
-                ended, waiting = wait_for_futures(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                while not lines.empty():
-                    progress(lines.get())
-                for future in ended:
-                    try:
-                        yield item_of[future], future.result()
-                    except ProcessExpired as death:
-                        yield item_of[future], QlmError(f"its process died with exit code {death.exitcode}; out of memory?")
-                    except QlmError as error:
-                        yield item_of[future], error
-        finally:
-            pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
-            pool.join()
+            pool = stack.enter_context(worker_pool(min(workers, len(items)), _start, initargs=(lines,)))
+        item_of: dict[Future[_Result], int] = {pool.schedule(_run, args=(task, item)): item for item in items}
+        waiting = set(item_of)
+        while waiting:
+            ended, waiting = wait_for_futures(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            while not lines.empty():
+                progress(lines.get())
+            for future in ended:
+                try:
+                    yield item_of[future], future.result()
+                except ProcessExpired as death:
+                    yield item_of[future], QlmError(f"its process died with exit code {death.exitcode}; out of memory?")
+                except QlmError as error:
+                    yield item_of[future], error
 
 
 def _start(lines: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,11 +15,11 @@ from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
 from qlm_hoomd.base.errors import QlmError, StorageFull
 from qlm_hoomd.base.interrupt import Interrupted, blocked, interruptible
-from qlm_hoomd.base.processes import n_cores, one_thread_each, start_worker
+from qlm_hoomd.base.processes import n_cores, start_worker, worker_pool
 from qlm_hoomd.ensemble.claims import HEARTBEAT_S, place
 from qlm_hoomd.ensemble.executor import Executor
 from qlm_hoomd.ensemble.runner import record_death, run_realisation
@@ -89,21 +88,8 @@ class LocalExecutor(Executor):
         at_work: dict[Future[Outcome], tuple[str, int, int]] = {}
         slots = list(range(n_workers))
         next_beat = time.monotonic() + HEARTBEAT_S
-        with one_thread_each():
-            try:
-                pool = ProcessPool(
-                    n_workers,
-                    # A process never gives back the GPU that it chose first, nor all of the GPU's memory.
-                    max_tasks=1 if gpus else 0,
-                    initializer=start_worker,
-                    context=multiprocessing.get_context("spawn"),
-                )
-                _ = pool.active  # starts it
-            except OSError as error:
-                raise QlmError(
-                    f"worker processes cannot start ({error.strerror}); expected room for semaphores: a /dev/shm that can be "
-                    "written to, and a limit on open files that is not reached."
-                ) from None
+        # A process never gives back the GPU that it chose first, nor all of the GPU's memory.
+        with worker_pool(n_workers, start_worker, max_tasks=1 if gpus else 0) as pool:
             try:
                 while waiting or at_work:
                     # No more than the workers can take: what is not handed out yet cannot be lost with a pool that breaks.
@@ -137,9 +123,6 @@ class LocalExecutor(Executor):
             except KeyboardInterrupt:
                 _let_save(workspace, {future: job_id for future, (job_id, *_) in at_work.items()})
                 raise
-            finally:
-                pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
-                pool.join()
         return False
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from qlm_hoomd.base.processes import results_of
 from qlm_hoomd.ensemble import claims as claims_module
 from qlm_hoomd.ensemble import runner
 from qlm_hoomd.ensemble.local import LocalExecutor, _run, gpus_at_hand
@@ -269,6 +270,8 @@ def test_semaphores_that_cannot_be_made_are_one_sentence(tmp_path: Path, monkeyp
         QlmError, match=r"worker processes cannot start \(Read-only file system\); expected room for semaphores"
     ):
         run_protocol(make_protocol(), tmp_path / "run", LocalExecutor(1))
+    with pytest.raises(QlmError, match="expected room for semaphores"):
+        next(results_of(print, [1, 2], 2, print))  # type: ignore[arg-type]  # it is never called
 
 
 # ---- what row and slurm are given ----
