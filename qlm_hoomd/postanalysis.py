@@ -218,7 +218,7 @@ def modes_of_frame(
         vectors=what.embedded(modes.vectors),
         negative_modes=negative_modes,
         zero_modes=zero_modes,
-        no_solid=what.no_solid(modes.eigenvalues),
+        no_solid=what.no_solid(negative_modes, k),
         mode_rows=mode_rows(modes, what.hessian, glass.strain),
         row=row | moduli,
         notes=(*notes, *note),
@@ -315,7 +315,7 @@ def modes_of_file(
             with said_of(path, index):
                 at_rest(loader.load(index)[0], potential, as_is=True, force_tolerance=force_tolerance)
     task = _Task(loader, potential, k, as_is, remove_rattlers, force_tolerance, relax_limit)
-    before = [index for index in chosen if kept.load(index, loader.load(index)[0])]
+    before = [index for index in chosen if kept.load(index, loader.load(index)[0])] if kept.begun else []
     if before:
         progress(f"{len(before)} of {len(chosen)} frames were finished before")
     failures: dict[int, QlmError] = {}

@@ -134,19 +134,18 @@ class Standing:
         zero = _ZERO * self.hessian.bonds.largest_eigenvalue()
         return int((eigenvalue_m < -zero).sum()), int((np.abs(eigenvalue_m) <= zero).sum())
 
-    def no_solid(self, eigenvalue_m: NDArray[np.float64]) -> str:
-        """Why this is no solid, in a few words; empty where nothing speaks against one."""
-        negative, _ = self.signs(eigenvalue_m)
+    def no_solid(self, n_negative: int, n_modes: int) -> str:
+        """Why this is no solid, in a few words, with so many negative of so many lowest eigenvalues; empty where it may be one."""
         reasons = (
             [f"{self.n_rattlers} of its {len(self.rattler_n)} particles are rattlers"] if self.rattler_n.mean() > 0.5 else []
         )
-        if negative == len(eigenvalue_m):
-            reasons.append(f"all {negative} of its lowest eigenvalues are negative")
+        if n_negative == n_modes:
+            reasons.append(f"all {n_negative} of its lowest eigenvalues are negative")
         return " and ".join(reasons)
 
 
 def standing(
-    glass: Glass, potential: PairPotential, *, remove_rattlers: bool = False, order: int = 4, force_tolerance: float = 1e-8
+    glass: Glass, potential: PairPotential, *, remove_rattlers: bool = False, force_tolerance: float = 1e-8
 ) -> Standing:
     """A glass at rest, ready to be diagonalised.
 
@@ -154,22 +153,24 @@ def standing(
         glass: the glass.
         potential: its pair potential.
         remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
-        order: of the Hessian.
         force_tolerance: largest force of a glass at rest [energy / length].
 
     Raises:
         InputError: if it is not at rest, or every particle is a rattler.
     """
-    bonds = bonds_of(glass, potential, order)
-    rattler_n = rattlers(bonds)
+
+    def hessian_of(particles: Glass) -> Hessian:
+        return Hessian(potential, order=4, force_tolerance=force_tolerance).compute(particles)
+
+    hessian = hessian_of(glass)
+    rattler_n = rattlers(hessian.bonds)
     if rattler_n.all():
         raise InputError(
             "every particle is a rattler, with fewer than four contacts; expected a solid. Is it the potential of these "
             "particles, and as dense as it should be?"
         )
-    hessian = Hessian(potential, order=order, force_tolerance=force_tolerance)
     if not (remove_rattlers and rattler_n.any()):
-        return Standing(glass, bonds, hessian.compute(glass), rattler_n, np.ones_like(rattler_n))
+        return Standing(glass, hessian.bonds, hessian, rattler_n, np.ones_like(rattler_n))
     kept_n = ~rattler_n
     held = replace(glass, positions=glass.positions[kept_n], typeid=glass.typeid[kept_n])
     # A rattler may lean on the others within the tolerance.
@@ -177,4 +178,4 @@ def standing(
     positions_nc = glass.positions.copy()
     positions_nc[kept_n] = held.positions
     whole = glass.moved(positions_nc)
-    return Standing(whole, bonds_of(whole, potential, order), hessian.compute(held), rattler_n, kept_n)
+    return Standing(whole, bonds_of(whole, potential, 4), hessian_of(held), rattler_n, kept_n)
