@@ -13,7 +13,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from qlm_hoomd.base.errors import InputError
-from qlm_hoomd.pair import InversePowerLaw
+from qlm_hoomd.pair import InversePowerLaw, types_of
 from qlm_hoomd.potentials.hoomd_laws import LAWS, HOOMDPotential, SumPotential
 
 # After qlm_hoomd.pair, which says what to do where it is missing.
@@ -55,7 +55,7 @@ def potential_of(*forces: Any, types: Sequence[str] | None = None) -> PairPotent
                 f"{type(force).__name__} has no potential for a Hessian: {reason}. Expected qlm_hoomd.pair.InversePowerLaw or "
                 f"some of hoomd.md.pair's {', '.join(LAWS)}."
             )
-    names = list(types) if types is not None else _types_of(forces)
+    names = list(types) if types is not None else types_of(forces)
     terms = [_term(force, names) for force in forces]
     return terms[0] if len(terms) == 1 else SumPotential(terms=tuple(terms))
 
@@ -73,13 +73,6 @@ def why_unknown(force: Any) -> str | None:
     if getattr(force, "tail_correction", False):
         return "tail_correction adds a constant that no pair has; switch it off"
     return None
-
-
-def _types_of(forces: Sequence[Any]) -> list[str]:
-    for force in forces:
-        if force._attached:  # noqa: SLF001  (there is no public way to ask)
-            return list(force._simulation.state.particle_types)  # noqa: SLF001
-    return sorted({name for force in forces for pair in force.params for name in pair})
 
 
 def _term(force: Any, types: Sequence[str]) -> PairPotential:

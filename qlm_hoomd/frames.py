@@ -105,15 +105,12 @@ class FrameLoader:
     def _frame(self, index: int) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
         path = self._path
         with gsdio.open_file(path) as trajectory:
-            try:
-                source = gsdio.checked_frame(trajectory, index)
-            except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
-                raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
-        if source.configuration.dimensions == 2:
-            raise InputError(
-                f"{path}, frame {index}: a two-dimensional system; expected three dimensions. Two are not there yet."
-            )
-        frame = gsdio.read_glass(path, index)
+            source = gsdio.source_of(path, trajectory, index)
+            if source.configuration.dimensions == 2:
+                raise InputError(
+                    f"{path}, frame {index}: a two-dimensional system; expected three dimensions. Two are not there yet."
+                )
+            frame = gsdio.frame_of(path, trajectory, index, source)
         with said_of(path, index):
             uneven = "" if self._ignore_diameters else gsdio.uneven_diameters(source)
             if uneven:

@@ -205,7 +205,7 @@ def read_glass(path: Path | str, frame: int = -1) -> Frame:
     with open_file(path) as trajectory:
         if not -len(trajectory) <= frame < len(trajectory):
             raise InputError(f"{path}: frame {frame} asked for; the file has {len(trajectory)} frames.")
-        return _read(path, trajectory, frame)
+        return frame_of(path, trajectory, frame, source_of(path, trajectory, frame))
 
 
 def read_glasses(path: Path | str) -> list[Frame]:
@@ -215,7 +215,7 @@ def read_glasses(path: Path | str) -> list[Frame]:
         InputError: as :func:`read_glass`.
     """
     with open_file(path) as trajectory:
-        return [_read(path, trajectory, index) for index in range(len(trajectory))]
+        return [frame_of(path, trajectory, index, source_of(path, trajectory, index)) for index in range(len(trajectory))]
 
 
 def check_layout(path: Path | str) -> None:
@@ -291,11 +291,24 @@ def _format_of(path: Path | str) -> str:
     return next((name for pattern, name in _FORMATS.items() if re.match(pattern, head, re.DOTALL)), "")
 
 
-def _read(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> Frame:
+def source_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> gsd.hoomd.Frame:
+    """A frame as the file has it.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
     try:
-        frame = checked_frame(trajectory, index)
+        return checked_frame(trajectory, index)
     except Exception as error:  # noqa: BLE001  (the same; chunks of other shapes than the format's among them)
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
+
+
+def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int, frame: gsd.hoomd.Frame) -> Frame:
+    """The glass in a frame that was read.
+
+    Raises:
+        InputError: if it holds no three-dimensional cube under xy shear.
+    """
     log = frame.log
     ours = _POSITION in log and "qlm/box" in log
     positions_nc = log[_POSITION] if ours else frame.particles.position

@@ -404,18 +404,10 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
         Raises:
             InputError: if a pair of types has no parameters, or epsilon is not the same for all.
         """
-        attached = next((force for force in (self, *self.terms) if force._attached), None)
-        types = (
-            attached._simulation.state.particle_types if attached else sorted({name for pair in self.params for name in pair})
-        )
-        return self.potential_for(types)
+        return self.potential_for(types_of([self]))
 
     def potential_for(self, types: Sequence[str]) -> potentials.InversePowerLaw:
-        """The same as :attr:`potential` with these names as types 0, 1, ...
-
-        Raises:
-            InputError: as there.
-        """
+        """The same as :attr:`potential` with these names as types 0, 1, ...; raises what that does."""
         self._require(types)
         epsilons = sorted({values["epsilon"] for values in self.params.values()})
         if len(epsilons) != 1:
@@ -442,6 +434,14 @@ class InversePowerLaw(hoomd.md.force.Force):  # type: ignore[misc]  # HOOMD ship
 
     def _detach_hook(self) -> None:
         self._carrier.force._detach()
+
+
+def types_of(forces: Sequence[Any]) -> list[str]:
+    """Names of the particle types of the simulation that forces are in; before that, those among their parameters, sorted."""
+    for term in (term for force in forces for term in (force, *getattr(force, "terms", ()))):
+        if term._attached:
+            return list(term._simulation.state.particle_types)
+    return sorted({name for force in forces for pair in force.params for name in pair})
 
 
 def check_room(simulation: Any, forces: Sequence[Any]) -> None:

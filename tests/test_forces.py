@@ -22,6 +22,7 @@ hoomd = pytest.importorskip("hoomd", reason="HOOMD-blue is not installed in this
 pytest.importorskip("hoomd.md")
 
 from qlm_hoomd import pair  # noqa: E402  (it needs HOOMD-blue)
+from qlm_hoomd.engines.hoomd import snapshot_of  # noqa: E402
 from qlm_hoomd.forces import potential_of  # noqa: E402
 
 pytestmark = pytest.mark.hoomd
@@ -55,13 +56,7 @@ def force_named(name: str, mode: str = "none") -> Any:
 
 def simulation_of(glass: Glass, forces: list[Any]) -> Any:
     simulation = hoomd.Simulation(hoomd.device.CPU(), seed=1)
-    snapshot = hoomd.Snapshot()
-    snapshot.configuration.box = glass.box.to_gsd()
-    snapshot.particles.N = glass.n_particles
-    snapshot.particles.types = ["A", "B"]
-    snapshot.particles.typeid[:] = glass.typeid
-    snapshot.particles.position[:] = glass.box.wrap(glass.positions)
-    simulation.create_state_from_snapshot(snapshot)
+    simulation.create_state_from_snapshot(snapshot_of(glass))
     simulation.always_compute_pressure = True
     simulation.operations.integrator = hoomd.md.Integrator(dt=0.001, forces=forces)
     simulation.run(0)
