@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
 
 from qlm_hoomd.base.settings import Settings
 from qlm_hoomd.numerics.laws import ScaledLaw
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_ORDER = 4
+
+
+def _rows(value: Any) -> Any:
+    if not (isinstance(value, list | tuple) and all(isinstance(row, list | tuple) for row in value)):
+        raise PydanticCustomError(
+            "matrix_type",
+            "Input should be a matrix, a row and a column for each type of particle: [[1]], [[1, 1.2], [1.2, 1.4]]",
+        )
+    return value
 
 
 def _symmetric(value: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
@@ -31,7 +41,7 @@ def _symmetric(value: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...],
     return value
 
 
-Matrix = Annotated[tuple[tuple[float, ...], ...], AfterValidator(_symmetric)]
+Matrix = Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_rows), AfterValidator(_symmetric)]
 """A positive number for each pair of particle types, symmetric."""
 
 

@@ -17,7 +17,6 @@ from qlm_hoomd.protocol.reading import load_protocol
 
 # Moduli want a force, and a slope of it, without jumps at the cut-off.
 _SMOOTH = 2
-_MATRIX = "a matrix, a row and a column for each type of particle: [[1]], [[1, 1.2], [1.2, 1.4]]"
 _FILE_KINDS = (".yaml", ".yml", ".json")
 
 
@@ -51,8 +50,7 @@ def potential_from_spec(spec: str) -> PairPotential:
     except ValidationError as error:
         kind = str(settings["kind"])
         model = POTENTIALS.load(kind) if kind in POTENTIALS.plugins else PairPotential
-        # The lists that potentials ask for are matrices.
-        text = "; ".join(sentences(error, model, within="potential")).replace("expected a list", f"expected {_MATRIX}")
+        text = "; ".join(sentences(error, model, within="potential"))
         raise InputError(f"potential {kind}: {text}{'' if text.endswith('?') else '.'}") from None
 
 
