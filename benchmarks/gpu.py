@@ -45,7 +45,7 @@ _LARGEST_FOLD = 4000
 
 
 class Row(NamedTuple):
-    """One size: steps per second, largest relative deviations from the CPU engine, and of the strain of the first instability."""
+    """One size: steps per second, largest relative deviations from the CPU engine, that of the first instability too."""
 
     n_particles: int
     backend: Backend
@@ -152,10 +152,10 @@ def main() -> bool:
     import hoomd
 
     head = (
-        f"HOOMD-blue {hoomd.version.version} on {name}: steps of FIRE per second by the clock, and what differs from the CPU engine: forces and "
-        f"energy relative to the largest, strain of the first instability. Tests marked `hoomd` "
-        f"{'were not run' if options.skip_tests else 'passed' if passed else 'FAILED'} on this device.\n\n"
-        "| N | pair force | steps per second | forces | energy | first instability |\n|---|---|---|---|---|---|"
+        f"HOOMD-blue {hoomd.version.version} on {name}: steps of FIRE per second by the clock, and what differs from the CPU "
+        "engine: forces and energy relative to the largest, strain of the first instability. Tests marked `hoomd` "
+        f"{'were not run' if options.skip_tests else 'passed' if passed else 'FAILED'} on this device.\n\n| N | pair force | "
+        "steps per second | forces | energy | first instability |\n|---|---|---|---|---|---|"
     )
     options.results.write_text(
         written(options.results.read_text(encoding="utf-8"), "\n".join((head, *map(str, rows)))), encoding="utf-8"

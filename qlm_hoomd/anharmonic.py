@@ -30,8 +30,8 @@ is multiplied by sqrt(chi): ``distance_theory``.
 
 Which modes. The theory's mode is a place that can fail. A harmonic mode of a glass is not: it hybridises with phonons and with
 other soft spots, and its frozen chi is that of everything that moves along. By Phi nearly all of them are passive, while every
-glass fails. Cubic modes (:class:`~qlm_hoomd.nonlinear.CubicModes`) do not mix and move as an instability does; by the frozen chi
-nearly all of them are passive too. docs/concepts.md says what each kind predicts.
+glass fails. Cubic modes (:class:`~qlm_hoomd.nonlinear.CubicModes`) do not mix and move as an instability does; by the frozen
+chi nearly all of them are passive too. docs/concepts.md says what each kind predicts.
 
 What follows the mode. Along an eigenvector z the other modes relax, and shear changes the curvature itself. To the next order
 in lambda the energy of the relaxed glass is
@@ -42,9 +42,9 @@ in lambda the energy of the relaxed glass is
 and V' = V'' = 0 gives lambda C + kappa C s + (chi_r C + kappa T) s^2 / 2 + T chi_r s^3 / 3 = 0. A mode may then have an
 instability in either direction of shear. Along a z that is no eigenvector, such as a cubic mode, s is the coordinate z . r, and
 what minimises the energy at given s already follows in first order, along y = H^-1 z / (z . H^-1 z). Everything above then
-holds with lambda_r = 1 / (z . H^-1 z) and with y in place of z in kappa, chi, C, dH/dgamma and v (H^-1 at fixed s as before). In
-glasses of N = 2000 (4 events) the prediction, the nearest of the six softest harmonic modes, met the observed strain within 2 %
-at a distance of 1e-4; at 4e-4 to 2e-3 it was off by 4 to 34 %, the cubic estimate by 5 % to a factor of 3.5, and chi of the
+holds with lambda_r = 1 / (z . H^-1 z) and with y in place of z in kappa, chi, C, dH/dgamma and v (H^-1 at fixed s as before).
+In glasses of N = 2000 (4 events) the prediction, the nearest of the six softest harmonic modes, met the observed strain within
+2 % at a distance of 1e-4; at 4e-4 to 2e-3 it was off by 4 to 34 %, the cubic estimate by 5 % to a factor of 3.5, and chi of the
 frozen direction made the modes passive.
 """
 

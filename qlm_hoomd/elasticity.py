@@ -125,8 +125,8 @@ def moduli_row(bonds: Bonds, potential: PairPotential) -> tuple[dict[str, float 
         return dict(moduli.row()), ""
     return dict.fromkeys(moduli.row()), (
         f"no elastic moduli: the force of {type(potential).__name__} jumps at the cut-off, and they depend on how far is "
-        f"strained. Up to the first pair that crosses it G = {moduli.shear_modulus:.5g} and K = {moduli.bulk_modulus:.5g}, less "
-        "beyond. A force that is continuous (q: 1 or more) has moduli"
+        f"strained. Up to the first pair that crosses it G = {moduli.shear_modulus:.5g} and K = {moduli.bulk_modulus:.5g}, "
+        "less beyond. A force that is continuous (q: 1 or more) has moduli"
     )
 
 

@@ -38,8 +38,8 @@ def potential_of(*forces: Any, types: Sequence[str] | None = None) -> PairPotent
     """The potential of one or several pair forces of HOOMD-blue, whose sum acts.
 
     Args:
-        forces: :class:`qlm_hoomd.pair.InversePowerLaw`, or forces of ``hoomd.md.pair`` that depend on the distance alone, in any
-            of their modes.
+        forces: :class:`qlm_hoomd.pair.InversePowerLaw`, or forces of ``hoomd.md.pair`` that depend on the distance alone, in
+            any of their modes.
         types: names of the particle types 0, 1, ...; by default those of the simulation that the forces are in, or before
             that the names among their parameters in alphabetical order.
 

@@ -424,7 +424,8 @@ class _Task:
             if now - said > _SECONDS_BETWEEN_LINES:
                 said = now
                 progress(
-                    f"frame {index}: {'no minimum close by, ' if not n_steps else ''}falling: step {n_steps}, max|F| = {max_force:.2g}"
+                    f"frame {index}: {'no minimum close by, ' if not n_steps else ''}falling: step {n_steps}, max|F| = "
+                    f"{max_force:.2g}"
                 )
 
         result = modes_of_frame(

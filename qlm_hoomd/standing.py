@@ -1,4 +1,4 @@
-"""What of a glass is diagonalised: it at rest, its rattlers counted, and left out on request. One treatment for stage and command."""
+"""What of a glass is diagonalised: it at rest, its rattlers counted, and left out on request."""
 
 # Array names carry their axes: m modes, n particles, c Cartesian components, p pairs.
 
@@ -53,7 +53,9 @@ def at_rest(
     as_is: bool = False,
     falling: Callable[[int, float], None] | None = None,
 ) -> tuple[Glass, str, float]:
-    """The glass at rest, how it was brought there ("newton", "descent+newton"; empty where it was), and the largest force it had.
+    """The glass at rest, how it was brought there, and the largest force it had.
+
+    The way is "newton" or "descent+newton", and empty where it was at rest.
 
     Args:
         glass: the configuration.
@@ -135,7 +137,7 @@ class Standing:
         return int((eigenvalue_m < -zero).sum()), int((np.abs(eigenvalue_m) <= zero).sum())
 
     def no_solid(self, n_negative: int, n_modes: int) -> str:
-        """Why this is no solid, in a few words, with so many negative of so many lowest eigenvalues; empty where it may be one."""
+        """Why this is no solid, with so many negative of so many lowest eigenvalues; empty where it may be one."""
         reasons = (
             [f"{self.n_rattlers} of its {len(self.rattler_n)} particles are rattlers"] if self.rattler_n.mean() > 0.5 else []
         )

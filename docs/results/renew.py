@@ -2,8 +2,8 @@
 
 `python docs/results/renew.py` prints the tables of index.md, too.
 
-The tables of steps are too large to be kept here. The analysis asks them how far each glass was sheared (every one went on to the
-first instability beyond strain 0.12) and whether the stress is flat; that is known at the strains of the modes.
+The tables of steps are too large to be kept here. The analysis asks them how far each glass was sheared (every one went on to
+the first instability beyond strain 0.12) and whether the stress is flat; that is known at the strains of the modes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUNS = {name: json.loads((FOLDER / f"protocol_{name}.json").read_text(encoding="
 
 
 def tables() -> dict[str, pl.DataFrame]:
-    """The tables of this folder, and of the steps what the analysis needs: the stress where it is known, and where each glass ended."""
+    """The tables of this folder; of the steps the stress where it is known, and where each glass ended."""
     found = {name: pl.read_parquet(FOLDER / f"{name}.parquet") for name in ("events", "modes", "moduli", "structure")}
     keys = ("preparation", "n_particles", "realisation")
     # Single precision is what the page needs; the analysis works in double.

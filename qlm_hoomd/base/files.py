@@ -62,8 +62,7 @@ def read_table(source: Path | BinaryIO) -> pl.DataFrame:
     Raises:
         OSError: if it cannot be read.
         polars.exceptions.PolarsError: if it is no parquet file. On some damaged ones polars panics, which is no Exception and
-        would
-            pass every handler; that comes as a ``ComputeError``.
+            would pass every handler; that comes as a ``ComputeError``.
     """
     import polars as pl
 

@@ -31,7 +31,10 @@ def n_cores() -> int:
 
 
 def start_worker() -> None:
-    """Make this process end with the one that started it, and work on one thread: small systems take ten times as long on more."""
+    """Make this process end with the one that started it, and work on one thread.
+
+    Small systems take ten times as long on more.
+    """
     from threadpoolctl import threadpool_limits
 
     parent = multiprocessing.parent_process()
@@ -100,7 +103,9 @@ def _room_for_semaphores() -> Iterator[None]:
 def results_of(
     task: Callable[[int, Callable[[str], None]], _Result], items: Sequence[int], workers: int, progress: Callable[[str], None]
 ) -> Generator[tuple[int, _Result | QlmError], None, None]:
-    """What a task makes of each of some items, as they end; the error where it fails. To be closed where it is not read to its end.
+    """What a task makes of each of some items, as they end; the error where it fails.
+
+    To be closed where it is not read to its end.
 
     Args:
         task: takes an item, and what takes lines on how far it is; to be pickled where there are workers.

@@ -248,8 +248,8 @@ def describe(workspace: Workspace) -> list[str]:
     tasks = ", ".join(f"{number} {state.lower()}" for state, number in sorted(in_queue.items())) or "none in the queue"
     lines = [
         (
-            f"slurm tasks: {tasks}; unfinished realisations in them: {len(queued & open_ids)} queued, {len(running & open_ids)} "
-            "running"
+            f"slurm tasks: {tasks}; unfinished realisations in them: {len(queued & open_ids)} queued, "
+            f"{len(running & open_ids)} running"
         )
     ]
     reasons = Counter(reason for _, _, state, reason in known.tasks if state == "PENDING")

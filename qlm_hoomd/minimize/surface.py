@@ -44,7 +44,7 @@ class EnergySurface:
     def chebyshev_step(
         self, start_nc: NDArray[np.float64], force_nc: NDArray[np.float64], coefficients: Coefficients, step: float
     ) -> NDArray[np.float64]:
-        """See :meth:`~qlm_hoomd.mechanics.Mechanics.chebyshev_step`; each stage after the first is an evaluation of the force."""
+        """See :meth:`qlm_hoomd.mechanics.Mechanics.chebyshev_step`; each stage but the first evaluates the force."""
         self.force_evaluations += len(coefficients.mu_j) - 2
         return self._mechanics.chebyshev_step(start_nc, force_nc, self._box, coefficients, step)
 

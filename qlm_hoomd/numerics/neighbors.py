@@ -117,7 +117,9 @@ class NeighborCandidates:
         return folded_nc
 
     def pair_vectors(self, positions_nc: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs; buffers, valid until they are new.
+        """Vectors ((P, 3) ndarray [length]) and squares ((P,) ndarray) of all candidate pairs, in buffers.
+
+        They are valid until the next call.
 
         The positions are those of the last :meth:`update`. Only who asks for pairs pays for a list of them.
         """

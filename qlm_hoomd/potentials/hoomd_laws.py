@@ -25,10 +25,10 @@ Mode: TypeAlias = Literal["none", "shift", "xplor"]
 class HOOMDPotential(PairPotential):
     """One of the pair potentials of ``hoomd.md.pair``, in one of its modes at the cut-off.
 
-    V(r) is the formula of :data:`LAWS`, that of HOOMD-blue's documentation. Within r_cut, ``none`` leaves it as it is, ``shift``
-    subtracts V(r_cut), and ``xplor`` multiplies it beyond r_on by S(r) = (r_cut^2 - r^2)^2 (r_cut^2 + 2 r^2 - 3 r_on^2) /
-    (r_cut^2 - r_on^2)^3, or shifts it where r_on > r_cut; HOOMD-blue never shifts ``Fourier``, which vanishes at the cut-off but
-    for r^-12.
+    V(r) is the formula of :data:`LAWS`, that of HOOMD-blue's documentation. Within r_cut, ``none`` leaves it as it is,
+    ``shift`` subtracts V(r_cut), and ``xplor`` multiplies it beyond r_on by S(r) = (r_cut^2 - r^2)^2 (r_cut^2 + 2 r^2 - 3
+    r_on^2) / (r_cut^2 - r_on^2)^3, or shifts it where r_on > r_cut; HOOMD-blue never shifts ``Fourier``, which vanishes at the
+    cut-off but for r^-12.
     """
 
     kind: Literal["hoomd"] = "hoomd"

@@ -156,8 +156,8 @@ class Analysis(BaseModel):
     )
     omega_min: Annotated[float | None, Later(), Field(ge=0, allow_inf_nan=False)] = Field(
         default=None,
-        description="lower end of that window [1 / t_c]; nothing: the smallest of 0, 0.05, ..., 0.75 of the upper end above which "
-        "the modes pass a test of a power law",
+        description="lower end of that window [1 / t_c]; nothing: the smallest of 0, 0.05, ..., 0.75 of the upper end above "
+        "which the modes pass a test of a power law",
     )
     select: SampleSelection = Field(default=SampleSelection(), description="samples that count for the spectra; default: all")
     exclude_crystals: bool = Field(default=True, description="leave out realisations that crystallised or phase-separated")
@@ -267,7 +267,10 @@ class Protocol(Displayed, BaseModel):
         cutoff, density = self.model.potential.largest_cutoff, self.model.density
         for index, size in enumerate(self.ensemble.n_particles):
             if size < smallest:
-                fact = f"half the box of N = {size} is {0.5 * self.model.box_length(size):.4g}, too small for the cut-off {cutoff:.4g}"
+                fact = (
+                    f"half the box of N = {size} is {0.5 * self.model.box_length(size):.4g}, too small for the cut-off "
+                    f"{cutoff:.4g}"
+                )
                 expected = f"expected N >= {smallest} at density {density:g}, so that there is room at the largest tilt 1/2 too"
                 yield ("ensemble", "n_particles", index), f"{fact}; {expected}", size
 

@@ -59,7 +59,10 @@ def _problem(detail: Mapping[str, Any], settings: Any, lines: Mapping[Location, 
     if kind == "missing" and place[-1:] != (detail["loc"][-1],):
         name = detail["loc"][-1]
         description = _properties(place, settings).get(str(name), {}).get("description", "a value")
-        text = f"{where} {_shown(_value_at(place, settings))}, which needs more than its name: {name} is missing; expected {description}"
+        text = (
+            f"{where} {_shown(_value_at(place, settings))}, which needs more than its name: {name} is missing; expected "
+            f"{description}"
+        )
     elif kind == "missing":
         description = _properties(place[:-1], settings).get(str(place[-1]), {}).get("description", "a value")
         text = f"{where} is missing; expected {description}"

@@ -321,14 +321,14 @@ def _alphas(
 
 
 def _beyond_power_law(softest_r: Floats, settings: Settings) -> str | None:
-    """Why the softest modes of a size may lie beyond the power law of D_L, None where their mean is below its end for certain."""
+    """Why the softest modes of a size may lie beyond the power law of D_L; None where they do not for certain."""
     end = OMEGA_MAX if settings.omega_max is None else settings.omega_max
     mean, error = mean_and_standard_error(softest_r)
     if not mean + error > end:
         return None
     return (
-        f"the mean frequency of its softest modes, {mean:.2f} ± {error:.2f}, is not for certain below omega = {end:g}, where the power "
-        "law of D_L ends"
+        f"the mean frequency of its softest modes, {mean:.2f} ± {error:.2f}, is not for certain below omega = {end:g}, where "
+        "the power law of D_L ends"
     )
 
 

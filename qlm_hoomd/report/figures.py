@@ -289,8 +289,8 @@ ROWS: dict[str, Row] = {
             partial(exponent_panels.scanned, end=end),
             (
                 (
-                    f"<i>α</i> from the direct fit of <i>D</i><sub>L</sub> when the {end} end of its window moves and the other "
-                    "one stays."
+                    f"<i>α</i> from the direct fit of <i>D</i><sub>L</sub> when the {end} end of its window moves and the "
+                    "other one stays."
                 ),
                 "Bands: standard errors; windows whose error exceeds 1 are left out. Realisations in brackets.",
                 "Neighbouring points share modes. Where a curve is flat the result does not hang on the window.",

@@ -192,7 +192,7 @@ def mean_stress(steps: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def drift_of_stress(steps: pl.DataFrame | None, first: float, last: float) -> str | None:
-    """Why the flow from strain ``first`` to ``last`` is not known to be steady; None where its mean stress is flat within its error.
+    """Why the flow from strain ``first`` to ``last`` is not known to be steady; None where it is.
 
     The change over the range is that of a straight line through each realisation; it is flat within two standard errors over
     realisations of all sizes.
@@ -208,7 +208,10 @@ def drift_of_stress(steps: pl.DataFrame | None, first: float, last: float) -> st
             if strain[0] <= first + STRAIN_TOLERANCE and strain[-1] >= last - STRAIN_TOLERANCE
         ]
     if len(changes) < 2:
-        return f"{len(changes)} realisations were sheared from strain {first:.3g} to {last:.3g}, too few to tell whether the stress is flat"
+        return (
+            f"{len(changes)} realisations were sheared from strain {first:.3g} to {last:.3g}, too few to tell whether the "
+            "stress is flat"
+        )
     mean, error = mean_and_standard_error(changes)
     if abs(mean) <= 2.0 * error:
         return None

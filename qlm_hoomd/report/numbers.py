@@ -306,10 +306,10 @@ class Analysis(Displayed):
         stress_strain: mean stress up to the strain that all reached: preparation, n_particles, strain, stress_xy,
             standard_error, n_realisations.
         minima: mean gamma_min and omega_min: quantity, preparation, strain, detector, n_particles, n_realisations, n_censored,
-            n_directions (of shear, over which the mean goes in each glass), mean, standard_error. The detector :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact
-            one's events.
-        samples: the single values behind these means, in the direction of the run: quantity, preparation, strain, detector, n_particles, realisation, value,
-            censored.
+            n_directions (of shear, over which the mean goes in each glass), mean, standard_error. The detector
+            :data:`AS_THRESHOLD` stands for what the paper's would have seen of an exact one's events.
+        samples: the single values behind these means, in the direction of the run: quantity, preparation, strain, detector,
+            n_particles, realisation, value, censored.
         moduli: means at each strain: preparation, n_particles, strain, n_realisations, and for shear_modulus, bulk_modulus,
             softest_shear_modulus, poisson_ratio, pressure and residual_shear_stress the mean and ``_error``, its standard
             error.

@@ -231,7 +231,8 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
     Returns:
         A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
         observed, of (the kind of mode). Along nonlinear modes where there are any, else along harmonic ones, with the rest of
-        the glass following; by the cubic expansion alone where the tables, of an older version, have no more of nonlinear modes.
+        the glass following; by the cubic expansion alone where the tables, of an older version, have no more of nonlinear
+        modes.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]

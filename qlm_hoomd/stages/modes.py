@@ -195,7 +195,8 @@ class ModesStage(Stage):
             if what.n_rattlers:
                 _log.warning(
                     "strain %g: %d of %d particles are rattlers, %s.", glass.strain, what.n_rattlers, glass.n_particles,
-                    "left out" if what.removed else "each with up to 3 zero modes among the lowest; remove_rattlers leaves them out",
+                    "left out" if what.removed else "each with up to 3 zero modes among the lowest; remove_rattlers leaves "
+                    "them out",
                 )  # fmt: skip
             # Once is enough to know: the frames of a realisation differ little.
             check = self.check_completeness == "always" or (first and not moduli)

@@ -39,13 +39,11 @@ MIN_REALISATIONS = 20
 covers the truth in 94 to 96 % of synthetic ensembles, whether the minima are Weibull variables, recurrence times or
 log-normal."""
 MAX_SLOPE_ERROR = {"theta": 0.08, "alpha": 0.024}
-"""Largest standard error of the slope, by the design, with which an exponent is quoted: 12 % of the slope that the theory expects,
-2/3 for theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval where the slope
-came out too steep, so that a gate on the exponent's own interval lets through what is short by chance."""
+"""Largest standard error of the slope, by the design, with which an exponent is quoted: 12 % of the slope that the theory expects, 2/3 for theta = 1/2 and 1/5 for alpha = 4, whatever slope came out. An exponent 1 / slope - 1 has a short interval
+where the slope came out too steep, so that a gate on the exponent's own interval lets through what is short by chance."""
 FOUND_BEYOND = 1.25
-"""The standard error that is found may be this many times as large: the design decides. Where the found one decides, those few sets
-are quoted whose error is small by chance, and of intervals that are short by chance too few hold the truth: 79 % in a case where
-95 % of all do, and 94 % with this factor (``docs/coverage.md``)."""
+"""The standard error that is found may be this many times as large: the design decides. Where the found one decides, those few sets are quoted whose error is small by chance, and of intervals that are short by chance too few hold the truth: 79 % in a case
+where 95 % of all do, and 94 % with this factor (``docs/coverage.md``)."""
 MAX_CENSORED = 0.02
 """Share of realisations, at any size, whose minimum lies beyond what was looked at; the limit stands in for it."""
 POOR_FIT = 0.01
@@ -160,8 +158,8 @@ def finite_size_scaling(
     equal numbers the estimate is the paper's. The order of the realisations does not change a digit.
 
     Args:
-        samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains, or in S directions of shear, of
-            each ((R, S) array): their average is then what scales, and a realisation still counts once.
+        samples: for each N the minimum in each realisation ((R,) array, positive), or at S strains, or in S directions of
+            shear, of each ((R, S) array): their average is then what scales, and a realisation still counts once.
         name: of the exponent.
         censored: for each N which minima are only lower limits (array of bool of the shape of the samples).
         confidence: probability content of the intervals.
@@ -458,7 +456,8 @@ def _weaknesses(result: FiniteSizeScaling) -> list[str]:
         reasons.append(
             f"the slope of the log means is {result.slope:.2f} [{result.slope_low:.2f}, {result.slope_high:.2f}] with a "
             f"standard error of {result.slope_error:.2g} ({result.promised_error:.2g} by the numbers alone) where at most "
-            f"{FOUND_BEYOND * most:g} ({most:g}) is allowed: about {factor:.2g} times as many realisations are needed, {', '.join(counts)}"
+            f"{FOUND_BEYOND * most:g} ({most:g}) is allowed: about {factor:.2g} times as many realisations are needed, "
+            f"{', '.join(counts)}"
         )
     elif not (np.isfinite(result.exponent.value) and np.isfinite(result.exponent.high)):
         reasons.append("the mean may not fall with the system size at all, so that the exponent has no upper limit")

@@ -258,8 +258,8 @@ def choose_window(
         frequencies: for each realisation its quasi-localised modes ((n,) array each, empty where there are none).
         upper: upper end.
         complete: frequency up to which every realisation's modes are known; the scan goes up to there, or to ``upper``.
-        lower: the user's lower end in place of the rule's; the modes above it must pass the same test. The window from 0 is given,
-            with a refusal, where they do not or where it is not below ``upper``.
+        lower: the user's lower end in place of the rule's; the modes above it must pass the same test. The window from 0 is
+            given, with a refusal, where they do not or where it is not below ``upper``.
 
     Raises:
         ValueError: unless ``upper`` is positive and not beyond ``complete``.
@@ -272,8 +272,8 @@ def choose_window(
     test = f"a power law passes (Anderson-Darling, parametric bootstrap, p >= {GOODNESS:g})"
     if lower is None:
         rule = (
-            f"upper end {upper:.3g} given; lower end the smallest of 0, 0.05, ..., 0.75 of it above which {test} and {MIN_MODES} "
-            "modes stay"
+            f"upper end {upper:.3g} given; lower end the smallest of 0, 0.05, ..., 0.75 of it above which {test} and "
+            f"{MIN_MODES} modes stay"
         )
     else:
         rule = f"ends {lower:.3g} and {upper:.3g} given; between them {test}"

@@ -111,7 +111,7 @@ class MesoscopicStage(Stage):
         self._replacement()
 
     def work(self, preparation: BaseModel) -> float:
-        """Failures per block, about three for a loading by 1, and witnesses at what they take beside them at some 500 blocks."""
+        """Failures per block, some three for a loading by 1; witnesses by what they take beside them at 500 blocks."""
         threshold = (self.skip + self.activity) * len(self.amplitudes) + 3.0 * self.loading_strain
         watched = _WORK_OF_WITNESSES * (1.0 + self.witnesses / _WITNESSES_FOR_TWICE) if self.witnesses else 0.0
         return threshold + (2.0 * self.mode_activity + watched) * len(self.mode_amplitudes)

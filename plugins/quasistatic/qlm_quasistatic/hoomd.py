@@ -122,9 +122,9 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
         detector: finds and refines instabilities; None for none.
         tolerance: largest force of a state at rest [energy / length].
         fire_dt: largest time step of FIRE [time].
-        after_event: how the sample falls from an instability: along the overdamped path (``descent``), which needs forces whose law
-            :func:`qlm_hoomd.forces.potential_of` knows, or by FIRE (``fire``). Default: descent where it can be and no force
-            jumps at its cut-off.
+        after_event: how the sample falls from an instability: along the overdamped path (``descent``), which needs forces whose
+            law :func:`qlm_hoomd.forces.potential_of` knows, or by FIRE (``fire``). Default: descent where it can be and no
+            force jumps at its cut-off.
         strain: accumulated strain of the state as it is; default: the box tilt.
 
     Loggable quantities: ``strain``, ``travelled``, ``stress_xy``, ``energy``, ``max_force``, ``q``, ``increment`` (scalars),
@@ -313,8 +313,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             the columns of ``directions.parquet``; a row for each direction.
 
         Raises:
-            InputError: if the driver has no detector or forces whose law is not known, which a turn of the axes may change; if the state is not at a minimum, a direction is unknown, or lies out of the
-                plane of strain.
+            InputError: if the driver has no detector or forces whose law is not known, which a turn of the axes may change; if
+                the state is not at a minimum, a direction is unknown, or lies out of the plane of strain.
             ConvergenceError: if a relaxation fails, or a branch ends without an instability.
         """
         wanted = ALL_DIRECTIONS if directions == "all" else tuple(directions)
@@ -325,8 +325,8 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
             raise InputError("the driver has no detector; expected one that finds instabilities, e.g. detector=FoldDetector().")
         if law_of(self._forces, self._types) is None:
             raise InputError(
-                f"forces = {self._forces!r}; expected forces whose law qlm_hoomd.forces.potential_of knows, which no turn of the "
-                "axes changes."
+                f"forces = {self._forces!r}; expected forces whose law qlm_hoomd.forces.potential_of knows, which no turn of "
+                "the axes changes."
             )
         self._take_over()
         start = self._start()

@@ -134,15 +134,16 @@ def _measured_modes(ax: Axes, results: Results) -> str:
         )
         mark(dots, glasses)
         said.append(
-            f"{'Grey' if kind == 'harmonic' else 'Black'} dots: {shown.height} {kind} modes of {glasses} realisations at strain "
-            f"{strain:g}; of all {own.height} that are quasi-localised, beyond the picture too, {passive_share(own)} have Φ < 0."
+            f"{'Grey' if kind == 'harmonic' else 'Black'} dots: {shown.height} {kind} modes of {glasses} realisations at "
+            f"strain {strain:g}; of all {own.height} that are quasi-localised, beyond the picture too, {passive_share(own)} "
+            "have Φ < 0."
         )
     if not said:
         return ""
     return " ".join(said) + (
-        " All preparations and sizes, oriented along forward shear, in units of the frozen mode's χ: with it modes pass for passive "
-        "in glasses that all fail. With the rest of the glass following χ is smaller and often negative. Harmonic modes mix with "
-        "phonons besides and are not the theory's; cubic ones move as instabilities do."
+        " All preparations and sizes, oriented along forward shear, in units of the frozen mode's χ: with it modes pass for "
+        "passive in glasses that all fail. With the rest of the glass following χ is smaller and often negative. Harmonic "
+        "modes mix with phonons besides and are not the theory's; cubic ones move as instabilities do."
     )
 
 

@@ -148,7 +148,8 @@ def _exponents_by_strain(results: Results, figures_there: set[str]) -> Iterator[
         yield _exponents_table(results, steady, caption)
     for preparation, reason in analysis.unsteady.items():
         yield paragraph(
-            "{}: no exponents of steady flow, for {}. <code>analysis.steady_from</code> names a strain from which it is steady.",
+            "{}: no exponents of steady flow, for {}. <code>analysis.steady_from</code> names a strain from which it is "
+            "steady.",
             preparation,
             reason,
         )
