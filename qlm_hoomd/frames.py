@@ -92,8 +92,11 @@ class FrameLoader:
                     f"{path}: frame {index} has {glass.n_particles} particles, frame {chosen[0]} has {n_particles}; "
                     "expected the same particles in all. Choose frames of one kind with --frames."
                 )
-            if k > 3 * n_particles - 3:
-                raise InputError(f"--k {k}; expected at most 3N - 3 = {3 * n_particles - 3}, the modes of N = {n_particles}.")
+            d = glass.box.dimensions
+            if k > d * n_particles - d:
+                raise InputError(
+                    f"--k {k}; expected at most {d}N - {d} = {d * n_particles - d}, the modes of N = {n_particles}."
+                )
             notes |= dict.fromkeys((*self._of_types(glass, source), *frame.notes))
         return chosen, list(notes)
 
@@ -106,10 +109,6 @@ class FrameLoader:
         path = self._path
         with gsdio.open_file(path) as trajectory:
             source = gsdio.source_of(path, trajectory, index)
-            if source.configuration.dimensions == 2:
-                raise InputError(
-                    f"{path}, frame {index}: a two-dimensional system; expected three dimensions. Two are not there yet."
-                )
             frame = gsdio.frame_of(path, trajectory, index, source)
         with said_of(path, index):
             uneven = "" if self._ignore_diameters else gsdio.uneven_diameters(source)

@@ -123,6 +123,7 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], types: list[st
     wrapped_nc = glass.box.wrap(glass.positions)
     frame = gsd.hoomd.Frame()
     frame.configuration.step = step
+    frame.configuration.dimensions = glass.box.dimensions
     frame.configuration.box = glass.box.to_gsd()
     frame.particles.N = glass.n_particles
     frame.particles.types = types
@@ -200,7 +201,7 @@ def read_glass(path: Path | str, frame: int = -1) -> Frame:
     those of the equivalent cell. ``exact`` says whether both are float64, and ``notes`` what the glass does not carry.
 
     Raises:
-        InputError: if the file is missing, truncated, no GSD file, or holds no three-dimensional cube under xy shear.
+        InputError: if the file is missing, truncated, no GSD file, or holds no particles in a box.
     """
     with open_file(path) as trajectory:
         if not -len(trajectory) <= frame < len(trajectory):
@@ -307,22 +308,23 @@ def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int
     """The glass in a frame that was read.
 
     Raises:
-        InputError: if it holds no three-dimensional cube under xy shear.
+        InputError: if it holds no particles in a box.
     """
     log = frame.log
     ours = _POSITION in log and "qlm/box" in log
     positions_nc = log[_POSITION] if ours else frame.particles.position
     box = log["qlm/box"] if ours else frame.configuration.box
     if positions_nc is None or box is None or not len(positions_nc):
-        raise InputError(f"{path}, frame {index}: no particles or no box; expected a three-dimensional glass.")
+        raise InputError(f"{path}, frame {index}: no particles or no box; expected a glass.")
     try:
         notes: list[str] = []
+        positions_nc, box = _flattened(frame, positions_nc, box, notes)
         if ours:
-            cube = Box.from_gsd(box)
-            strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cube.xy
+            cell = Box.from_gsd(box)
+            strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cell.xy
         else:
-            positions_nc, cube, strain = _normal_form(positions_nc, box, notes)
-        glass = Glass(positions_nc, frame.particles.typeid, cube, strain, _provenance(trajectory))
+            positions_nc, cell, strain = _normal_form(positions_nc, box, notes)
+        glass = Glass(positions_nc, frame.particles.typeid, cell, strain, _provenance(trajectory))
         x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
         notes += _left_out(frame)
     except (QlmError, ValueError, TypeError, IndexError) as error:
@@ -336,29 +338,49 @@ def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int
     return Frame(glass, exact, scalars, (x, y, z), tuple(notes))
 
 
+def _flattened(
+    frame: gsd.hoomd.Frame, positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Positions and box as they are; of a two-dimensional frame with z = 0 and Lz = 0, and a note of what z there was."""
+    if frame.configuration.dimensions != 2 and box[2] != 0.0:
+        return positions_nc, box
+    outside = int((positions_nc[:, 2] != 0.0).sum())
+    if outside:
+        notes.append(
+            f"two dimensions, and z of {outside} particles is not 0 (up to {np.abs(positions_nc[:, 2]).max():.3g}): set to 0"
+        )
+        positions_nc = positions_nc.copy()
+        positions_nc[:, 2] = 0.0
+    return positions_nc, np.array([box[0], box[1], 0.0, box[3], 0.0, 0.0], dtype=box.dtype)
+
+
 def _normal_form(positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]) -> tuple[NDArray[np.float64], Box, float]:
     """Positions folded into the cell of small tilts, that cell and the strain; what was changed is added to ``notes``.
 
     Raises:
-        InputError: if the box is no cube under xy shear, or the coordinates are so large that they place no particle.
+        InputError: if there is no box, or the coordinates are so large that they place no particle.
     """
     small = reduced(box)
-    cube = Box.from_gsd(small)
-    turned = [f"{name} = {tilt:g}" for name, tilt in zip(("xy", "xz", "yz"), box[3:], strict=True) if abs(tilt) > 0.5]
+    cell = Box.from_gsd(small)
+    names = "xy", "xz", "yz"
+    turned = [name for name, was, now in zip(names, box[3:], small[3:], strict=True) if abs(was - now) > 1e-6]
     if turned:
+        was, now = (dict(zip(names, tilts, strict=True)) for tilts in (box[3:], small[3:]))
         notes.append(
-            f"the box has the tilt {', '.join(turned)}; its lattice is that of the cell with xy = {small[3]:g}, used here"
+            f"the box has the tilt {', '.join(f'{name} = {was[name]:g}' for name in turned)}; its lattice is that of the cell "
+            f"with {', '.join(f'{name} = {tilt:g}' for name, tilt in now.items() if tilt or name == 'xy')}, used here"
         )
     tilt = as_written(float(box[3]))
     # A tilt in another plane leaves no other trace than its lattice.
-    strain = tilt if abs(tilt - round(tilt - small[3]) - small[3]) < 1e-6 else as_written(float(small[3]))
-    cube = Box.at_strain(cube.length, strain)
+    turns = (tilt - small[3]) / cell.flip
+    strain = tilt if abs(turns - round(turns)) < 1e-6 else as_written(float(small[3]))
+    cell = cell.sheared(strain, 0.0)
     largest = np.abs(positions_nc).max()
     if not np.isfinite(largest):
-        return positions_nc, cube, strain  # the glass says which
+        return positions_nc, cell, strain  # the glass says which
     # The distance of two neighbouring numbers is how far a coordinate can be off.
     apart = float(np.spacing(largest))
-    spacing = cube.length / len(positions_nc) ** (1.0 / 3.0)
+    spacing = (cell.volume / len(positions_nc)) ** (1.0 / cell.dimensions)
     if apart > _COARSEST * spacing:
         raise InputError(
             f"coordinates up to {largest:.3g} in {positions_nc.dtype}, which are known to {apart:.2g} "
@@ -366,7 +388,7 @@ def _normal_form(positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]
         )
     if apart > 1e-6 * spacing and positions_nc.dtype != np.float64:
         notes.append(f"coordinates are as large as {largest:.3g}, which rounds them to {apart:.1g}; folded into the box")
-    return cube.wrap(positions_nc), cube, strain
+    return cell.wrap(positions_nc), cell, strain
 
 
 def _is_rounded(values: NDArray[Any]) -> bool:

@@ -24,7 +24,7 @@ from qlm_hoomd import gsdio, postanalysis
 from qlm_hoomd.base.interrupt import Interrupted, interruptible
 from qlm_hoomd.box import Box
 from qlm_hoomd.cli import app
-from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.frames import frames_from_text
 from qlm_hoomd.glass import Glass
@@ -531,10 +531,6 @@ def test_a_wrong_potential_is_one_message(here: Path, spec: str, says: str) -> N
 # ---- wrong files ----
 
 
-def _two_dimensional(frame: gsd.hoomd.Frame) -> None:
-    frame.configuration.dimensions = 2
-
-
 def _not_a_number(frame: gsd.hoomd.Frame) -> None:
     frame.particles.position[7, 1] = np.nan
 
@@ -544,12 +540,12 @@ def _third_type(frame: gsd.hoomd.Frame) -> None:
     frame.particles.typeid[:4] = 2
 
 
-def _brick(frame: gsd.hoomd.Frame) -> None:
-    frame.configuration.box[2] *= 2
+def _squashed(frame: gsd.hoomd.Frame) -> None:
+    frame.configuration.box[2] = 4.0
 
 
-def _tilted(frame: gsd.hoomd.Frame) -> None:
-    frame.configuration.box[5] = 0.2
+def _negative(frame: gsd.hoomd.Frame) -> None:
+    frame.configuration.box[1] *= -1.0
 
 
 def _tiny(frame: gsd.hoomd.Frame) -> None:
@@ -563,7 +559,7 @@ def _on_top_of_each_other(frame: gsd.hoomd.Frame) -> None:
 @pytest.fixture(scope="module")
 def wrong_files(tmp_path_factory: pytest.TempPathFactory, glass: Glass, small_liquid: Glass) -> Path:
     folder = tmp_path_factory.mktemp("wrong")
-    for change in (_two_dimensional, _not_a_number, _third_type, _brick, _tilted, _tiny, _on_top_of_each_other):
+    for change in (_not_a_number, _third_type, _squashed, _negative, _tiny, _on_top_of_each_other):
         foreign(folder / f"{change.__name__[1:]}.gsd", glass, change=change)
     foreign(folder / "good.gsd", glass)
     foreign(folder / "mixed.gsd", glass, glass, small_liquid)
@@ -590,14 +586,13 @@ def wrong_files(tmp_path_factory: pytest.TempPathFactory, glass: Glass, small_li
         (["truncated.gsd"], "truncated.gsd"),
         (["none.gsd"], "none.gsd: the file has no frames; expected at least one."),
         (["void.gsd"], "void.gsd, frame 0: no particles or no box"),
-        (["two_dimensional.gsd"], "two_dimensional.gsd, frame 0: a two-dimensional system; expected three dimensions"),
         (["not_a_number.gsd"], "not_a_number.gsd, frame 0: 1 of 150 positions are not finite"),
         (["third_type.gsd"], "third_type.gsd, frame 0: 4 particles of type 'dust'; the potential knows 2 types, here A, B."),
         (["good.gsd", "--potential", "lennard_jones:epsilon=[[1]],sigma=[[1]],q=2"], "75 particles of type 'B'; the potential knows"),
         (["good.gsd", "--types", "B,A,A"], "--types B,A,A; expected each type once."),
         (["good.gsd", "--types", "A"], "75 particles of type 'B'; the potential knows 2 types, here A."),
-        (["brick.gsd"], "expected a three-dimensional cube under xy shear"),
-        (["tilted.gsd"], "expected a three-dimensional cube under xy shear"),
+        (["squashed.gsd"], "squashed.gsd, frame 0: opposite faces of the box are 4 apart; expected at least twice the cut-off"),
+        (["negative.gsd"], "negative.gsd, frame 0: box length ly = -"),
         (["tiny.gsd"], "tiny.gsd, frame 0: opposite faces of the box are 3 apart; expected at least twice the cut-off"),
         (["on_top_of_each_other.gsd"], "forces are not finite; expected no two particles at the same place"),
         (["mixed.gsd"], "mixed.gsd: frame 2 has 100 particles, frame 0 has 150; expected the same particles in all."),
@@ -742,6 +737,27 @@ def test_unwrapped_single_precision_coordinates_are_folded(here: Path, kob_ander
         InputError, match=r"coordinates up to 1\.2e\+10 in float32, which are known to .* only, where particles are 0\.94 apart"
     ):
         modes_of_file(foreign(here / "far.gsd", glass, change=farther), potential=law, k=3)
+
+
+def test_a_file_of_two_dimensions(here: Path) -> None:
+    """Modes, elastic moduli and the view of a flat glass, from the command's own function; rotated by a right angle they stay."""
+    model = GlassModel(dimensions=2, density=0.86)
+    rng = np.random.default_rng(4)
+    engine = CPUEngine(model.potential)
+    flat = engine.descend(engine.run(random_start(model, 100, rng), duration=1.0, temperature=1.0, rng=rng)[0])[0]
+    quarter_nc = flat.positions[:, [1, 0, 2]] * [-1.0, 1.0, 1.0]
+    # The same glass in another cell of its lattice.
+    leaning = Glass(flat.positions, flat.typeid, Box(flat.box.length, 1.0, lz=0.0), 1.0)
+    results = []
+    for name, each in (("flat", flat), ("quarter", flat.moved(quarter_nc)), ("leaning", leaning)):
+        gsdio.write_glasses(here / f"{name}.gsd", [(each, engine.measure(each))], {})
+        results.append(modes_of_file(here / f"{name}.gsd", potential=model.potential, k=8, out=here / name, view=0))
+    for result in results:
+        np.testing.assert_allclose(result.modes["eigenvalue"], results[0].modes["eigenvalue"], rtol=1e-9)
+        assert result.moduli["bulk_modulus"][0] == pytest.approx(results[0].moduli["bulk_modulus"][0], rel=1e-7)
+    with gsd.hoomd.open(str(here / "flat" / "modes.gsd"), "r") as trajectory:
+        assert trajectory[0].configuration.dimensions == 2
+        assert not np.asarray(trajectory[0].particles.velocity)[:, 2].any()
 
 
 @pytest.mark.parametrize("tilts", [(1.0, 0.0, 0.0), (-3.0, 0.0, 0.0), (0.0, 1.0, 0.0), (2.0, -1.0, 3.0)])
