@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,15 +36,6 @@ _MAGIC = 0x65DF65DF65DF65DF
 _INDEX_ENTRY, _NAME_ENTRY = 32, 64
 # Coordinates that are known to less than this part of the distance of two particles place none.
 _COARSEST = 0.05
-# How files of other formats begin.
-_FORMATS = {
-    rb"ITEM: TIMESTEP": "a LAMMPS dump",
-    rb"(LAMMPS|[^\n]*\n\s*\d+\s+atoms\s)": "a LAMMPS data file",
-    rb"CDF[\x01\x02\x05]": "a NetCDF file",
-    rb"\x89HDF\r\n": "an HDF5 file",
-    rb"....CORD": "a DCD file",
-    rb"\s*\d+\s*\n[^\n]*\n\s*[A-Za-z0-9]+(\s+[-+.\deE]+){3}": "an XYZ file",
-}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -129,11 +119,17 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], types: list[st
     frame.particles.types = types
     frame.particles.typeid = glass.typeid
     frame.particles.position = wrapped_nc
-    frame.log[_POSITION] = wrapped_nc
-    frame.log["qlm/box"] = glass.box.to_gsd()
+    frame.log |= state_chunks(glass)
     for name, value in scalars.items():
         frame.log[f"qlm/{name}"] = np.array([float(value)])
     return frame
+
+
+def state_chunks(glass: Glass) -> dict[str, NDArray[np.float64]]:
+    """The log chunks that hold a glass in double precision."""
+    return {
+        _POSITION: glass.box.wrap(glass.positions), "qlm/box": glass.box.to_gsd(), "qlm/strain": np.array([glass.strain]),
+    }  # fmt: skip
 
 
 class ModeFile:
@@ -206,7 +202,7 @@ def read_glass(path: Path | str, frame: int = -1) -> Frame:
     with open_file(path) as trajectory:
         if not -len(trajectory) <= frame < len(trajectory):
             raise InputError(f"{path}: frame {frame} asked for; the file has {len(trajectory)} frames.")
-        return frame_of(path, trajectory, frame, source_of(path, trajectory, frame))
+        return frame_of(path, frame, source_of(path, trajectory, frame), provenance_of(trajectory))
 
 
 def read_glasses(path: Path | str) -> list[Frame]:
@@ -216,7 +212,13 @@ def read_glasses(path: Path | str) -> list[Frame]:
         InputError: as :func:`read_glass`.
     """
     with open_file(path) as trajectory:
-        return [frame_of(path, trajectory, index, source_of(path, trajectory, index)) for index in range(len(trajectory))]
+        note = provenance_of(trajectory)
+        return [frame_of(path, index, source_of(path, trajectory, index), note) for index in range(len(trajectory))]
+
+
+def is_gsd(head: bytes) -> bool:
+    """Whether a file that begins so is a GSD file."""
+    return head[:8] == _MAGIC.to_bytes(8, "little")
 
 
 def check_layout(path: Path | str) -> None:
@@ -259,7 +261,7 @@ def open_file(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     """The frames of a GSD file, to be closed by the caller.
 
     Raises:
-        InputError: if it is missing, damaged or of another format, with the way from there to GSD.
+        InputError: if it is missing, damaged or of another format.
     """
     try:
         check_layout(path)
@@ -267,29 +269,9 @@ def open_file(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
     except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
-        other = _format_of(path)
-        if other:
-            raise InputError(
-                f"{path}: {other}; expected a GSD file. OVITO converts it: export_file(import_file('{Path(path).name}'), "
-                f"'{Path(path).stem}.gsd', 'gsd/hoomd', multiple_frames=True) of ovito.io; a way without OVITO is in the "
-                "documentation under Files of a run, Other formats."
-            ) from None
         raise InputError(
             f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
         ) from None
-
-
-def _format_of(path: Path | str) -> str:
-    """The format of a file that is no GSD file, in words; empty where it is none of those that the field uses."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123  (a path or a text)
-            head = file.read(4096)
-    except OSError:
-        return ""
-    first, _, rest = head.partition(b"\n")
-    if first.strip().isdigit() and b"lattice=" in rest.lower().partition(b"\n")[0]:
-        return "an extended XYZ file"
-    return next((name for pattern, name in _FORMATS.items() if re.match(pattern, head, re.DOTALL)), "")
 
 
 def source_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> gsd.hoomd.Frame:
@@ -304,8 +286,8 @@ def source_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: in
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
 
 
-def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int, frame: gsd.hoomd.Frame) -> Frame:
-    """The glass in a frame that was read.
+def frame_of(path: Path | str, index: int, frame: gsd.hoomd.Frame, provenance: Mapping[str, Any] | None = None) -> Frame:
+    """The glass in a frame that was read, from this file or from another program's.
 
     Raises:
         InputError: if it holds no particles in a box.
@@ -324,7 +306,7 @@ def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int
             strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cell.xy
         else:
             positions_nc, cell, strain = _normal_form(positions_nc, box, notes)
-        glass = Glass(positions_nc, frame.particles.typeid, cell, strain, _provenance(trajectory))
+        glass = Glass(positions_nc, frame.particles.typeid, cell, strain, provenance or {})
         x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
         notes += _left_out(frame)
     except (QlmError, ValueError, TypeError, IndexError) as error:
@@ -438,7 +420,7 @@ def _scalar(value: NDArray[np.float64]) -> float:
     return float(np.asarray(value).reshape(-1)[0])
 
 
-def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
+def provenance_of(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
     """The note in the first frame; that chunk alone is read, not the frame."""
     try:
         for name in (_NOTE, f"log/{_NOTE}"):  # the second in older files

@@ -1,4 +1,4 @@
-"""Lowest modes of anybody's GSD file: any frames, any registered pair potential, tables and mode vectors out.
+"""Lowest modes of anybody's file: any frames, any registered pair potential, tables and mode vectors out.
 
 Everything that can be wrong with the file is looked for in all chosen frames before the first mode is computed. A frame that is
 not at rest is relaxed and the tables say so; a frame that fails later is named and the others are kept.
@@ -258,13 +258,13 @@ def modes_of_file(
     workers: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> FileModes:
-    """Lowest modes of the frames of a GSD file, written by HOOMD-blue or anybody else.
+    """Lowest modes of the frames of a file, written by HOOMD-blue or anybody else.
 
     Each frame that is finished is kept in the folder ``out``, from which the same call goes on after an interrupt, whatever
     stopped it; the files are made of all frames in the end.
 
     Args:
-        path: the GSD file.
+        path: the file, of any format that a reader knows.
         potential: the pair potential of its particles.
         k: modes a frame.
         frames: which frames.

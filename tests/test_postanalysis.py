@@ -579,10 +579,10 @@ def wrong_files(tmp_path_factory: pytest.TempPathFactory, glass: Glass, small_li
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nowhere.gsd"], "nowhere.gsd: no such file; expected a GSD file."),
+        (["nowhere.gsd"], "nowhere.gsd: no such file; expected a GSD file"),
         (["zero.gsd"], "zero.gsd: not a readable GSD file"),
-        (["text.gsd"], "text.gsd: a LAMMPS dump; expected a GSD file."),
-        (["folder.gsd"], "folder.gsd: not a readable GSD file"),
+        (["text.gsd"], "text.gsd, frame 0: no section 'NUMBER OF ATOMS'"),
+        (["folder.gsd"], "folder.gsd: not a readable file"),
         (["truncated.gsd"], "truncated.gsd"),
         (["none.gsd"], "none.gsd: the file has no frames; expected at least one."),
         (["void.gsd"], "void.gsd, frame 0: no particles or no box"),
@@ -770,40 +770,3 @@ def test_a_tilt_by_whole_boxes_is_the_cube(here: Path, kob_andersen_at_rest: Gla
     result = modes_of_file(foreign(here / "tilted.gsd", glass, change=tilted), potential=law, k=3)
     assert "its lattice is that of the cell with xy = 0, used here" in result.notes[0]
     np.testing.assert_allclose(result.modes["eigenvalue"], modes_of_frame(glass, law, 3).modes.eigenvalues, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("name", "begins", "says"), [
-    ("a.dump", "ITEM: TIMESTEP\n0\n", "a LAMMPS dump"),
-    ("a.data", "LAMMPS data file via write_data\n\n256 atoms\n", "a LAMMPS data file"),
-    ("a.xyz", '256\nLattice="6 0 0 0 6 0 0 0 6" Properties=species:S:1:pos:R:3\nA 0 0 0\n', "an extended XYZ file"),
-    ("b.xyz", "256\nstep 5\nA 0.5 1e-3 -2\n", "an XYZ file"),
-])  # fmt: skip
-def test_files_of_other_formats_are_named_with_the_way_to_gsd(here: Path, name: str, begins: str, says: str) -> None:
-    (here / name).write_text(begins)
-    with pytest.raises(InputError, match=f"{name}: {says}; expected a GSD file. OVITO converts it: export_file") as caught:
-        modes_of_file(here / name, potential=KobAndersen(q=2), k=1)
-    assert "Other formats" in str(caught.value)
-
-
-def test_the_way_from_a_dump_in_the_documentation_leads_to_the_same_modes(here: Path, kob_andersen_at_rest: Glass) -> None:
-    glass, law = kob_andersen_at_rest, KobAndersen(q=2)
-    rows = [
-        f"{i + 1} {t + 1} {x!r} {y!r} {z!r}"
-        for i, (t, (x, y, z)) in enumerate(zip(glass.typeid, glass.positions.tolist(), strict=True))
-    ]
-    bounds = [f"0.0 {glass.box.length!r}"] * 3
-    frame = [
-        "ITEM: TIMESTEP",
-        "0",
-        "ITEM: NUMBER OF ATOMS",
-        "256",
-        "ITEM: BOX BOUNDS pp pp pp",
-        *bounds,
-        "ITEM: ATOMS id type x y z",
-        *rows,
-    ]
-    (here / "glass.dump").write_text("\n".join(frame) + "\n")
-    text = (Path(__file__).parents[1] / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
-    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1])
-    result = modes_of_file(here / "glass.gsd", potential=law, k=3, as_is=True)
-    np.testing.assert_allclose(result.modes["eigenvalue"], modes_of_frame(glass, law, 3).modes.eigenvalues, rtol=1e-9)
