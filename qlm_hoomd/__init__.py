@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from qlm_hoomd.box import Box
     from qlm_hoomd.elasticity import elastic_moduli
     from qlm_hoomd.engines.cpu import CPUEngine
+    from qlm_hoomd.formats import read_glass, read_glasses
     from qlm_hoomd.glass import Glass
-    from qlm_hoomd.gsdio import read_glass, read_glasses, write_glasses
+    from qlm_hoomd.gsdio import write_glasses
     from qlm_hoomd.hessian import Hessian
     from qlm_hoomd.model import GlassModel, Preparation
     from qlm_hoomd.modes import LowestModes, ParticipationRatioFilter
@@ -36,8 +37,9 @@ _HOME = {
     "box": ("Box",),
     "elasticity": ("elastic_moduli",),
     "engines.cpu": ("CPUEngine",),
+    "formats": ("read_glass", "read_glasses"),
     "glass": ("Glass",),
-    "gsdio": ("read_glass", "read_glasses", "write_glasses"),
+    "gsdio": ("write_glasses",),
     "hessian": ("Hessian",),
     "model": ("GlassModel", "Preparation"),
     "modes": ("LowestModes", "ParticipationRatioFilter"),

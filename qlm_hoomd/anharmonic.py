@@ -86,15 +86,16 @@ def inverse_diagonal(bonds: Bonds) -> NDArray[np.float64]:
     """((N, 3, 3) ndarray) inverse diagonal blocks of the Hessian [length^2 / energy], the preconditioner of every solve."""
     out_ncc = np.empty((bonds.n_particles, 3, 3))
     solve.inverse_diagonal_blocks(
-        bonds.n_particles, bonds.i_p, bonds.j_p, bonds.r_pc, bonds.phi_kp[1], bonds.phi_kp[2], out_ncc
+        bonds.n_particles, bonds.i_p, bonds.j_p, bonds.r_pc, bonds.phi_kp[1], bonds.phi_kp[2], bonds.flat, out_ncc
     )
     return out_ncc
 
 
 def mean_curvature(bonds: Bonds) -> float:
-    """Mean eigenvalue of the Hessian, its trace over 3N [energy / length^2]."""
+    """Mean eigenvalue of the Hessian, its trace over dN [energy / length^2]."""
     r2_p = np.einsum("pc,pc->p", bonds.r_pc, bonds.r_pc)
-    return float((12.0 * bonds.phi_kp[1] + 8.0 * bonds.phi_kp[2] * r2_p).sum()) / (3 * bonds.n_particles)
+    d = bonds.dimensions
+    return float((4.0 * d * bonds.phi_kp[1] + 8.0 * bonds.phi_kp[2] * r2_p).sum()) / (d * bonds.n_particles)
 
 
 def curvature_rate(bonds: Bonds, mode_nc: NDArray[np.float64], gradient_cc: NDArray[np.float64] = SHEAR_XY) -> float:

@@ -449,7 +449,9 @@ def report(
 @_command(_FILES, "qlm modes trajectory.gsd --potential kob_andersen:q=2")
 def modes(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE.gsd", help="GSD file of a glass.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File of a glass: GSD, or what a reader knows.", show_default=False)
+    ],
     potential: Annotated[
         str,
         typer.Option(
@@ -502,7 +504,7 @@ def modes(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print all columns; the files have them in any case.")] = False,
 ) -> None:
-    """Lowest vibrational modes and elastic moduli of the frames of a GSD file, HOOMD-blue's or another's.
+    """Lowest vibrational modes and elastic moduli of the frames of a file: GSD, LAMMPS, extended XYZ, or what ASE reads.
 
     Writes the tables modes and moduli, and modes.gsd, where OVITO shows the modes as velocity vectors (tick the box beside
     Velocity under Visual elements). Frames that are not at a minimum are relaxed first, and the output says so.
@@ -558,6 +560,28 @@ def modes(
         _complain(f"{len(analysis.failures)} frames failed, the others are kept: {', '.join(map(str, analysis.failures))}")
     if analysis.failures or analysis.no_solids:
         raise typer.Exit(1)
+
+
+@_command(_FILES, "qlm convert glass.lammpstrj glass.gsd --frames -1")
+def convert(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File of a glass, of any format that a reader knows.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new file; its suffix names the format.", show_default=False)],
+    frames: Annotated[str, typer.Option(metavar="A:B", help="Frames from A to before B; A:, :B, or one frame.")] = ":",
+    every: Annotated[int, typer.Option(min=1, metavar="M", help="Every M-th of these frames.")] = 1,
+) -> None:
+    """Write frames of a file in another format: GSD in double precision, a LAMMPS data file, or extended XYZ.
+
+    All digits are kept. Velocities go along, so that a mode of modes.gsd can be taken elsewhere.
+    """
+    from qlm_hoomd.formats.convert import WRITTEN
+    from qlm_hoomd.formats.convert import convert as write
+    from qlm_hoomd.frames import frames_from_text
+
+    for note in write(file, out, frames_from_text(frames, every)):
+        _say(note)
+    typer.echo(f"wrote {out}: {WRITTEN[out.suffix]}")
 
 
 @_command(_ABOUT, "qlm plugins")

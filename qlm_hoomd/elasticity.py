@@ -1,14 +1,17 @@
 """Elasticity of a glass at rest: moduli with their non-affine part, the softest direction of shear, the non-affine velocity.
 
+In two dimensions there is one plane of shear, two directions of it, and moduli are energies per area.
+
 Conventions: strains deform r -> exp(epsilon) r, so that every traceless epsilon keeps the volume; a shear strain gamma in the
 plane xy is epsilon_xy = epsilon_yx = gamma / 2. Stress is dU/depsilon / V, positive when it resists.
 """
 
-# Array names carry their axes: n particles, c Cartesian components, p pairs, s the five directions of shear.
+# Array names carry their axes: n particles, c Cartesian components, p pairs, s the directions of shear, five in three
+# dimensions.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,19 +36,21 @@ _SHEARS_SCC = np.array(
         np.diag([0.5, 0.5, -1.0]) / np.sqrt(3.0),
     ]
 )
+_SHEARS_OF_PLANE_SCC = _SHEARS_SCC[[0, 3]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ElasticModuli(Displayed):
-    """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3].
+    """Elastic moduli of a glass at rest, with their non-affine part [energy / length^3; energy / length^2 in two dimensions].
 
     Args:
         shear_modulus: G for the shear x += gamma y, the slope of the stress-strain curve.
-        shear_modulus_mean: mean of G over the planes xy, xz, yz.
-        born_shear_modulus: affine part of G, mean over the three planes.
+        shear_modulus_mean: mean of G over the planes xy, xz, yz; in two dimensions there is one.
+        born_shear_modulus: affine part of G, mean over these planes.
         bulk_modulus: K = -V dp/dV.
         softest_shear_modulus: smallest G over all directions of shear. Negative: in some direction the glass gains energy
             by shearing, and stands only because the walls of its box do not move.
+        dimensions: d, 2 or 3.
     """
 
     shear_modulus: float
@@ -53,12 +58,13 @@ class ElasticModuli(Displayed):
     born_shear_modulus: float
     bulk_modulus: float
     softest_shear_modulus: float
+    dimensions: int = 3
 
     @property
     def poisson_ratio(self) -> float:
-        """Poisson ratio (3 K - 2 G) / (6 K + 2 G) of the isotropic solid with the mean G."""
-        bulk, shear = self.bulk_modulus, self.shear_modulus_mean
-        return (3.0 * bulk - 2.0 * shear) / (6.0 * bulk + 2.0 * shear)
+        """Poisson ratio (d K - 2 G) / (d (d - 1) K + 2 G) of the isotropic solid with the mean G."""
+        bulk, shear, d = self.bulk_modulus, self.shear_modulus_mean, float(self.dimensions)
+        return (d * bulk - 2.0 * shear) / (d * (d - 1.0) * bulk + 2.0 * shear)
 
     @property
     def shear_stable(self) -> bool:
@@ -67,18 +73,22 @@ class ElasticModuli(Displayed):
 
     def row(self) -> dict[str, float]:
         """All moduli and the Poisson ratio, by name."""
-        return asdict(self) | {"poisson_ratio": self.poisson_ratio}
+        return {name: getattr(self, name) for name in _MODULI} | {"poisson_ratio": self.poisson_ratio}
 
     def sound_speeds(self, density: float) -> tuple[float, float]:
-        """Transverse and longitudinal speed sqrt(G / rho), sqrt((K + 4 G / 3) / rho) [length / t_c], for unit mass."""
+        """Transverse and longitudinal speed sqrt(G / rho), sqrt((K + (2 - 2/d) G) / rho) [length / t_c], for unit mass."""
         shear = max(self.shear_modulus_mean, 0.0)
-        return float(np.sqrt(shear / density)), float(np.sqrt((self.bulk_modulus + 4.0 * shear / 3.0) / density))
+        longitudinal = self.bulk_modulus + (4.0 * shear / 3.0 if self.dimensions == 3 else shear)
+        return float(np.sqrt(shear / density)), float(np.sqrt(longitudinal / density))
+
+
+_MODULI = tuple(modulus.name for modulus in fields(ElasticModuli) if modulus.name != "dimensions")
 
 
 def elastic_moduli(bonds: Bonds) -> ElasticModuli:
     """Moduli at fixed strain: affine curvature less Xi . H^-1 . Xi (Maloney and Lemaitre, PRE 74, 016118 (2006), eq. 24).
 
-    For a dilation r -> (1 + epsilon) r, K = U'' / (9 V) + 2 p / 3, where U'' is the relaxed second derivative. A simple shear
+    For a dilation r -> (1 + epsilon) r, K = U'' / (d^2 V) + (1 - 1/d) p, where U'' is the relaxed second derivative. A simple shear
     by gamma differs from the pure one by a rotation and by normal strains of order gamma^2, hence the difference of normal
     stresses between G here and the diagonal of the tensor of which the softest modulus is the smallest eigenvalue.
 
@@ -88,23 +98,25 @@ def elastic_moduli(bonds: Bonds) -> ElasticModuli:
     Raises:
         ConvergenceError: if the glass is not at a minimum.
     """
-    volume = bonds.volume
-    planes = (SHEAR_XY, SHEAR_XZ, SHEAR_YZ)
-    xi_snc = [without_drift(bonds.mixed_derivative(shear_cc)) for shear_cc in _SHEARS_SCC]
+    volume, d = bonds.volume, bonds.dimensions
+    shears_scc = _SHEARS_OF_PLANE_SCC if bonds.flat else _SHEARS_SCC
+    planes = (SHEAR_XY,) if bonds.flat else (SHEAR_XY, SHEAR_XZ, SHEAR_YZ)
+    xi_snc = [without_drift(bonds.mixed_derivative(shear_cc)) for shear_cc in shears_scc]
     response_snc = [solve(bonds, xi_nc) for xi_nc in xi_snc]
     relaxation_ss = np.array([[np.vdot(xi_nc, response_nc) for response_nc in response_snc] for xi_nc in xi_snc])
-    tensor_ss = (_affine_curvatures(bonds) - 0.5 * (relaxation_ss + relaxation_ss.T)) / volume
+    tensor_ss = (_affine_curvatures(bonds, shears_scc) - 0.5 * (relaxation_ss + relaxation_ss.T)) / volume
     # Where no force acts a rotation has no mixed derivative, so simple and pure shear relax alike.
     born = [bonds.affine_curvature(plane_cc) / volume for plane_cc in planes]
-    shear = [born[s] - relaxation_ss[s, s] / volume for s in range(3)]
+    shear = [born[s] - relaxation_ss[s, s] / volume for s in range(len(planes))]
     xi_nc = without_drift(bonds.mixed_derivative(DILATION))
     dilation = bonds.affine_curvature(DILATION) - float(np.vdot(xi_nc, solve(bonds, xi_nc)))
     return ElasticModuli(
         shear_modulus=float(shear[0]),
         shear_modulus_mean=float(np.mean(shear)),
         born_shear_modulus=float(np.mean(born)),
-        bulk_modulus=dilation / (9.0 * volume) + 2.0 * bonds.pressure / 3.0,
+        bulk_modulus=dilation / (d**2 * volume) + (d - 1.0) * bonds.pressure / d,
         softest_shear_modulus=float(np.linalg.eigvalsh(tensor_ss)[0]),
+        dimensions=d,
     )
 
 
@@ -144,7 +156,8 @@ def nonaffine_velocity(bonds: Bonds, gradient_cc: NDArray[np.float64] = SHEAR_XY
 def residual_shear_stress(bonds: Bonds) -> float:
     """Size of the deviatoric stress, s = sqrt(s_ij s_ij / 2) [energy / length^3]: abs(sigma_xy) for a stress sigma_xy alone."""
     stress_cc = bonds.virial / bonds.volume
-    deviator_cc = stress_cc - np.trace(stress_cc) / 3.0 * np.eye(3)
+    d = bonds.dimensions
+    deviator_cc = stress_cc[:d, :d] - np.trace(stress_cc) / d * np.eye(d)
     return float(np.sqrt(0.5 * (deviator_cc**2).sum()))
 
 
@@ -159,17 +172,17 @@ def stress_row(bonds: Bonds) -> dict[str, float]:
 
 
 STATE_COLUMNS = (
-    *(modulus.name for modulus in fields(ElasticModuli)), "poisson_ratio", "pressure", "energy", "stress_xy", "residual_shear_stress",
+    *_MODULI, "poisson_ratio", "pressure", "energy", "stress_xy", "residual_shear_stress",
 )  # fmt: skip
 """Columns that the tables have for the state of a glass: those of :meth:`ElasticModuli.row` and of :func:`stress_row`."""
 
 
-def _affine_curvatures(bonds: Bonds) -> NDArray[np.float64]:
-    """((5, 5) ndarray) d2U / depsilon depsilon for r -> exp(epsilon) r at fixed non-affine positions [energy].
+def _affine_curvatures(bonds: Bonds, shears_scc: NDArray[np.float64]) -> NDArray[np.float64]:
+    """((S, S) ndarray) d2U / depsilon depsilon for r -> exp(epsilon) r at fixed non-affine positions [energy].
 
     w = r . exp(2 epsilon) . r has the derivatives 2 r.S.r and 4 (S.r) . (S'.r) for two symmetric strains S, S'.
     """
-    sheared_spc = np.einsum("sij,pj->spi", _SHEARS_SCC, bonds.r_pc)
+    sheared_spc = np.einsum("sij,pj->spi", shears_scc, bonds.r_pc)
     first_sp = 2.0 * np.einsum("spi,pi->sp", sheared_spc, bonds.r_pc)
     weighted_spc = 4.0 * bonds.phi_kp[1][None, :, None] * sheared_spc
     return np.asarray((first_sp * bonds.phi_kp[2]) @ first_sp.T + np.einsum("spi,tpi->st", weighted_spc, sheared_spc))

@@ -1,4 +1,4 @@
-"""The chosen frames of anybody's GSD file, each looked at before the first is worked on."""
+"""The chosen frames of anybody's file, each looked at before the first is worked on."""
 
 # Array names carry their axes: n particles, c Cartesian components, p pairs.
 
@@ -8,14 +8,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gsd.hoomd
 import numpy as np
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.formats import Trajectory, open_trajectory
 from qlm_hoomd.glass import Glass
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class FrameLoader:
     """Reads frames of one file, with the file's particle types as the potential numbers them.
 
     Args:
-        path: the GSD file.
+        path: the file, of any format that a reader knows.
         potential: the pair potential.
         types: the file's names of the potential's types 0, 1, ...; None for the potential's own names, or the order in the
             file where it has none of them.
@@ -71,11 +73,18 @@ class FrameLoader:
         self._types = types
         self._ignore_diameters = ignore_diameters
 
+    @cached_property
+    def _trajectory(self) -> Trajectory:
+        return open_trajectory(self._path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker opens the file for itself.
+        return {name: value for name, value in self.__dict__.items() if name != "_trajectory"}
+
     def check(self, frames: slice, k: int) -> tuple[list[int], list[str]]:
         """Indices of the frames wanted, all of which can be loaded, and what the user should know of them."""
         path = self._path
-        with gsdio.open_file(path) as trajectory:
-            n_frames = len(trajectory)
+        n_frames = len(self._trajectory)
         if not n_frames:
             raise InputError(f"{path}: the file has no frames; expected at least one.")
         chosen = list(range(*frames.indices(n_frames)))
@@ -92,8 +101,11 @@ class FrameLoader:
                     f"{path}: frame {index} has {glass.n_particles} particles, frame {chosen[0]} has {n_particles}; "
                     "expected the same particles in all. Choose frames of one kind with --frames."
                 )
-            if k > 3 * n_particles - 3:
-                raise InputError(f"--k {k}; expected at most 3N - 3 = {3 * n_particles - 3}, the modes of N = {n_particles}.")
+            d = glass.box.dimensions
+            if k > d * n_particles - d:
+                raise InputError(
+                    f"--k {k}; expected at most {d}N - {d} = {d * n_particles - d}, the modes of N = {n_particles}."
+                )
             notes |= dict.fromkeys((*self._of_types(glass, source), *frame.notes))
         return chosen, list(notes)
 
@@ -104,13 +116,7 @@ class FrameLoader:
 
     def _frame(self, index: int) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
         path = self._path
-        with gsdio.open_file(path) as trajectory:
-            source = gsdio.source_of(path, trajectory, index)
-            if source.configuration.dimensions == 2:
-                raise InputError(
-                    f"{path}, frame {index}: a two-dimensional system; expected three dimensions. Two are not there yet."
-                )
-            frame = gsdio.frame_of(path, trajectory, index, source)
+        frame, source = self._trajectory.frame(index)
         with said_of(path, index):
             uneven = "" if self._ignore_diameters else gsdio.uneven_diameters(source)
             if uneven:

@@ -25,10 +25,10 @@ class Glass(Displayed):
     """Positions, types and box of a glass, with the strain it has travelled. A plain value: keeping one is the rewind.
 
     Args:
-        positions: ((N, 3) ndarray of float64) positions [length], in any periodic image.
+        positions: ((N, 3) ndarray of float64) positions [length], in any periodic image; z = 0 in two dimensions.
         typeid: ((N,) ndarray of int) type of each particle, 0 for the small ones.
         box: periodic box, at the tilt that belongs to ``strain``.
-        strain: accumulated shear strain since the quench; equal to the box tilt modulo 1.
+        strain: accumulated shear strain since the quench; equal to the box tilt xy modulo Lx / Ly, 1 in a cube.
         provenance: how the glass came to be (seed, preparation, versions).
 
     Examples:
@@ -59,9 +59,17 @@ class Glass(Displayed):
             raise InputError(f"typeid goes down to {typeid_n.min()}; expected types from 0 up.")
         if not math.isfinite(self.strain):
             raise InputError(f"strain = {self.strain}; expected a finite number.")
-        turns = self.strain - self.box.xy
+        turns = (self.strain - self.box.xy) / self.box.flip
         if not abs(turns - round(turns)) < 1e-9:
-            raise InputError(f"strain = {self.strain:.12g} and box tilt xy = {self.box.xy:.12g}; expected them equal modulo 1.")
+            raise InputError(
+                f"strain = {self.strain:.12g} and box tilt xy = {self.box.xy:.12g}; expected them equal modulo "
+                f"{self.box.flip:.12g}."
+            )
+        if self.box.dimensions == 2 and positions_nc[:, 2].any():
+            raise InputError(
+                f"{int((positions_nc[:, 2] != 0.0).sum())} of {len(positions_nc)} particles have z other than 0 in a "
+                "two-dimensional box; expected z = 0."
+            )
         # Frozen arrays make the value a value: nobody can change a checkpoint by accident.
         positions_nc.flags.writeable = False
         typeid_n.flags.writeable = False
@@ -70,7 +78,7 @@ class Glass(Displayed):
 
     def _headline(self) -> str:
         counts = " + ".join(str(count) for count in np.bincount(self.typeid))
-        return f"{self.n_particles} particles ({counts}), L = {self.box.length:.6g}, strain {self.strain:.6g}"
+        return f"{self.n_particles} particles ({counts}), {self.box.edges_in_words}, strain {self.strain:.6g}"
 
     def _facts(self) -> Mapping[str, Any]:
         return {"density": self.n_particles / self.box.volume, "box": self.box, "strain": self.strain, **self.provenance}
@@ -85,15 +93,17 @@ class Glass(Displayed):
         return replace(self, positions=positions_nc)
 
     def sheared(self, increment: float) -> Glass:
-        """The glass after the affine simple shear x += increment * y; the box flips when abs(xy) passes 1/2."""
+        """The glass after the affine simple shear x += increment * y; a cube flips when abs(xy) passes 1/2."""
         return self.at_strain(self.strain + increment)
 
     def at_strain(self, strain: float) -> Glass:
         """The glass sheared affinely to the accumulated ``strain``; the increment is the difference of the strains."""
-        box = Box.at_strain(self.box.length, strain)
+        increment = strain - self.strain
+        box = self.box.sheared(strain, increment)
         positions_nc = self.positions.copy()
-        positions_nc[:, 0] += (strain - self.strain) * positions_nc[:, 1]
-        if abs(box.xy - self.box.xy - (strain - self.strain)) > 0.5:
+        positions_nc[:, 0] += increment * positions_nc[:, 1]
+        flipped = abs(box.xy - self.box.xy - increment) > 0.5 * box.flip
+        if flipped or abs(box.xz - self.box.xz - increment * box.yz) * box.lz > 0.5 * box.lx:
             # The lattice is the same after a flip; wrapping keeps the unwrapped coordinates from growing.
             positions_nc = box.wrap(positions_nc)
         return replace(self, positions=positions_nc, box=box, strain=strain)
@@ -104,7 +114,8 @@ class Glass(Displayed):
         Mirrored twice it is the same.
         """
         positions_nc = self.positions * np.array([1.0, -1.0, 1.0])
-        return replace(self, positions=positions_nc, box=Box(self.box.length, 0.0 - self.box.xy), strain=0.0 - self.strain)
+        box = replace(self.box, xy=0.0 - self.box.xy, yz=0.0 - self.box.yz)
+        return replace(self, positions=positions_nc, box=box, strain=0.0 - self.strain)
 
     def turned(self, axes: tuple[int, int, int]) -> Glass:
         """The glass with its axes exchanged, so that another plane of it is sheared.
@@ -113,7 +124,8 @@ class Glass(Displayed):
             axes: which axis of this glass becomes x (flow), y (gradient) and z.
 
         Raises:
-            InputError: if the axes change and the glass is strained: its tilt would then lie in another plane than xy.
+            InputError: if the axes change and the glass is strained or its box tilted: the tilt would then lie in another plane
+                than it does; or if they leave the plane of two dimensions.
         """
         if axes == (0, 1, 2):
             return self
@@ -124,7 +136,16 @@ class Glass(Displayed):
                 f"the glass is at strain {self.strain:g} of the plane xy; expected strain 0 where another plane is to be "
                 "sheared. Start from the quenched glass."
             )
-        return replace(self, positions=self.positions[:, list(axes)])
+        if self.box.xz != 0.0 or self.box.yz != 0.0:
+            raise InputError(
+                f"a box with the tilts xz = {self.box.xz:g}, yz = {self.box.yz:g}; expected none where another plane than xy is "
+                "to be sheared."
+            )
+        if self.box.dimensions == 2 and axes[2] != 2:
+            raise InputError(f"axes = {axes} in two dimensions; expected z last.")
+        edges = (self.box.lx, self.box.ly, self.box.lz)
+        lx, ly, lz = (edges[axis] for axis in axes)
+        return replace(self, positions=self.positions[:, list(axes)], box=Box(lx=lx, ly=ly, lz=lz))
 
     def nonaffine_displacement(self, reference: Glass) -> NDArray[np.float64]:
         """((N, 3) ndarray) displacement since ``reference`` beyond the affine shear between the two strains [length].

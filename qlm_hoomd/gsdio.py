@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,15 +36,6 @@ _MAGIC = 0x65DF65DF65DF65DF
 _INDEX_ENTRY, _NAME_ENTRY = 32, 64
 # Coordinates that are known to less than this part of the distance of two particles place none.
 _COARSEST = 0.05
-# How files of other formats begin.
-_FORMATS = {
-    rb"ITEM: TIMESTEP": "a LAMMPS dump",
-    rb"(LAMMPS|[^\n]*\n\s*\d+\s+atoms\s)": "a LAMMPS data file",
-    rb"CDF[\x01\x02\x05]": "a NetCDF file",
-    rb"\x89HDF\r\n": "an HDF5 file",
-    rb"....CORD": "a DCD file",
-    rb"\s*\d+\s*\n[^\n]*\n\s*[A-Za-z0-9]+(\s+[-+.\deE]+){3}": "an XYZ file",
-}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -123,16 +113,23 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], types: list[st
     wrapped_nc = glass.box.wrap(glass.positions)
     frame = gsd.hoomd.Frame()
     frame.configuration.step = step
+    frame.configuration.dimensions = glass.box.dimensions
     frame.configuration.box = glass.box.to_gsd()
     frame.particles.N = glass.n_particles
     frame.particles.types = types
     frame.particles.typeid = glass.typeid
     frame.particles.position = wrapped_nc
-    frame.log[_POSITION] = wrapped_nc
-    frame.log["qlm/box"] = glass.box.to_gsd()
+    frame.log |= state_chunks(glass)
     for name, value in scalars.items():
         frame.log[f"qlm/{name}"] = np.array([float(value)])
     return frame
+
+
+def state_chunks(glass: Glass) -> dict[str, NDArray[np.float64]]:
+    """The log chunks that hold a glass in double precision."""
+    return {
+        _POSITION: glass.box.wrap(glass.positions), "qlm/box": glass.box.to_gsd(), "qlm/strain": np.array([glass.strain]),
+    }  # fmt: skip
 
 
 class ModeFile:
@@ -200,12 +197,12 @@ def read_glass(path: Path | str, frame: int = -1) -> Frame:
     those of the equivalent cell. ``exact`` says whether both are float64, and ``notes`` what the glass does not carry.
 
     Raises:
-        InputError: if the file is missing, truncated, no GSD file, or holds no three-dimensional cube under xy shear.
+        InputError: if the file is missing, truncated, no GSD file, or holds no particles in a box.
     """
     with open_file(path) as trajectory:
         if not -len(trajectory) <= frame < len(trajectory):
             raise InputError(f"{path}: frame {frame} asked for; the file has {len(trajectory)} frames.")
-        return frame_of(path, trajectory, frame, source_of(path, trajectory, frame))
+        return frame_of(path, frame, source_of(path, trajectory, frame), provenance_of(trajectory))
 
 
 def read_glasses(path: Path | str) -> list[Frame]:
@@ -215,7 +212,13 @@ def read_glasses(path: Path | str) -> list[Frame]:
         InputError: as :func:`read_glass`.
     """
     with open_file(path) as trajectory:
-        return [frame_of(path, trajectory, index, source_of(path, trajectory, index)) for index in range(len(trajectory))]
+        note = provenance_of(trajectory)
+        return [frame_of(path, index, source_of(path, trajectory, index), note) for index in range(len(trajectory))]
+
+
+def is_gsd(head: bytes) -> bool:
+    """Whether a file that begins so is a GSD file."""
+    return head[:8] == _MAGIC.to_bytes(8, "little")
 
 
 def check_layout(path: Path | str) -> None:
@@ -258,7 +261,7 @@ def open_file(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     """The frames of a GSD file, to be closed by the caller.
 
     Raises:
-        InputError: if it is missing, damaged or of another format, with the way from there to GSD.
+        InputError: if it is missing, damaged or of another format.
     """
     try:
         check_layout(path)
@@ -266,29 +269,9 @@ def open_file(path: Path | str) -> gsd.hoomd.HOOMDTrajectory:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a GSD file.") from None
     except Exception as error:  # noqa: BLE001  (the reader fails in every way on bytes that are not its own)
-        other = _format_of(path)
-        if other:
-            raise InputError(
-                f"{path}: {other}; expected a GSD file. OVITO converts it: export_file(import_file('{Path(path).name}'), "
-                f"'{Path(path).stem}.gsd', 'gsd/hoomd', multiple_frames=True) of ovito.io; a way without OVITO is in the "
-                "documentation under Files of a run, Other formats."
-            ) from None
         raise InputError(
             f"{path}: not a readable GSD file ({error}); expected one written by HOOMD-blue or qlm_hoomd."
         ) from None
-
-
-def _format_of(path: Path | str) -> str:
-    """The format of a file that is no GSD file, in words; empty where it is none of those that the field uses."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123  (a path or a text)
-            head = file.read(4096)
-    except OSError:
-        return ""
-    first, _, rest = head.partition(b"\n")
-    if first.strip().isdigit() and b"lattice=" in rest.lower().partition(b"\n")[0]:
-        return "an extended XYZ file"
-    return next((name for pattern, name in _FORMATS.items() if re.match(pattern, head, re.DOTALL)), "")
 
 
 def source_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int) -> gsd.hoomd.Frame:
@@ -303,26 +286,27 @@ def source_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: in
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
 
 
-def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int, frame: gsd.hoomd.Frame) -> Frame:
-    """The glass in a frame that was read.
+def frame_of(path: Path | str, index: int, frame: gsd.hoomd.Frame, provenance: Mapping[str, Any] | None = None) -> Frame:
+    """The glass in a frame that was read, from this file or from another program's.
 
     Raises:
-        InputError: if it holds no three-dimensional cube under xy shear.
+        InputError: if it holds no particles in a box.
     """
     log = frame.log
     ours = _POSITION in log and "qlm/box" in log
     positions_nc = log[_POSITION] if ours else frame.particles.position
     box = log["qlm/box"] if ours else frame.configuration.box
     if positions_nc is None or box is None or not len(positions_nc):
-        raise InputError(f"{path}, frame {index}: no particles or no box; expected a three-dimensional glass.")
+        raise InputError(f"{path}, frame {index}: no particles or no box; expected a glass.")
     try:
         notes: list[str] = []
+        positions_nc, box = _flattened(frame, positions_nc, box, notes)
         if ours:
-            cube = Box.from_gsd(box)
-            strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cube.xy
+            cell = Box.from_gsd(box)
+            strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cell.xy
         else:
-            positions_nc, cube, strain = _normal_form(positions_nc, box, notes)
-        glass = Glass(positions_nc, frame.particles.typeid, cube, strain, _provenance(trajectory))
+            positions_nc, cell, strain = _normal_form(positions_nc, box, notes)
+        glass = Glass(positions_nc, frame.particles.typeid, cell, strain, provenance or {})
         x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
         notes += _left_out(frame)
     except (QlmError, ValueError, TypeError, IndexError) as error:
@@ -336,29 +320,49 @@ def frame_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: int
     return Frame(glass, exact, scalars, (x, y, z), tuple(notes))
 
 
+def _flattened(
+    frame: gsd.hoomd.Frame, positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Positions and box as they are; of a two-dimensional frame with z = 0 and Lz = 0, and a note of what z there was."""
+    if frame.configuration.dimensions != 2 and box[2] != 0.0:
+        return positions_nc, box
+    outside = int((positions_nc[:, 2] != 0.0).sum())
+    if outside:
+        notes.append(
+            f"two dimensions, and z of {outside} particles is not 0 (up to {np.abs(positions_nc[:, 2]).max():.3g}): set to 0"
+        )
+        positions_nc = positions_nc.copy()
+        positions_nc[:, 2] = 0.0
+    return positions_nc, np.array([box[0], box[1], 0.0, box[3], 0.0, 0.0], dtype=box.dtype)
+
+
 def _normal_form(positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]) -> tuple[NDArray[np.float64], Box, float]:
     """Positions folded into the cell of small tilts, that cell and the strain; what was changed is added to ``notes``.
 
     Raises:
-        InputError: if the box is no cube under xy shear, or the coordinates are so large that they place no particle.
+        InputError: if there is no box, or the coordinates are so large that they place no particle.
     """
     small = reduced(box)
-    cube = Box.from_gsd(small)
-    turned = [f"{name} = {tilt:g}" for name, tilt in zip(("xy", "xz", "yz"), box[3:], strict=True) if abs(tilt) > 0.5]
+    cell = Box.from_gsd(small)
+    names = "xy", "xz", "yz"
+    turned = [name for name, was, now in zip(names, box[3:], small[3:], strict=True) if abs(was - now) > 1e-6]
     if turned:
+        was, now = (dict(zip(names, tilts, strict=True)) for tilts in (box[3:], small[3:]))
         notes.append(
-            f"the box has the tilt {', '.join(turned)}; its lattice is that of the cell with xy = {small[3]:g}, used here"
+            f"the box has the tilt {', '.join(f'{name} = {was[name]:g}' for name in turned)}; its lattice is that of the cell "
+            f"with {', '.join(f'{name} = {tilt:g}' for name, tilt in now.items() if tilt or name == 'xy')}, used here"
         )
     tilt = as_written(float(box[3]))
     # A tilt in another plane leaves no other trace than its lattice.
-    strain = tilt if abs(tilt - round(tilt - small[3]) - small[3]) < 1e-6 else as_written(float(small[3]))
-    cube = Box.at_strain(cube.length, strain)
+    turns = (tilt - small[3]) / cell.flip
+    strain = tilt if abs(turns - round(turns)) < 1e-6 else as_written(float(small[3]))
+    cell = cell.sheared(strain, 0.0)
     largest = np.abs(positions_nc).max()
     if not np.isfinite(largest):
-        return positions_nc, cube, strain  # the glass says which
+        return positions_nc, cell, strain  # the glass says which
     # The distance of two neighbouring numbers is how far a coordinate can be off.
     apart = float(np.spacing(largest))
-    spacing = cube.length / len(positions_nc) ** (1.0 / 3.0)
+    spacing = (cell.volume / len(positions_nc)) ** (1.0 / cell.dimensions)
     if apart > _COARSEST * spacing:
         raise InputError(
             f"coordinates up to {largest:.3g} in {positions_nc.dtype}, which are known to {apart:.2g} "
@@ -366,7 +370,7 @@ def _normal_form(positions_nc: NDArray[Any], box: NDArray[Any], notes: list[str]
         )
     if apart > 1e-6 * spacing and positions_nc.dtype != np.float64:
         notes.append(f"coordinates are as large as {largest:.3g}, which rounds them to {apart:.1g}; folded into the box")
-    return cube.wrap(positions_nc), cube, strain
+    return cell.wrap(positions_nc), cell, strain
 
 
 def _is_rounded(values: NDArray[Any]) -> bool:
@@ -416,7 +420,7 @@ def _scalar(value: NDArray[np.float64]) -> float:
     return float(np.asarray(value).reshape(-1)[0])
 
 
-def _provenance(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
+def provenance_of(trajectory: gsd.hoomd.HOOMDTrajectory) -> dict[str, Any]:
     """The note in the first frame; that chunk alone is read, not the frame."""
     try:
         for name in (_NOTE, f"log/{_NOTE}"):  # the second in older files

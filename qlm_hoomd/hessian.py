@@ -67,7 +67,7 @@ class Hessian(Computation):
 
     @property
     def matrix(self) -> sp.bsr_array:
-        """((3N, 3N) sparse array of 3x3 blocks) d2U/dr dr [energy / length^2]."""
+        """((dN, dN) sparse array of dxd blocks, d dimensions) d2U/dr dr [energy / length^2]."""
         return self.bonds.hessian()
 
 

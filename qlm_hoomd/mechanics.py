@@ -110,7 +110,7 @@ class Mechanics:
             neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, r2_p, self._cutoff2_t
         )
         phi_kp = self.potential.derivatives(r2_p, pairtype_p, order)
-        bonds = Bonds(i_p, j_p, owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume)
+        bonds = Bonds(i_p, j_p, owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume, box.dimensions)
         self._kept = positions_nc.copy(), box, neighbors.n_builds, bonds
         return bonds
 

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from qlm_hoomd.base.registry import POTENTIALS
-from qlm_hoomd.base.settings import OfKind, Settings
+from qlm_hoomd.base.settings import Later, OfKind, Settings
+from qlm_hoomd.box import Box
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
 
 
@@ -83,8 +84,9 @@ class GlassModel(Settings):
         description="pair potential; default: the smoothed inverse power law",
     )
     density: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        default=_default("density"), description=f"particles per volume; {_describe('density')}"
+        default=_default("density"), description=f"particles per volume, per area in two dimensions; {_describe('density')}"
     )
+    dimensions: Annotated[Literal[2, 3], Later()] = Field(default=3, description="of space; two make a flat glass, a square")
     fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(
         default=_default("fraction_large"), description=f"share of the large particles; {_describe('fraction_large')}"
     )
@@ -97,8 +99,13 @@ class GlassModel(Settings):
         return self
 
     def box_length(self, n_particles: int) -> float:
-        """Edge of the cube that holds ``n_particles`` at the model's density [length]."""
-        return float((n_particles / self.density) ** (1.0 / 3.0))
+        """Edge of the cube, or the square, that holds ``n_particles`` at the model's density [length]."""
+        return float((n_particles / self.density) ** (1.0 / self.dimensions))
+
+    def box(self, n_particles: int) -> Box:
+        """The cube, or the square, that holds ``n_particles`` at the model's density."""
+        length = self.box_length(n_particles)
+        return Box(length, lz=length if self.dimensions == 3 else 0.0)
 
     def typeid(self, n_particles: int) -> np.ndarray:
         """((N,) ndarray of int32) types: the first particles are small (0), the rest large (1)."""
@@ -108,7 +115,7 @@ class GlassModel(Settings):
     def smallest_system(self) -> int:
         """Smallest N whose box, at its largest tilt of 1/2, holds twice the cut-off between opposite faces."""
         length = 2.0 * self.potential.largest_cutoff * math.sqrt(1.25)
-        return math.ceil(self.density * length**3)
+        return math.ceil(self.density * length**self.dimensions)
 
 
 PositiveTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -121,8 +121,9 @@ class LowestModes(Computation):
         except AttributeError:
             raise InputError(f"modes of {hessian!r}; expected a Hessian: compute(Hessian(potential).compute(glass)).") from None
         n_particles = bonds.n_particles
-        if self.k > 3 * n_particles - 3:
-            raise InputError(f"k = {self.k}; expected at most 3N - 3 = {3 * n_particles - 3} modes.")
+        d = bonds.dimensions
+        if self.k > d * n_particles - d:
+            raise InputError(f"k = {self.k}; expected at most {d}N - {d} = {d * n_particles - d} modes.")
         if any(modes.vectors.shape[1] != n_particles for modes in start):
             raise InputError(f"the modes to start from are of another number of particles; expected N = {n_particles}.")
         guess_mnc, largest, solver = self._guess(bonds, start)

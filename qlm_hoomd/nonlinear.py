@@ -294,7 +294,7 @@ class NonlinearModes(Computation):
             moved = np.union1d(partners_p[owners_p == centre], [centre])
             field_nc = np.zeros((bonds.n_particles, 3))
             field_nc[moved] = rng.normal(size=(len(moved), 3))
-            yield f"random {index}", field_nc
+            yield f"random {index}", bonds.in_space(field_nc)
 
     def _enlist(self, minimum: _Minimum, found: list[_Minimum]) -> int:
         """Index of a minimum in the list: a new one, or that of the mode it overlaps with, which it replaces if it costs less."""
@@ -423,7 +423,7 @@ def mode_locations(vectors_mnc: NDArray[np.float64], glass: Glass) -> NDArray[np
             f"modes of shape {vectors_mnc.shape} for a glass of {glass.n_particles} particles; expected the same glass."
         )
     weight_mn = np.einsum("mnc,mnc->mn", vectors_mnc, vectors_mnc) ** 2
-    phase_nc = np.exp(2j * np.pi * (glass.positions @ np.linalg.inv(glass.box.matrix)))
+    phase_nc = np.exp(2j * np.pi * glass.box.fractional(glass.positions))
     fraction_mc = np.angle(weight_mn @ phase_nc) / (2.0 * np.pi)
     return glass.box.wrap(fraction_mc @ glass.box.matrix)
 
@@ -458,8 +458,8 @@ class _Search:
         )
 
     def clean(self, field_nc: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The field without translations, and without particles that have no partner."""
-        clean_nc = np.array(field_nc, dtype=np.float64, order="C")
+        """The field without translations, without particles that have no partner, and in the plane of two dimensions."""
+        clean_nc = self._bonds.in_space(np.array(field_nc, dtype=np.float64, order="C"))
         solve.remove_drift(self._bonded_n, clean_nc)
         return clean_nc
 

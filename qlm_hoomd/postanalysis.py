@@ -1,4 +1,4 @@
-"""Lowest modes of anybody's GSD file: any frames, any registered pair potential, tables and mode vectors out.
+"""Lowest modes of anybody's file: any frames, any registered pair potential, tables and mode vectors out.
 
 Everything that can be wrong with the file is looked for in all chosen frames before the first mode is computed. A frame that is
 not at rest is relaxed and the tables say so; a frame that fails later is named and the others are kept.
@@ -167,7 +167,7 @@ def modes_of_frame(
         k: number of modes, translations not counted.
         frame: index that the result carries.
         as_is: refuse a glass that is not at rest, instead of relaxing it.
-        remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
+        remove_rattlers: leave particles with fewer than d + 1 contacts out of the Hessian.
         force_tolerance: largest force of a glass at rest [energy / length].
         falling: is told steps and max|F| of a descent from far away; what it raises ends the descent.
 
@@ -184,7 +184,9 @@ def modes_of_frame(
     if what.removed:
         notes.append(f"{what.n_rattlers} rattlers removed; participation ratios count the other {what.kept_n.sum()} particles")
     elif what.n_rattlers:
-        notes.append(f"{what.n_rattlers} rattlers, each with up to 3 zero modes; --remove-rattlers leaves them out")
+        notes.append(
+            f"{what.n_rattlers} rattlers, each with up to {glass.box.dimensions} zero modes; --remove-rattlers leaves them out"
+        )
     modes = LowestModes(k).compute(what.hessian)
     negative_modes, zero_modes = what.signs(modes.eigenvalues)
     if negative_modes:
@@ -256,20 +258,20 @@ def modes_of_file(
     workers: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> FileModes:
-    """Lowest modes of the frames of a GSD file, written by HOOMD-blue or anybody else.
+    """Lowest modes of the frames of a file, written by HOOMD-blue or anybody else.
 
     Each frame that is finished is kept in the folder ``out``, from which the same call goes on after an interrupt, whatever
     stopped it; the files are made of all frames in the end.
 
     Args:
-        path: the GSD file.
+        path: the file, of any format that a reader knows.
         potential: the pair potential of its particles.
         k: modes a frame.
         frames: which frames.
         types: the file's names of the potential's particle types 0, 1, ...; None for the potential's own names, or the order
             in the file where it has none.
         as_is: refuse frames that are not at rest, instead of relaxing them.
-        remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
+        remove_rattlers: leave particles with fewer than d + 1 contacts out of the Hessian.
         force_tolerance: largest force of a frame at rest [energy / length].
         ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them.
         relax_limit: time after which a frame that still falls has failed [s]; None for no limit but that of the descent.
@@ -280,7 +282,7 @@ def modes_of_file(
         progress: takes lines on each frame, and on one that falls for long.
 
     Raises:
-        InputError: if the file is no three-dimensional glass of this potential, or products exist already; nothing is written.
+        InputError: if the file is no glass of this potential, or products exist already; nothing is written.
         ConvergenceError: if no frame at all could be analysed.
         Interrupted: if a signal asked this process to stop.
     """

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlm_hoomd.base.errors import ConvergenceError, InputError
-from qlm_hoomd.box import Box
 from qlm_hoomd.engines.base import DynamicsReport, DynamicsState
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
@@ -44,8 +43,9 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
             f"N = {n_particles}; expected at least {model.smallest_system()}, so that the box holds twice the cut-off "
             f"{model.potential.largest_cutoff:.3g} at its largest tilt."
         )
-    box = Box(model.box_length(n_particles))
+    box = model.box(n_particles)
     positions_nc = box.length * (rng.random((n_particles, 3)) - 0.5)
+    positions_nc[:, box.dimensions :] = 0.0
     typeid_n = rng.permutation(model.typeid(n_particles))
     mechanics = Mechanics(model.potential, typeid_n, skin=0.3)
     step, cap, last = 1e-3, 0.1 * float(model.potential.cutoffs().min()), math.inf
@@ -53,7 +53,9 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
         energy, force_nc = mechanics.energy_forces(positions_nc, box)
         # Two particles on one spot have no direction to part; a nudge gives them one.
         if not np.isfinite(force_nc).all():
-            positions_nc = positions_nc + rng.normal(scale=1e-3, size=positions_nc.shape)
+            nudge_nc = rng.normal(scale=1e-3, size=positions_nc.shape)
+            nudge_nc[:, box.dimensions :] = 0.0
+            positions_nc = positions_nc + nudge_nc
             continue
         # Forces of a liquid at T0 are of order 100; below that, dynamics can take over with its ordinary time step.
         if max_norm(force_nc) < 100.0 and np.isfinite(energy):

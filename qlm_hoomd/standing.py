@@ -23,23 +23,21 @@ if TYPE_CHECKING:
     from qlm_hoomd.mechanics import Bonds
     from qlm_hoomd.potentials import PairPotential
 
-# A particle held by contacts alone needs d + 1 of them.
-_FEWEST_CONTACTS = 4
 # Eigenvalues below this part of the largest are zero to the rounding of a float64 Hessian.
 _ZERO = 1e-10
 
 
 def rattlers(bonds: Bonds) -> NDArray[np.bool_]:
-    """((N,) ndarray of bool) particles with fewer than four contacts, those with other rattlers not counted.
+    """((N,) ndarray of bool) particles with fewer than d + 1 contacts, those with other rattlers not counted.
 
-    A contact is a pair that pushes or pulls. Only short-ranged potentials leave a particle with so few.
+    Contacts alone hold a particle from d + 1 on, four in three dimensions. A contact is a pair that pushes or pulls. Only short-ranged potentials leave a particle with so few.
     """
     held_n = np.ones(bonds.n_particles, dtype=np.bool_)
     i_p, j_p = bonds.i_p[bonds.phi_kp[1] != 0.0], bonds.j_p[bonds.phi_kp[1] != 0.0]
     while True:
         alive_p = held_n[i_p] & held_n[j_p]
         contacts_n = np.bincount(i_p[alive_p], minlength=len(held_n)) + np.bincount(j_p[alive_p], minlength=len(held_n))
-        loose_n = held_n & (contacts_n < _FEWEST_CONTACTS)
+        loose_n = held_n & (contacts_n < bonds.dimensions + 1)
         if not loose_n.any():
             return ~held_n
         held_n &= ~loose_n
@@ -154,7 +152,7 @@ def standing(
     Args:
         glass: the glass.
         potential: its pair potential.
-        remove_rattlers: leave particles with fewer than four contacts out of the Hessian.
+        remove_rattlers: leave particles with fewer than d + 1 contacts out of the Hessian.
         force_tolerance: largest force of a glass at rest [energy / length].
 
     Raises:
@@ -168,7 +166,8 @@ def standing(
     rattler_n = rattlers(hessian.bonds)
     if rattler_n.all():
         raise InputError(
-            "every particle is a rattler, with fewer than four contacts; expected a solid. Is it the potential of these "
+            f"every particle is a rattler, with fewer than {('three', 'four')[glass.box.dimensions - 2]} contacts; expected a "
+            "solid. Is it the potential of these "
             "particles, and as dense as it should be?"
         )
     if not (remove_rattlers and rattler_n.any()):

@@ -144,8 +144,9 @@ class StructureFactor(Computation):
         """
         miller_vc, q_v = self._wavevectors(glass)
         if not len(q_v):
-            raise InputError(f"q_max = {self.q_max:g}; expected more than {2 * np.pi / glass.box.length:g}, what fits the box.")
-        fractional_nc = glass.positions @ np.linalg.inv(glass.box.matrix)
+            shortest = 2 * np.pi / max(glass.box.faces_apart)
+            raise InputError(f"q_max = {self.q_max:g}; expected more than {shortest:g}, what fits the box.")
+        fractional_nc = glass.box.fractional(glass.positions)
         intensity_v = np.empty(len(q_v))
         step = max(1, _BLOCK // glass.n_particles)
         for start in range(0, len(q_v), step):
@@ -172,6 +173,8 @@ class StructureFactor(Computation):
         miller_vc = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
         h_v, k_v, l_v = miller_vc.T
         miller_vc = miller_vc[(l_v > 0) | ((l_v == 0) & ((k_v > 0) | ((k_v == 0) & (h_v > 0))))]
+        # In two dimensions there is no wavevector along z, whatever the third lattice vector.
+        matrix[2, 2] = matrix[2, 2] or 1.0
         q_v = np.linalg.norm(miller_vc @ (2 * np.pi * np.linalg.inv(matrix)).T, axis=1)
         inside = q_v < self.q_max
         miller_vc, q_v = miller_vc[inside], q_v[inside]
@@ -223,6 +226,10 @@ class LocalOrder(Computation):
     it would be if types were dealt at random to bond ends (Newman, Phys. Rev. E 67, 026126 (2003)). It is 0 for random
     mixing, 1 for full separation, negative where unlike types attract.
 
+    In two dimensions the hexatic order psi_6 = <exp(6 i theta)> over a particle's neighbours takes the place of q_6m. A bond is
+    solid-like where Re(psi_6 psi_6*) of its particles exceeds ``bond_threshold``; of ``neighbors`` and ``solid_bonds`` half
+    count, as a crystal has six neighbours there instead of twelve.
+
     Neighbours are the ``neighbors`` nearest particles, whatever their distance: a cut-off distance that fits the small
     particles' crystal misses the large particles' one.
 
@@ -249,11 +256,16 @@ class LocalOrder(Computation):
         """
         import freud
 
-        if glass.n_particles <= self.neighbors:
-            raise InputError(f"{glass.n_particles} particles; expected more than the {self.neighbors} neighbours of each.")
+        flat = glass.box.dimensions == 2
+        neighbors = math.ceil(self.neighbors / 2) if flat else self.neighbors
+        if glass.n_particles <= neighbors:
+            raise InputError(f"{glass.n_particles} particles; expected more than the {neighbors} neighbours of each.")
         box, points_nc = _freud_system(glass)
         query = freud.locality.AABBQuery(box, points_nc)
-        bonds = query.query(points_nc, {"num_neighbors": self.neighbors, "exclude_ii": True}).toNeighborList()
+        bonds = query.query(points_nc, {"num_neighbors": neighbors, "exclude_ii": True}).toNeighborList()
+        if flat:
+            self._result = self._hexatic(glass, query, bonds)
+            return self
         q6_n = np.asarray(freud.order.Steinhardt(6).compute(query, neighbors=bonds).particle_order, dtype=np.float64)
         solid = freud.order.SolidLiquid(6, self.bond_threshold, self.solid_bonds).compute(query, neighbors=bonds)
         is_solid_n = np.asarray(solid.num_connections) >= self.solid_bonds
@@ -264,6 +276,22 @@ class LocalOrder(Computation):
         self._result = _Order(q6_n, np.asarray(solid.ql_ij, dtype=np.float64), is_solid_n, largest, demixing, error)
         return self
 
+    def _hexatic(self, glass: Glass, query: Any, bonds: Any) -> _Order:
+        """The order in two dimensions."""
+        import freud
+        import scipy.sparse as sp
+
+        psi_n = np.asarray(freud.order.Hexatic(6).compute(query, neighbors=bonds).particle_order, dtype=np.complex128)
+        first_p, second_p = np.asarray(bonds.query_point_indices), np.asarray(bonds.point_indices)
+        products_p = (psi_n[first_p] * psi_n[second_p].conj()).real
+        like_p = products_p > self.bond_threshold
+        is_solid_n = np.bincount(first_p[like_p], minlength=len(psi_n)) >= math.ceil(self.solid_bonds / 2)
+        held_p = like_p & is_solid_n[first_p] & is_solid_n[second_p]
+        graph = sp.coo_array((np.ones(held_p.sum()), (first_p[held_p], second_p[held_p])), shape=(len(psi_n), len(psi_n)))
+        labels_n = sp.csgraph.connected_components(graph, directed=False)[1]
+        largest = int(np.bincount(labels_n[is_solid_n]).max(initial=0))
+        return _Order(np.abs(psi_n), products_p, is_solid_n, largest, *_demixing(glass.typeid, first_p, second_p))
+
     def _headline(self) -> str:
         return (self.reason or "a glass") if hasattr(self, "_result") else ""
 
@@ -273,7 +301,7 @@ class LocalOrder(Computation):
 
     @property
     def q6(self) -> NDArray[np.float64]:
-        """((N,) ndarray) Steinhardt's q6 of each particle."""
+        """((N,) ndarray) Steinhardt's q6 of each particle; abs(psi_6) in two dimensions."""
         return self._result.q6_n
 
     @property
@@ -362,8 +390,7 @@ def _freud_system(glass: Glass) -> tuple[Any, NDArray[np.float32]]:
     """freud's box, and the positions wrapped into it ((N, 3) ndarray of float32 [length])."""
     import freud
 
-    length = glass.box.length
-    box = freud.box.Box(length, length, length, glass.box.xy, 0.0, 0.0)
+    box = freud.box.Box(*glass.box.to_gsd(), is2D=glass.box.dimensions == 2)
     return box, glass.box.wrap(glass.positions).astype(np.float32)
 
 

@@ -109,7 +109,7 @@ class ModeView:
         arrow_n = np.flatnonzero(size_n >= _SHORTEST_ARROW * size_n.max())
         arrow_n = arrow_n[np.argsort(-size_n[arrow_n])][:_MOST_ARROWS]
         longest = 2.5 * float(self.diameters.mean()) / float(size_n.max())
-        half = 0.5 * self.box.length
+        half = 0.5 * max(self.box.lx, self.box.ly, self.box.lz)
         opacity_n = 1.0 - 0.8 * np.clip(np.abs(centred_nc[arrow_n, depth]) / half, 0.0, 1.0)
         ax.quiver(
             centred_nc[arrow_n, across], centred_nc[arrow_n, up],
@@ -162,7 +162,7 @@ class ModeView:
             held: modes that are in it, ascending; by default all, or the lowest ones that do not make it too large.
         """
         self._check(index)
-        fractional_nc = self.positions @ np.linalg.inv(self.box.matrix)
+        fractional_nc = self.box.fractional(self.positions)
         most = max(1, _MOST_BYTES // (6 * len(self.positions)))
         if held is None:
             held = sorted({*range(min(most, len(self.modes))), index})

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import BasinLost
+from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.preparation import random_start
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.box import Box
-    from qlm_hoomd.glass import Glass
 
 NO_HOOMD = "HOOMD-blue is not installed in this interpreter (it is on conda-forge: environment.yml)"
 
@@ -107,6 +107,22 @@ def small_liquid(model: GlassModel) -> Glass:
 
 
 @pytest.fixture(scope="session")
+def disordered() -> Callable[[Box, float, int], Glass]:
+    """Particles of two types on a shaken grid of the given spacing in any box: disordered, under stress, far from a minimum."""
+
+    def make(box: Box, spacing: float, seed: int) -> Glass:
+        rng = np.random.default_rng(seed)
+        counts = [max(1, round(edge / spacing)) for edge in (box.lx, box.ly, box.lz)]
+        grid_nc = np.stack(np.meshgrid(*[np.arange(count) / count for count in counts]), axis=-1).reshape(-1, 3)
+        shake_nc = rng.uniform(-0.13, 0.13, size=grid_nc.shape) / counts
+        shake_nc[:, 2] *= box.lz > 0.0
+        positions_nc = (grid_nc + shake_nc) @ box.matrix
+        return Glass(box.wrap(positions_nc), rng.permutation(np.arange(len(grid_nc)) % 2), box, box.xy)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def quenched(model: GlassModel, liquid: Glass) -> Glass:
     """A rapidly quenched glass of 500 particles."""
     return CPUEngineSettings().build(model).descend(liquid)[0]
@@ -139,11 +155,13 @@ def pairs_within() -> Callable[[NDArray[np.float64], Box, float], Pairs]:
     images_sc = np.array(list(product((-2, -1, 0, 1, 2), (-1, 0, 1), (-1, 0, 1))), dtype=float)
 
     def find(positions_nc: NDArray[np.float64], box: Box, reach: float) -> Pairs:
-        fractional_nc = positions_nc @ np.linalg.inv(box.matrix)
-        folded_nc = (fractional_nc - np.floor(fractional_nc)) @ box.matrix
+        # In two dimensions one layer, far from its images.
+        matrix_cc = box.matrix + np.diag([0.0, 0.0, 1e3 if box.lz == 0.0 else 0.0])
+        fractional_nc = positions_nc @ np.linalg.inv(matrix_cc)
+        folded_nc = (fractional_nc - np.floor(fractional_nc)) @ matrix_cc
         i_p, j_p = np.triu_indices(len(positions_nc), 1)
         r_pc = folded_nc[j_p] - folded_nc[i_p]
-        r_psc = r_pc[:, None, :] + images_sc @ box.matrix
+        r_psc = r_pc[:, None, :] + images_sc @ matrix_cc
         pair, image = np.nonzero(np.einsum("psc,psc->ps", r_psc, r_psc) < reach**2)
         return i_p[pair], j_p[pair], r_psc[pair, image]
 

@@ -140,7 +140,7 @@ def test_failures_are_grouped_by_reason_with_an_example_each(tmp_path: Path) -> 
         (["status", "site"], "qlm: site holds no readable protocol.json; expected a folder that `qlm run` made."),
         (["report", "site"], "qlm: site holds no protocol.json"),
         (["modes", "nowhere.gsd"], "qlm: nowhere.gsd"),
-        (["modes", "p.yaml"], "qlm: p.yaml: not a readable GSD file"),
+        (["modes", "p.yaml"], "qlm: p.yaml: of no format that is known here"),
         (["modes", "p.yaml", "--potential", "bad.yaml"], "qlm: bad.yaml, line 5"),
         (["dance"], "No such command 'dance'"),
     ],

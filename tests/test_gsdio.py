@@ -17,6 +17,7 @@ from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 OBSERVABLES = Observables(energy=5.5, stress_xy=-0.125, pressure=18.25, max_force=3e-11)
@@ -202,18 +203,55 @@ def test_a_file_cut_short_anywhere_is_refused_or_read_whole(tmp_path: Path, quen
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"box": [10.0, 10.0, 12.0, 0.0, 0.0, 0.0]},
-        {"box": [10.0, 10.0, 0.0, 0.0, 0.0, 0.0]},
-        {"box": [10.0, 10.0, 10.0, 0.0, 0.3, 0.0]},
+        {"box": [10.0, -10.0, 12.0, 0.0, 0.0, 0.0]},
+        {"box": [10.0, 0.0, 0.0, 0.0, 0.0, 0.0]},
+        {"box": [10.0, 10.0, 10.0, 0.0, np.inf, 0.0]},
         {"N": 0, "position": np.zeros((0, 3)), "typeid": []},
         {"position": np.full((3, 3), np.nan)},
     ],
-    ids=["not cubic", "two-dimensional", "sheared in xz", "no particles", "not finite"],
+    ids=["negative edge", "one dimension", "infinite tilt", "no particles", "not finite"],
 )
 def test_frames_that_are_no_glass_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     _foreign(tmp_path / "wrong.gsd", **wrong)
     with pytest.raises(InputError, match=r"wrong\.gsd, frame -?\d+: .*expected"):
         gsdio.read_glass(tmp_path / "wrong.gsd")
+
+
+BOXES = [Box(11.0, 0.2, lz=0.0), Box(lx=13.0, ly=9.0, lz=0.0, xy=-0.7), Box(lx=6.5, ly=5.5, lz=6.0, xy=0.4, xz=-0.45, yz=0.3)]
+
+
+@pytest.mark.parametrize("box", BOXES, ids=["square", "flat", "triclinic"])
+def test_any_box_comes_back_to_the_bit(tmp_path: Path, box: Box, disordered: Callable[..., Glass]) -> None:
+    glass = disordered(box, 1.1, 3)
+    gsdio.write_glasses(tmp_path / "glass.gsd", [(glass, OBSERVABLES)], PROVENANCE)
+    again = gsdio.read_glass(tmp_path / "glass.gsd").glass
+    assert (again.box, again.strain) == (box, box.xy)
+    assert again.positions.tobytes() == box.wrap(glass.positions).tobytes()
+    with gsd.hoomd.open(str(tmp_path / "glass.gsd"), "r") as trajectory:
+        assert trajectory[0].configuration.dimensions == box.dimensions
+        np.testing.assert_allclose(trajectory[0].configuration.box, box.to_gsd(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_flat_file_lies_in_the_plane(tmp_path: Path, dimensions: int) -> None:
+    """By its number of dimensions or by Lz = 0, as old and new HOOMD-blue say it."""
+    frame = _foreign(tmp_path / "flat.gsd", box=[10.0, 8.0, 1.0 if dimensions == 2 else 0.0, 0.25, 0.0, 0.0])
+    frame.configuration.dimensions = dimensions
+    with gsd.hoomd.open(str(tmp_path / "flat.gsd"), "w") as trajectory:
+        trajectory.append(frame)
+    read = gsdio.read_glass(tmp_path / "flat.gsd")
+    assert read.glass.box == Box(lx=10.0, ly=8.0, lz=0.0, xy=0.25)
+    assert not read.glass.positions[:, 2].any()
+    assert read.notes == ("two dimensions, and z of 1 particles is not 0 (up to 1): set to 0",)
+
+
+def test_tilts_of_a_foreign_box_are_reduced_in_every_plane(tmp_path: Path) -> None:
+    _foreign(tmp_path / "tilted.gsd", box=[10.0, 8.0, 5.0, 1.5, -2.25, 1.6])
+    read = gsdio.read_glass(tmp_path / "tilted.gsd")
+    # yz: 1.6 less one of 8 / 5; xz: -2.25 less 1.5 * 8 / 5, and then two of 10 / 5; xy: 1.5 less one of 10 / 8.
+    np.testing.assert_allclose(read.glass.box.to_gsd(), [10.0, 8.0, 5.0, 0.25, -0.65, 0.0], atol=1e-6)
+    assert read.glass.strain == 1.5
+    assert "xy = 1.5, xz = -2.25, yz = 1.6" in read.notes[0]
 
 
 def test_no_frames(tmp_path: Path) -> None:

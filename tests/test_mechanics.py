@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 # A tilt of either sign, none, and both sides of the flip at 1/2.
 STRAINS = (0.0, 0.21, -0.37, 0.4999, 0.5001)
+# Two dimensions, a tilt at the flip among them, unequal edges, and all tilts.
+BOXES = {
+    "square": Box(11.0, 0.3, lz=0.0),
+    "flat, at the flip": Box(lx=13.0, ly=9.0, lz=0.0, xy=0.722),
+    "edges": Box(lx=5.0, ly=6.0, lz=7.0),
+    "triclinic": Box(lx=6.5, ly=5.5, lz=6.0, xy=0.4, xz=-0.45, yz=0.3),
+}
 STEP = Decimal("1e-15")
 DIGITS = 100
 
@@ -123,12 +130,21 @@ class Case:
 
     def mode(self) -> NDArray[np.float64]:
         mode_nc = self.rng.normal(size=self.glass.positions.shape)
+        mode_nc[:, self.glass.box.dimensions :] = 0.0
         return np.asarray(mode_nc / np.linalg.norm(mode_nc))
 
 
-@pytest.fixture(scope="module", params=STRAINS)
-def case(request: pytest.FixtureRequest, model: GlassModel, small_liquid: Glass, pairs_within: Callable[..., Any]) -> Case:
+@pytest.fixture(scope="module", params=[*STRAINS, *BOXES])
+def case(
+    request: pytest.FixtureRequest,
+    model: GlassModel,
+    small_liquid: Glass,
+    disordered: Callable[..., Glass],
+    pairs_within: Callable[..., Any],
+) -> Case:
     assert isinstance(model.potential, InversePowerLaw)
+    if request.param in BOXES:
+        return Case(model.potential, disordered(BOXES[request.param], 1.1, 3), pairs_within)
     return Case(model.potential, small_liquid.at_strain(request.param), pairs_within)
 
 
@@ -152,7 +168,7 @@ def test_energy_forces_and_all_contractions_along_a_mode(case: Case) -> None:
 
 def test_every_force_component(case: Case) -> None:
     particle = int(case.rng.integers(case.glass.n_particles))
-    for axis in range(3):
+    for axis in range(case.glass.box.dimensions):
         unit_nc = np.zeros_like(case.glass.positions)
         unit_nc[particle, axis] = 1.0
         assert -case.bonds.forces[particle, axis] == pytest.approx(
@@ -179,7 +195,7 @@ def test_strain_derivatives(case: Case, gradient_cc: NDArray[np.float64]) -> Non
     if gradient_cc is SHEAR_XY:
         assert bonds.stress_xy == pytest.approx(slope / case.glass.box.volume, rel=1e-11)
     if gradient_cc is DILATION:
-        assert bonds.pressure == pytest.approx(-slope / (3.0 * case.glass.box.volume), rel=1e-11)
+        assert bonds.pressure == pytest.approx(-slope / (case.glass.box.dimensions * case.glass.box.volume), rel=1e-11)
 
 
 def test_stress_is_the_derivative_along_the_shear_of_the_glass_itself(case: Case) -> None:
@@ -193,25 +209,31 @@ def test_stress_is_the_derivative_along_the_shear_of_the_glass_itself(case: Case
 def test_hessian_matrix_against_differences_of_forces(case: Case) -> None:
     """Every entry, by the five-point rule."""
     mechanics = Mechanics(case.potential, case.glass.typeid, 0.1)
-    positions_nc, step = case.glass.positions, 1e-4
+    positions_nc, step, dimensions = case.glass.positions, 1e-4, case.glass.box.dimensions
     matrix = case.bonds.hessian().toarray()
+    assert len(matrix) == dimensions * case.glass.n_particles
     numerical = np.empty_like(matrix)
     for d in range(matrix.shape[0]):
-        shift_nc = np.zeros(matrix.shape[0])
-        shift_nc[d] = step
-        shift_nc = shift_nc.reshape(-1, 3)
-        force = [mechanics.energy_forces(positions_nc + k * shift_nc, case.glass.box)[1].ravel() for k in (-2, -1, 1, 2)]
+        shift_nc = np.zeros_like(positions_nc)
+        shift_nc[d // dimensions, d % dimensions] = step
+        shifted = [mechanics.energy_forces(positions_nc + k * shift_nc, case.glass.box)[1] for k in (-2, -1, 1, 2)]
+        assert not any(force_nc[:, dimensions:].any() for force_nc in shifted)
+        force = [force_nc[:, :dimensions].ravel() for force_nc in shifted]
         numerical[d] = -(force[0] - 8 * force[1] + 8 * force[2] - force[3]) / (12 * step)
     np.testing.assert_allclose(matrix, numerical, atol=2e-8 * np.abs(matrix).max())
     np.testing.assert_array_equal(matrix, matrix.T)
     # Translations cost nothing.
-    assert np.abs(matrix.reshape(matrix.shape[0], -1, 3).sum(axis=1)).max() < 1e-10 * np.abs(matrix).max()
+    assert np.abs(matrix.reshape(matrix.shape[0], -1, dimensions).sum(axis=1)).max() < 1e-10 * np.abs(matrix).max()
 
 
 def test_hessian_matrix_equals_the_matrix_free_product(case: Case) -> None:
-    mode_nc = case.mode()
+    mode_nc, dimensions = case.mode(), case.glass.box.dimensions
+    product_nc = case.bonds.product(mode_nc)
+    assert not product_nc[:, dimensions:].any()
     np.testing.assert_allclose(
-        (case.bonds.hessian() @ mode_nc.ravel()).reshape(-1, 3), case.bonds.product(mode_nc), atol=1e-11 * 1e3
+        (case.bonds.hessian() @ mode_nc[:, :dimensions].ravel()).reshape(-1, dimensions),
+        product_nc[:, :dimensions],
+        atol=1e-11 * 1e3,
     )
     assert case.bonds.hessian().has_sorted_indices
 

@@ -355,3 +355,82 @@ def test_stage_writes_both_tables(
     assert verdicts[0]["reason"].item() == ""
     assert "demixed" in verdicts[1]["reason"].item()
     assert verdicts[0].columns[:4] == ["strain", "crystal_fraction", "largest_cluster", "q6_mean"]
+
+
+# ---- two dimensions ----
+
+
+def triangular(cells: int, noise: float = 0.0) -> Glass:
+    """A triangular crystal of two rows a cell, at one particle per area."""
+    spacing = (4.0 / 3.0) ** 0.25
+    i, j = (index.ravel() for index in np.meshgrid(np.arange(cells), np.arange(2 * (cells // 2))))
+    positions_nc = np.stack([(i + 0.5 * (j % 2)) * spacing, j / spacing, 0.0 * i], axis=1)
+    positions_nc += noise * np.random.default_rng(1).normal(size=positions_nc.shape) * [1.0, 1.0, 0.0]
+    box = Box(lx=cells * spacing, ly=2 * (cells // 2) / spacing, lz=0.0)
+    return Glass(box.wrap(positions_nc), np.zeros(len(positions_nc), int), box)
+
+
+def flat_gas(n_particles: int) -> Glass:
+    box = Box(lx=n_particles**0.5, ly=1.25 * n_particles**0.5, lz=0.0, xy=0.3)
+    fractional_nc = np.random.default_rng(2).random((n_particles, 3))
+    return Glass(fractional_nc @ box.matrix, np.arange(n_particles) % 2, box, 0.3)
+
+
+def test_functions_of_a_gas_in_two_dimensions_are_one() -> None:
+    gas = flat_gas(20_000)
+    rdf = RadialDistribution(4.0, 0.1).compute(gas)
+    np.testing.assert_allclose(rdf.total[5:], 1.0, atol=0.05)
+    factor = StructureFactor(3.0, 0.3, vectors_per_bin=10_000).compute(gas)
+    np.testing.assert_allclose(factor.s[2:], 1.0, atol=0.2)
+
+
+def test_rdf_of_a_triangular_crystal_has_its_shells() -> None:
+    crystal = triangular(24)
+    spacing = (4.0 / 3.0) ** 0.25
+    rdf = RadialDistribution(2.5 * spacing, 0.01).compute(crystal)
+    shells = {1.0: 6, np.sqrt(3.0): 6, 2.0: 6}
+    for distance, count in shells.items():
+        near = np.abs(rdf.r - distance * spacing) < 0.02
+        # 2 pi r g dr particles in a ring, at one a unit of area.
+        assert (2.0 * np.pi * rdf.r * rdf.total * 0.01)[near].sum() == pytest.approx(count, rel=0.02)
+
+
+def test_structure_factor_in_two_dimensions_is_the_sum_over_all_wavevectors() -> None:
+    gas = flat_gas(60)
+    factor = StructureFactor(4.0, 0.5, vectors_per_bin=10_000).compute(gas)
+    reciprocal = 2.0 * np.pi * np.linalg.inv(gas.box.matrix[:2, :2]).T
+    q_vc = np.array([[h, k] for h in range(-20, 21) for k in range(-20, 21) if (h, k) != (0, 0)]) @ reciprocal
+    q_v = np.linalg.norm(q_vc, axis=1)
+    s_v = np.abs(np.exp(1j * q_vc @ gas.positions[:, :2].T).sum(axis=1)) ** 2 / 60
+    for q, s in zip(factor.q, factor.s, strict=True):
+        inside = (q_v < 4.0) & (np.floor(q_v / 0.5) == np.floor(q / 0.5))
+        assert q == pytest.approx(q_v[inside].mean(), rel=1e-6)
+        assert s == pytest.approx(s_v[inside].mean(), rel=1e-4)
+
+
+def test_hexatic_order_tells_crystal_and_glass() -> None:
+    crystal = LocalOrder().compute(triangular(16, noise=0.03))
+    assert crystal.q6.min() > 0.8
+    assert crystal.crystal_fraction == 1.0
+    assert "crystallised: 100.0%" in crystal.reason
+    np.testing.assert_allclose(LocalOrder().compute(triangular(16)).q6, 1.0, atol=1e-4)
+    gas = LocalOrder().compute(flat_gas(500))
+    assert gas.is_glass
+    assert gas.crystal_fraction < 0.02
+    # By hand: the six nearest of one particle.
+    glass = flat_gas(500)
+    apart_nc = glass.box.minimum_image(glass.positions - glass.positions[0])
+    nearest = np.argsort(np.linalg.norm(apart_nc, axis=1))[1:7]
+    psi = np.exp(6j * np.arctan2(apart_nc[nearest, 1], apart_nc[nearest, 0])).mean()
+    assert LocalOrder().compute(glass).q6[0] == pytest.approx(abs(psi), abs=1e-4)
+
+
+def test_a_crystal_in_one_corner_is_one_cluster() -> None:
+    """A quarter of a crystal melts: what is left is counted, and connected across the faces."""
+    crystal = triangular(20, noise=0.02)
+    melted = (crystal.positions[:, 0] > 0.0) & (crystal.positions[:, 1] > 0.0)
+    positions_nc = crystal.positions.copy()
+    positions_nc[melted] += np.random.default_rng(5).normal(scale=0.4, size=(int(melted.sum()), 3)) * [1.0, 1.0, 0.0]
+    order = LocalOrder().compute(crystal.moved(positions_nc))
+    assert order.is_solid[melted].mean() < 0.3
+    assert 0.6 < order.largest_cluster < 0.85

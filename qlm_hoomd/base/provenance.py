@@ -16,7 +16,7 @@ from qlm_hoomd.base.version import PACKAGE, __version__
 
 _DEPENDENCIES = ("numpy", "scipy", "numba", "gsd", "freud-analysis", "polars", "hoomd")
 WITHOUT_NUMBERS = (
-    *("ensemble", "planning", "protocol", "report", "statistics", "testing"),
+    *("ensemble", "formats", "planning", "protocol", "report", "statistics", "testing"),
     *("__init__.py", "cli.py", "doctor.py", "frames.py", "kept.py", "postanalysis.py", "view.py"),
     *("checkpoint.py", "display.py", "errors.py", "files.py", "registry.py", "settings.py"),
     *(

@@ -104,7 +104,8 @@ STAGES = Group("qlm_hoomd.stages", "stage")
 DETECTORS = Group("qlm_hoomd.detectors", "detector")
 EXECUTORS = Group("qlm_hoomd.executors", "executor")
 REPORT_SECTIONS = Group("qlm_hoomd.report_sections", "report section")
-GROUPS = (ENGINES, POTENTIALS, STAGES, DETECTORS, EXECUTORS, REPORT_SECTIONS)
+READERS = Group("qlm_hoomd.readers", "reader")
+GROUPS = (ENGINES, POTENTIALS, STAGES, DETECTORS, EXECUTORS, REPORT_SECTIONS, READERS)
 
 
 def listing() -> list[dict[str, Any]]:

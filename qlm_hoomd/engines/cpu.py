@@ -198,10 +198,12 @@ class CPUEngine(Engine):
             raise InputError(f"N = {glass.n_particles}; expected at least two particles.")
         dt = self.settings.dt
         n_steps = max(1, round(duration / dt))
-        n_free = 3 * glass.n_particles - 3
+        d = glass.box.dimensions
+        n_free = d * glass.n_particles - d
         if resume is None:
             positions_nc, memory = glass.positions, None
             velocities_nc = rng.normal(scale=math.sqrt(temperature), size=positions_nc.shape)
+            velocities_nc[:, d:] = 0.0
             velocities_nc -= velocities_nc.mean(axis=0)
         else:
             positions_nc, velocities_nc, memory = resume.positions, resume.velocities, resume.memory
@@ -221,7 +223,7 @@ class CPUEngine(Engine):
             for k in np.flatnonzero(counts_k):
                 averages.add(seen.energy_k[k], seen.square_k[k] / n_free)
                 if pressure_k[k]:
-                    averages.add_pressure(-seen.virial_k[k] / (3.0 * glass.box.volume))
+                    averages.add_pressure(-seen.virial_k[k] / (d * glass.box.volume))
             done = int(step_k[-1])
             if waypoint is not None and done < n_steps:
                 waypoint(partial(_state, done, particles, averages, rng))

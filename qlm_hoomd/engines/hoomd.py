@@ -357,8 +357,18 @@ class GlassSimulation:
             nlist.buffer = nlist.buffer
 
     def positions(self) -> NDArray[np.float64]:
-        """((N, 3) ndarray) wrapped positions by tag, bit for bit those of HOOMD."""
-        return np.array(self._simulation.state.get_snapshot().particles.position, dtype=np.float64)
+        """((N, 3) ndarray) wrapped positions by tag, bit for bit those of HOOMD.
+
+        Raises:
+            ConvergenceError: if a particle has left the plane of two dimensions.
+        """
+        positions_nc = np.array(self._simulation.state.get_snapshot().particles.position, dtype=np.float64)
+        if self._simulation.state.box.is2D and positions_nc[:, 2].any():
+            raise ConvergenceError(
+                f"particles of a two-dimensional box moved to z = {np.abs(positions_nc[:, 2]).max():.3g}; expected 0. HOOMD-blue "
+                "before 7.1 lets them drift where it is given z or vz."
+            )
+        return positions_nc
 
     def measure(self) -> Observables:
         """Energy, stress, pressure and largest force at the present positions."""
@@ -381,7 +391,7 @@ class GlassSimulation:
             energy=energy / len(force_nc),
             # HOOMD's virial is that of the pressure: xx, xy, xz, yy, yz, zz.
             stress_xy=float(-virial_6[1] / volume),
-            pressure=float((virial_6[0] + virial_6[3] + virial_6[5]) / (3.0 * volume)),
+            pressure=float((virial_6[0] + virial_6[3] + virial_6[5]) / (simulation.state.box.dimensions * volume)),
             max_force=float(np.sqrt((force_nc**2).sum(axis=1).max())),
         )
 

@@ -146,8 +146,7 @@ class CompiledForces:
         self._dt, self._keep = dt, keep
         self._typeid_n = np.array(glass.typeid, dtype=np.int32)
         self._cutoff_t = cutoffs_tt.ravel()
-        length, xy = glass.box.length, glass.box.xy
-        self._box = dynamics.Box(length, xy, cells.image_shifts(length, xy))
+        self._lattice = cells.lattice_of(glass.box)
         types = tuple(range(len(cutoffs_tt)))
         self._law = dynamics.Forces(types, law.inverse_length2, law.function, law.constants, law.cutoff2)
         self._energy_t = law.energy
@@ -155,13 +154,13 @@ class CompiledForces:
         positions_nc = positions_nc.copy()
         if memory is None:
             skin = float(self._skins(np.array([temperature]))[0])
-            reference_nc = dynamics.expect(positions_nc, velocities_nc, np.zeros_like(positions_nc), length, xy, skin)
+            reference_nc = dynamics.expect(positions_nc, velocities_nc, np.zeros_like(positions_nc), self._lattice, skin)
         else:
             reference_nc, skin = memory
         self._particles = dynamics.arranged(
-            reference_nc, skin, positions_nc, velocities_nc, self._typeid_n, self._cutoff_t, self._box
+            reference_nc, skin, positions_nc, velocities_nc, self._typeid_n, self._cutoff_t, self._lattice
         )
-        dynamics.add_up_forces(self._particles, self._box, self._law, self._energy_t, None)
+        dynamics.add_up_forces(self._particles, self._lattice, self._law, self._energy_t, None)
 
     def _skins(self, temperature_k: Floats) -> Floats:
         """What skin a list that is made in a step gets: a rule, and no measurement, so that runs can be repeated to the last bit."""
@@ -175,14 +174,14 @@ class CompiledForces:
         rest = self._dt, self._keep, *noise, measured_k | virial_k, out_k3
         done, drifted = 0, False
         while True:
-            arguments = self._particles, self._box, self._law, self._energy_t, done, drifted, *rest
+            arguments = self._particles, self._lattice, self._law, self._energy_t, done, drifted, *rest
             if self._steps is None:
                 self._steps = machine_code(dynamics.advance, *arguments)
             done = self._steps(*arguments)
             if done == n_steps:
                 break
             self._particles = dynamics.rearranged(
-                self._particles, float(skin_k[done]), self._typeid_n, self._cutoff_t, self._box
+                self._particles, float(skin_k[done]), self._typeid_n, self._cutoff_t, self._lattice
             )
             drifted = True
         return Steps(*out_k3.T)

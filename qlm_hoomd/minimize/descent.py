@@ -238,7 +238,7 @@ class _ShiftedHessian:
         self._bonds, self._shift, self._order_s = bonds, shift, bonds.owner_r
         self._triangle = solve.upper_triangle(bonds.owner_r, bonds.first_r, bonds.j_p, bonds.r_pc, phi1_p, phi2_p)
         self._diagonal_sk, self._inverse_sk = np.empty((2, bonds.n_particles, 6))
-        self._positive = not solve.diagonal_of_triangle(*self._triangle, shift, self._diagonal_sk, self._inverse_sk)
+        self._positive = not solve.diagonal_of_triangle(*self._triangle, shift, bonds.flat, self._diagonal_sk, self._inverse_sk)
 
     def solve(
         self, right_nc: NDArray[np.float64], guess_nc: NDArray[np.float64] | None, error: float

@@ -46,7 +46,7 @@ class LinearSystem:
         )
         self._diagonal_sk = np.empty((bonds.n_particles, 6))
         self._inverse_sk = np.empty((bonds.n_particles, 6))
-        self._negative = bool(solve.diagonal_of_triangle(*self._triangle, 0.0, self._diagonal_sk, self._inverse_sk))
+        self._negative = bool(solve.diagonal_of_triangle(*self._triangle, 0.0, bonds.flat, self._diagonal_sk, self._inverse_sk))
 
     def solve(self, right_nc: NDArray[np.float64], target: float, max_products: int) -> Solution:
         """X with H . x = right.

@@ -39,7 +39,8 @@ class Bonds(Displayed):
         r_pc: ((P, 3) ndarray) vector from the first to the second particle [length].
         phi_kp: ((K + 1, P) ndarray) d^k phi / dw^k [energy / length^(2k)].
         n_particles: number of particles N.
-        volume: volume of the box [length^3].
+        volume: volume of the box [length^3]; its area in two dimensions.
+        dimensions: d, 2 or 3. In two, vectors stay (N, 3) arrays with z = 0, and so does every product with them.
     """
 
     i_p: NDArray[np.int32]
@@ -50,6 +51,7 @@ class Bonds(Displayed):
     phi_kp: NDArray[np.float64]
     n_particles: int
     volume: float
+    dimensions: int = 3
 
     def _headline(self) -> str:
         return f"{len(self.i_p)} interacting pairs of {self.n_particles} particles, derivatives to order {len(self.phi_kp) - 1}"
@@ -86,17 +88,31 @@ class Bonds(Displayed):
     @property
     def pressure(self) -> float:
         """Virial pressure -dU/dV [energy / length^3]."""
-        return float(-np.trace(self.virial) / (3.0 * self.volume))
+        return float(-np.trace(self.virial) / (self.dimensions * self.volume))
+
+    @property
+    def flat(self) -> bool:
+        """Whether there are two dimensions only."""
+        return self.dimensions == 2
+
+    def in_space(self, field_nc: NDArray[np.float64]) -> NDArray[np.float64]:
+        """((..., 3) ndarray) the field itself; in two dimensions its components in the plane, which are all that there is."""
+        if self.flat:
+            field_nc = field_nc.copy()
+            field_nc[..., 2] = 0.0
+        return field_nc
 
     def hessian(self) -> sp.bsr_array:
-        """((3N, 3N) sparse array of 3x3 blocks) d2U/dr dr [energy / length^2], pre-stress term included.
+        """((dN, dN) sparse array of dxd blocks) d2U/dr dr [energy / length^2], pre-stress term included.
 
         Off-diagonal blocks are -(2 phi' 1 + 4 phi'' r r), diagonal ones minus the sum of their row.
         """
         column_b, rows_n, source_b = pairs.hessian_structure(self.n_particles, self.i_p, self.j_p)
         blocks_bcc = np.empty((len(column_b), 3, 3))
         pairs.hessian_blocks(rows_n, source_b, self.r_pc, self.phi_kp[1], self.phi_kp[2], blocks_bcc)
-        size = 3 * self.n_particles
+        d = self.dimensions
+        size = d * self.n_particles
+        blocks_bcc = np.ascontiguousarray(blocks_bcc[:, :d, :d])
         return sp.bsr_array((blocks_bcc, column_b, rows_n), shape=(size, size))
 
     def product(self, vectors_nc: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,7 +137,7 @@ class Bonds(Displayed):
         size = 3 * self.n_particles
         operator = spl.LinearOperator((size, size), matvec=lambda x: self.product(x.reshape(-1, 3)).ravel(), dtype=np.float64)
         # The same start every time: the same configuration gives the same bytes.
-        start_d = np.random.default_rng(0).normal(size=size)
+        start_d = self.in_space(np.random.default_rng(0).normal(size=size).reshape(-1, 3)).ravel()
         return float(spl.eigsh(operator, k=1, which="LA", v0=start_d, tol=tolerance, return_eigenvectors=False)[0])
 
     def mixed_derivative(self, gradient_cc: NDArray[np.float64] = SHEAR_XY) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 The box is divided into cells at least as wide as the reach of the search, so that whoever is within reach of a particle lives
 in its cell or in one of the 26 around it. Cells at the faces have periodic images around them, whose particles are copied;
 where the box is narrower than three cells, several images of one cell. All particles of a cell share one list of candidates:
-those within reach of the block that they span.
+those within reach of the block that they span. A flat box has one layer of cells, and nothing above or below it.
 """
 
 # Array names carry their axes: n particles, s particles in cell order, e particles in cell order and then images, k cells by
@@ -12,13 +12,16 @@ those within reach of the block that they span.
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
 from qlm_hoomd.numerics.simd import LANES, append_lanes, beyond, bits, load, magnitude, splat, transpose_numbers
+
+if TYPE_CHECKING:
+    from qlm_hoomd.box import Box
 
 # All periodic images of a cell around itself, in the order of their code.
 IMAGES = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], dtype=np.float64)
@@ -31,27 +34,54 @@ _NO_SHIFT = 13
 STRETCH = 64
 
 
-def cells_per_side(length: float, xy: float, reach: float) -> NDArray[np.int64]:
+class Lattice(NamedTuple):
+    """A box as the loops take it, and its lattice vectors by the code of an image.
+
+    ``edges`` are Lx, Ly, Lz, ``tilts`` xy, xz, yz, ``faces_apart`` the distances between opposite faces. A ``flat`` box has two
+    dimensions; it gets an Lz of 1 to divide by, its lattice vector along z stays zero.
+    """
+
+    edges: tuple[float, float, float]
+    tilts: tuple[float, float, float]
+    faces_apart: tuple[float, float, float]
+    shift_ic: Floats
+    flat: bool
+
+
+def lattice_of(box: Box) -> Lattice:
+    """The box as the loops take it."""
+    flat = box.dimensions == 2
+    edges = float(box.lx), float(box.ly), 1.0 if flat else float(box.lz)
+    tilts = float(box.xy), float(box.xz), float(box.yz)
+    first, second, third = box.faces_apart
+    return Lattice(edges, tilts, (float(first), float(second), float(third)), image_shifts(box), flat)
+
+
+def cells_per_side(lattice: Lattice, reach: float) -> NDArray[np.int64]:
     """((3,) ndarray of int) how many cells wider than ``reach`` fit between opposite faces of the box, at least one."""
     # Wider by more than rounding may put a particle into the wrong cell.
-    most = length / ((1.0 + 1e-9) * reach)
-    return np.clip(np.array([most / math.sqrt(1.0 + xy * xy), most, most]), 1, _MOST_CELLS).astype(np.int64)
+    return np.clip(np.array(lattice.faces_apart) / ((1.0 + 1e-9) * reach), 1, _MOST_CELLS).astype(np.int64)
 
 
 @compiled
 def sort_into_cells(
-    wrapped_nc: Floats, typeid_n: Ints, n_types: int, length: float, xy: float, cells_c: NDArray[np.int64]
+    wrapped_nc: Floats, typeid_n: Ints, n_types: int, lattice: Lattice, cells_c: NDArray[np.int64]
 ) -> tuple[Ints, NDArray[np.int64]]:
     """Particles by cell and in a cell by type and number: order_s, and where each cell's particles of each type begin.
 
     The positions lie in the cell of the lattice that is centred on the origin.
     """
     n_particles = len(wrapped_nc)
+    lx, ly, lz = lattice.edges
+    xy, xz, yz = lattice.tilts
+    # In units of the edges.
+    xy, xz, yz = xy * (ly / lx), xz * (lz / lx), yz * (lz / ly)
     first_k = np.zeros(cells_c[0] * cells_c[1] * cells_c[2] * n_types + 1, np.int64)
     key_n = np.empty(n_particles, np.int32)
     for n in range(n_particles):
-        x, y, z = wrapped_nc[n, 0] / length, wrapped_nc[n, 1] / length, wrapped_nc[n, 2] / length
-        c0 = min(max(np.int64((x - xy * y + 0.5) * cells_c[0]), 0), cells_c[0] - 1)
+        x, y, z = wrapped_nc[n, 0] / lx, wrapped_nc[n, 1] / ly, wrapped_nc[n, 2] / lz
+        y -= yz * z
+        c0 = min(max(np.int64((x - xy * y - xz * z + 0.5) * cells_c[0]), 0), cells_c[0] - 1)
         c1 = min(max(np.int64((y + 0.5) * cells_c[1]), 0), cells_c[1] - 1)
         c2 = min(max(np.int64((z + 0.5) * cells_c[2]), 0), cells_c[2] - 1)
         key = ((c2 * cells_c[1] + c1) * cells_c[0] + c0) * n_types + typeid_n[n]
@@ -67,11 +97,10 @@ def sort_into_cells(
     return order_s, first_k
 
 
-def image_shifts(length: float, xy: float) -> Floats:
+def image_shifts(box: Box) -> Floats:
     """((27, 3) ndarray) lattice vectors by the code of an image, 9 (sx + 1) + 3 (sy + 1) + (sz + 1)."""
-    shift_ic = length * IMAGES
-    shift_ic[:, 0] += length * xy * IMAGES[:, 1]
-    return shift_ic
+    first_c, second_c, third_c = box.matrix
+    return IMAGES[:, :1] * first_c + IMAGES[:, 1:2] * second_c + IMAGES[:, 2:] * third_c
 
 
 @compiled
@@ -101,13 +130,13 @@ def _wrapped(c: int, count: int) -> tuple[int, int]:
 
 @compiled
 def with_images(
-    wrapped_nc: Floats, order_s: Ints, first_k: NDArray[np.int64], cells_c: NDArray[np.int64], n_types: int, shift_ic: Floats,
+    wrapped_nc: Floats, order_s: Ints, first_k: NDArray[np.int64], cells_c: NDArray[np.int64], n_types: int, lattice: Lattice,
     n_places: int,
 ) -> tuple[Floats, Ints, Bytes, NDArray[np.int64]]:  # fmt: skip
     """Positions in cell order and, from ``n_places`` on, of all images that some cell has around it.
 
     Returns x_ce (far away at places that are nobody's), owner_i, code_i, and where each of the 27 cells around each cell
-    begins.
+    begins, -1 for those above and below a flat box.
     """
     n_particles = len(order_s)
     n_cells = cells_c[0] * cells_c[1] * cells_c[2]
@@ -119,6 +148,9 @@ def with_images(
         _look_around(cell, cells_c, cell_a, code_a)
         for a in range(_N_AROUND):
             around, code = cell_a[a], code_a[a]
+            if lattice.flat and code % 3 != 1:
+                begin_ka[cell, a] = -1
+                continue
             if place_ki[around, code] < 0:
                 if code == _NO_SHIFT:
                     place_ki[around, code] = first_k[around * n_types]
@@ -138,6 +170,7 @@ def with_images(
             place = place_ki[cell, code]
             if place < n_places:
                 continue
+            shift_ic = lattice.shift_ic
             shift0, shift1, shift2 = shift_ic[code, 0], shift_ic[code, 1], shift_ic[code, 2]
             for s in range(index(first_k[cell * n_types]), index(first_k[(cell + 1) * n_types])):
                 owner_i[place - n_places] = s
@@ -412,16 +445,15 @@ def _grown(array: NDArray[np.int32], needed: int) -> NDArray[np.int32]:
 
 
 def half_lists_of(
-    wrapped_nc: Floats, typeid_n: Ints, n_types: int, length: float, xy: float, reach_t: Floats
+    wrapped_nc: Floats, typeid_n: Ints, n_types: int, lattice: Lattice, reach_t: Floats
 ) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:
     """Each pair of particles closer than ``reach_t`` for their types once; see :func:`_half_lists`.
 
     The positions lie in the cell of the lattice that is centred on the origin; no reach is longer than the box is wide.
     """
-    cells_c = cells_per_side(length, xy, float(reach_t.max()))
-    order_s, first_k = sort_into_cells(wrapped_nc, typeid_n, n_types, length, xy, cells_c)
-    shift_ic = image_shifts(length, xy)
-    x_ce, owner_i, code_i, begin_ka = with_images(wrapped_nc, order_s, first_k, cells_c, n_types, shift_ic, len(order_s))
+    cells_c = cells_per_side(lattice, float(reach_t.max()))
+    order_s, first_k = sort_into_cells(wrapped_nc, typeid_n, n_types, lattice, cells_c)
+    x_ce, owner_i, code_i, begin_ka = with_images(wrapped_nc, order_s, first_k, cells_c, n_types, lattice, len(order_s))
     typeid_s = typeid_n[order_s]
     first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, True)
     return _half_lists(first_s, place_m, order_s, typeid_s, owner_i, code_i, n_types)

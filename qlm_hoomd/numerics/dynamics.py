@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from qlm_hoomd.base.errors import BlowUpError
 from qlm_hoomd.numerics.cells import (
     FAR,
+    Lattice,
     cells_per_side,
     find_neighbors,
     lists_by_eight,
@@ -68,14 +69,6 @@ class Particles(NamedTuple):
     skin: float
 
 
-class Box(NamedTuple):
-    """A cube of edge ``length`` whose second lattice vector is tilted by ``xy``, and its lattice vectors by the code of an image."""
-
-    length: float
-    xy: float
-    shift_ic: Floats
-
-
 class Forces(NamedTuple):
     """A scaled law as the loops take it: the numbers of the types from 0 on, and what :class:`~qlm_hoomd.numerics.laws.ScaledLaw` holds.
 
@@ -90,16 +83,22 @@ class Forces(NamedTuple):
 
 
 def arranged(
-    reference_nc: Floats, skin: float, positions_nc: Floats, velocities_nc: Floats, typeid_n: Ints, cutoff_t: Floats, box: Box
+    reference_nc: Floats,
+    skin: float,
+    positions_nc: Floats,
+    velocities_nc: Floats,
+    typeid_n: Ints,
+    cutoff_t: Floats,
+    lattice: Lattice,
 ) -> Particles:
     """The particles in cell order of ``reference``, which lies in the box, with lists that hold within half a skin of there."""
     n_particles, n_types = len(positions_nc), math.isqrt(len(cutoff_t))
     reach_t = cutoff_t + skin
-    cells_c = cells_per_side(box.length, box.xy, float(reach_t.max()))
-    order_s, first_k = sort_into_cells(reference_nc, typeid_n, n_types, box.length, box.xy, cells_c)
+    cells_c = cells_per_side(lattice, float(reach_t.max()))
+    order_s, first_k = sort_into_cells(reference_nc, typeid_n, n_types, lattice, cells_c)
     typeid_s = typeid_n[order_s]
     n_rows = -(-n_particles // LANES) * LANES
-    x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, box.shift_ic, n_rows + 1)
+    x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, lattice, n_rows + 1)
     first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, False)
     member_m, first_g, entry_m = lists_by_eight(first_s, place_m, n_rows, ROW)
     rows, velocities, reference = _laid_out(order_s, typeid_s, owner_i, n_rows, positions_nc, velocities_nc, reference_nc)
@@ -131,7 +130,7 @@ def _laid_out(
     return rows, velocities, reference
 
 
-def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floats, box: Box) -> Particles:
+def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floats, lattice: Lattice) -> Particles:
     """The particles with new lists.
 
     Raises:
@@ -141,10 +140,10 @@ def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floa
         in_own_order(particles.order_s, some) for some in (particles.rows, particles.velocities, particles.forces)
     )
     # Beyond a million boxes rounding eats the digits that matter.
-    if not np.abs(positions_nc).max() < 1e6 * box.length:
+    if not np.abs(positions_nc).max() < 1e6 * lattice.edges[0]:
         raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
-    reference_nc = expect(positions_nc, velocities_nc, force_nc, box.length, box.xy, skin)
-    return arranged(reference_nc, skin, positions_nc, velocities_nc, typeid_n, cutoff_t, box)
+    reference_nc = expect(positions_nc, velocities_nc, force_nc, lattice, skin)
+    return arranged(reference_nc, skin, positions_nc, velocities_nc, typeid_n, cutoff_t, lattice)
 
 
 @compiled
@@ -158,9 +157,11 @@ def in_own_order(order_s: Ints, some: Floats) -> Floats:
 
 
 @compiled
-def expect(positions_nc: Floats, velocities_nc: Floats, force_nc: Floats, length: float, xy: float, skin: float) -> Floats:
+def expect(positions_nc: Floats, velocities_nc: Floats, force_nc: Floats, lattice: Lattice, skin: float) -> Floats:
     """Where particles will be in the middle of the list's life, in the box; the positions are brought to the same images."""
     n_particles = len(positions_nc)
+    lx, ly, lz = lattice.edges
+    xy, xz, yz = lattice.tilts
     square = 0.0
     for n in range(n_particles):
         square = max(square, velocities_nc[n, 0] ** 2 + velocities_nc[n, 1] ** 2 + velocities_nc[n, 2] ** 2)
@@ -173,8 +174,10 @@ def expect(positions_nc: Floats, velocities_nc: Floats, force_nc: Floats, length
         far = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
         share = min(1.0, _AT_MOST * 0.5 * skin / far) if far > 0.0 else 0.0
         x, y, z = positions_nc[n, 0] + share * d0, positions_nc[n, 1] + share * d1, positions_nc[n, 2] + share * d2
-        i0, i1, i2 = np.rint((x - xy * y) / length), np.rint(y / length), np.rint(z / length)
-        shift0, shift1, shift2 = length * (i0 + xy * i1), length * i1, length * i2
+        i0 = np.rint((x - xy * y - (xz - xy * yz) * z) / lx)
+        i1, i2 = np.rint((y - yz * z) / ly), np.rint(z / lz)
+        shift0 = lx * (i0 + xy * (ly / lx) * i1 + xz * (lz / lx) * i2)
+        shift1, shift2 = ly * (i1 + yz * (lz / ly) * i2), lz * i2
         reference_nc[n, 0], reference_nc[n, 1], reference_nc[n, 2] = x - shift0, y - shift1, z - shift2
         positions_nc[n, 0] -= shift0
         positions_nc[n, 1] -= shift1
@@ -196,7 +199,7 @@ def _move_images(rows: Floats, n_rows: int, owner_i: Ints, code_i: Bytes, shift_
 
 @compiled
 def add_up_forces(
-    particles: Particles, box: Box, law: Forces, energy_t: Floats | None, measured: bool | None
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, measured: bool | None
 ) -> tuple[float, float]:
     """Forces -dU/dr of all particles.
 
@@ -206,7 +209,7 @@ def add_up_forces(
     """
     rows, member_m, first_g, entry_m = particles.rows, particles.member_m, particles.first_g, particles.entry_m
     inverse_length2_t, cutoff2, n_types = law.inverse_length2_t, law.cutoff2, len(law.types)
-    _move_images(rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, box.shift_ic)
+    _move_images(rows, len(particles.velocities) // ROW, particles.owner_i, particles.code_i, lattice.shift_ic)
     scale_tl, weight_tl = np.empty(LANES * n_types), np.empty(LANES * n_types)
     energy, virial = splat(0.0), splat(0.0)
     for g in range(index(len(first_g) - 1)):
@@ -300,7 +303,7 @@ def rescaling(square: float, temperature: float, keep: float, first: float, othe
 
 @compiled
 def advance(
-    particles: Particles, box: Box, law: Forces, energy_t: Floats | None, start: int, drifted: bool,
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, start: int, drifted: bool,
     step: float, keep: float, target_k: Floats, first_k: Floats, others_k: Floats, measured_k: NDArray[np.bool_], out_k3: Floats,
 ) -> int:  # fmt: skip
     """Steps of velocity Verlet with velocity rescaling, from ``start`` on, as many as there are targets.
@@ -315,9 +318,9 @@ def advance(
         if not (drifted and k == start) and _drift(particles, factor, 0.5 * step, step):
             return k
         if measured_k[k]:
-            out_k3[k, 0], out_k3[k, 1] = add_up_forces(particles, box, law, energy_t, True)
+            out_k3[k, 0], out_k3[k, 1] = add_up_forces(particles, lattice, law, energy_t, True)
         else:
-            add_up_forces(particles, box, law, energy_t, None)
+            add_up_forces(particles, lattice, law, energy_t, None)
         square = _kick(particles.velocities, particles.forces, 0.5 * step)
         factor = rescaling(square, target_k[k], keep, first_k[k], others_k[k])
         out_k3[k, 2] = factor * factor * square

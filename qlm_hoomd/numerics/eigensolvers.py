@@ -72,7 +72,7 @@ def _window(hessian: BlockHessian, k: int, top: float, rng: np.random.Generator)
     """
     share = min(0.5, (_ROOM * k + 4.0) / hessian.freedom)
     # Debye's count of modes says what resolution is needed; the density itself is measured.
-    degree = max(8, round(3.0 * np.pi / share ** (1.0 / 3.0)))
+    degree = max(8, round(3.0 * np.pi / share ** (1.0 / hessian.bonds.dimensions)))
     low = 0.0
     while True:
         centre, half = 0.5 * (top + low), 0.5 * (top - low)
@@ -226,7 +226,7 @@ def _nothing_below(hessian: BlockHessian, vector_md: Floats, value_m: Floats, to
     """Whether a fresh random block, made orthogonal to eigenvectors, finds no eigenvalue below the largest of theirs."""
     low, last = min(0.0, float(value_m[0])), float(value_m[-1])
     # As far above the window as the cut would be for twice as many modes.
-    polynomial = Chebyshev.above(low, low + _ROOM ** (2.0 / 3.0) * (last - low) + _SAME_LEVEL * top, top)
+    polynomial = Chebyshev.above(low, low + _ROOM ** (2.0 / hessian.bonds.dimensions) * (last - low) + _SAME_LEVEL * top, top)
     found_md = vector_md
     new_md = _orthonormal(found_md, hessian.random(LANES, np.random.default_rng(20190219)))[0]
     for _ in range(_BLOCKS_OF_PROOF):
@@ -280,15 +280,21 @@ def _rotated(hessian: BlockHessian, basis_md: Floats) -> tuple[Floats, Floats]:
 def by_lapack(bonds: Bonds, k: int) -> tuple[Floats, float]:
     """The window from LAPACK on the full matrix, which finds every eigenvalue; returns as :func:`by_filter`."""
     matrix_dd = bonds.hessian().toarray()
-    size = len(matrix_dd)
-    # Lift the translations out of the way instead of guessing which of three small eigenvalues they are.
+    size, dimensions = len(matrix_dd), bonds.dimensions
+    # Lift the translations out of the way instead of guessing which of the small eigenvalues they are.
     lift = np.abs(matrix_dd).sum(axis=1).max()
-    for component in range(3):
+    for component in range(dimensions):
         translation_d = np.zeros(size)
-        translation_d[component::3] = 1.0 / np.sqrt(size / 3)
+        translation_d[component::dimensions] = 1.0 / np.sqrt(size / dimensions)
         matrix_dd += lift * np.outer(translation_d, translation_d)
     _, vector_dm = scipy.linalg.eigh(matrix_dd, subset_by_index=[0, k - 1])
-    return np.ascontiguousarray(vector_dm.T).reshape(k, -1, 3), float(lift)
+    return _in_space(vector_dm, dimensions), float(lift)
+
+
+def _in_space(vector_dm: Floats, dimensions: int) -> Floats:
+    """((M, N, 3) ndarray) columns of a matrix as fields; in two dimensions with z = 0."""
+    field_mnd = np.ascontiguousarray(vector_dm.T).reshape(vector_dm.shape[1], -1, dimensions)
+    return field_mnd if dimensions == 3 else np.pad(field_mnd, ((0, 0), (0, 0), (0, 1)))
 
 
 def by_factor(bonds: Bonds, k: int) -> tuple[Floats, float]:
@@ -299,7 +305,12 @@ def by_factor(bonds: Bonds, k: int) -> tuple[Floats, float]:
     """
     matrix = bonds.hessian().tocsc()
     size = matrix.shape[0]
-    start_d = _without_translations(np.random.default_rng(20190218).normal(size=size))
+
+    def free(vector_d: Floats) -> Floats:
+        field_nd = vector_d.reshape(-1, bonds.dimensions)
+        return (field_nd - field_nd.mean(axis=0)).ravel()
+
+    start_d = free(np.random.default_rng(20190218).normal(size=size))
     shift = _SHIFT
     factor = _factored(matrix, -shift)
     if (factor.U.diagonal() < 0.0).any():
@@ -307,21 +318,14 @@ def by_factor(bonds: Bonds, k: int) -> tuple[Floats, float]:
         lowest = spl.eigsh(matrix, k=1, which="SA", v0=start_d, tol=1e-2, return_eigenvectors=False)[0]
         shift -= 1.1 * float(lowest)
         factor = _factored(matrix, -shift)
-    inverse = spl.LinearOperator(
-        (size, size), matvec=lambda x: _without_translations(factor.solve(_without_translations(x.ravel()))), dtype=np.float64
-    )
+    inverse = spl.LinearOperator((size, size), matvec=lambda x: free(factor.solve(free(x.ravel()))), dtype=np.float64)
     try:
         _, vector_dm = spl.eigsh(
             matrix, k=k, sigma=-shift, OPinv=inverse, which="LM", v0=start_d, ncv=min(size - 1, max(2 * k + 1, k + 30))
         )
     except spl.ArpackError as error:
         raise ConvergenceError(f"shift-invert Lanczos did not converge: {error}") from None
-    return np.ascontiguousarray(vector_dm.T).reshape(k, -1, 3), bonds.largest_eigenvalue()
-
-
-def _without_translations(vector_d: Floats) -> Floats:
-    folded_nc = vector_d.reshape(-1, 3)
-    return (folded_nc - folded_nc.mean(axis=0)).ravel()
+    return _in_space(vector_dm, bonds.dimensions), bonds.largest_eigenvalue()
 
 
 def _factored(matrix: sp.csc_array, shift: float) -> spl.SuperLU:
@@ -391,7 +395,7 @@ def missed_by_inertia(bonds: Bonds, eigenvalue_m: Floats, residual: float) -> in
         raise ConvergenceError(
             f"the sparse factor at {shift:.6g} is too inaccurate to count eigenvalues; use another k or 'filter'."
         )
-    translations = 3 if shift > 0.0 else 0
+    translations = bonds.dimensions if shift > 0.0 else 0
     return int((factor.U.diagonal() < 0.0).sum()) - translations - len(lower_m)
 
 

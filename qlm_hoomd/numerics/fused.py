@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlm_hoomd.numerics import cells, dynamics
-from qlm_hoomd.numerics.dynamics import Box, Forces, Particles
+from qlm_hoomd.numerics import dynamics
+from qlm_hoomd.numerics.cells import Lattice, lattice_of
+from qlm_hoomd.numerics.dynamics import Forces, Particles
 from qlm_hoomd.numerics.jit import Floats, Ints, compiled, index, machine_code
 from qlm_hoomd.numerics.simd import LANES, ROW, any_beyond, load, store, sums_of_rows
 from qlm_hoomd.numerics.steps import Coefficients
 
 if TYPE_CHECKING:
-    from qlm_hoomd.box import Box as Cell
+    from qlm_hoomd.box import Box
     from qlm_hoomd.numerics.laws import ScaledLaw
     from qlm_hoomd.numerics.neighbors import NeighborCandidates
 
@@ -41,19 +42,19 @@ class FusedForces:
         self._forces_at: Any = None
         self._stages: Any = None
 
-    def energy_forces(self, positions_nc: Floats, cell: Cell) -> tuple[float, Floats]:
+    def energy_forces(self, positions_nc: Floats, box: Box) -> tuple[float, Floats]:
         """Energy U [energy] and forces -dU/dr ((N, 3) ndarray [energy / length])."""
         neighbors = self._neighbors
-        neighbors.update(positions_nc, cell)
+        neighbors.update(positions_nc, box)
         self._arrange()
         force_nc = np.empty_like(positions_nc)
-        arguments = self._particles, _lattice(cell), self._law, self._energy_t, neighbors.folded(positions_nc, cell), force_nc
+        arguments = self._particles, lattice_of(box), self._law, self._energy_t, neighbors.folded(positions_nc, box), force_nc
         if self._forces_at is None:
             self._forces_at = machine_code(_forces_at, *arguments)
         return float(self._forces_at(*arguments)), force_nc
 
     def chebyshev_step(
-        self, start_nc: Floats, start_force_nc: Floats, cell: Cell, coefficients: Coefficients, step: float
+        self, start_nc: Floats, start_force_nc: Floats, box: Box, coefficients: Coefficients, step: float
     ) -> Floats:
         """See :meth:`qlm_hoomd.mechanics.Mechanics.chebyshev_step`."""
         neighbors = self._neighbors
@@ -61,20 +62,20 @@ class FusedForces:
         stage = 1
         while True:
             # The loop knows how far its particles are from where the list was made, and nothing of a shear since then.
-            if stage > 1 or neighbors.reference is None or neighbors.reference[1] != cell:
-                neighbors.rebuild(last_nc, cell)
+            if stage > 1 or neighbors.reference is None or neighbors.reference[1] != box:
+                neighbors.rebuild(last_nc, box)
             else:
-                neighbors.update(last_nc, cell)
+                neighbors.update(last_nc, box)
             self._arrange()
             particles = self._particles
             start, before, last = (
-                _in_rows(particles.order_s, particles.reference, neighbors.folded(some_nc, cell))
+                _in_rows(particles.order_s, particles.reference, neighbors.folded(some_nc, box))
                 for some_nc in (start_nc, before_nc, last_nc)
             )
             start_force = _in_rows(particles.order_s, np.zeros_like(particles.forces), start_force_nc)
             particles.rows[: len(last)] = last
             arguments = (
-                particles, _lattice(cell), self._law, self._energy_t, stage, coefficients, step, start, before, start_force
+                particles, lattice_of(box), self._law, self._energy_t, stage, coefficients, step, start, before, start_force
             )  # fmt: skip
             if self._stages is None:
                 self._stages = machine_code(_chebyshev_stages, *arguments)
@@ -91,7 +92,7 @@ class FusedForces:
         neighbors = self._neighbors
         if self._build == neighbors.n_builds:
             return
-        wrapped_nc, cell = neighbors.wrapped_reference
+        wrapped_nc, box = neighbors.wrapped_reference
         self._particles: Particles = dynamics.arranged(
             wrapped_nc,
             neighbors.skin,
@@ -99,13 +100,9 @@ class FusedForces:
             np.zeros_like(wrapped_nc),
             neighbors.typeid,
             neighbors.cutoffs,
-            _lattice(cell),
+            lattice_of(box),
         )
         self._build = neighbors.n_builds
-
-
-def _lattice(cell: Cell) -> Box:
-    return Box(cell.length, cell.xy, cells.image_shifts(cell.length, cell.xy))
 
 
 @compiled
@@ -120,14 +117,14 @@ def _in_rows(order_s: Ints, like: Floats, field_nc: Floats) -> Floats:
 
 @compiled
 def _forces_at(
-    particles: Particles, box: Box, law: Forces, energy_t: Floats | None, folded_nc: Floats, force_nc: Floats
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, folded_nc: Floats, force_nc: Floats
 ) -> float:
     """The energy at these positions, in the images of the list; the forces in the order of the particles."""
     rows, forces, order_s = particles.rows, particles.forces, particles.order_s
     for s in range(len(order_s)):
         for c in range(3):
             rows[ROW * s + c] = folded_nc[order_s[s], c]
-    energy, _ = dynamics.add_up_forces(particles, box, law, energy_t, True)
+    energy, _ = dynamics.add_up_forces(particles, lattice, law, energy_t, True)
     for s in range(len(order_s)):
         for c in range(3):
             force_nc[order_s[s], c] = forces[ROW * s + c]
@@ -136,7 +133,7 @@ def _forces_at(
 
 @compiled
 def _chebyshev_stages(
-    particles: Particles, box: Box, law: Forces, energy_t: Floats | None, stage: int, coefficients: Coefficients, step: float,
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, stage: int, coefficients: Coefficients, step: float,
     start: Floats, before: Floats, start_force: Floats,
 ) -> int:  # fmt: skip
     """Stages from ``stage`` on; the rows of the particles hold the last one, ``before`` the one before it.
@@ -147,7 +144,7 @@ def _chebyshev_stages(
     limit = 0.25 * particles.skin * particles.skin
     for j in range(stage, len(coefficients.mu_j)):
         if j > 1:
-            dynamics.add_up_forces(particles, box, law, energy_t, None)
+            dynamics.add_up_forces(particles, lattice, law, energy_t, None)
         else:
             forces[:] = start_force
         mu, nu = coefficients.mu_j[j], coefficients.nu_j[j]

@@ -84,8 +84,8 @@ def _recurrence(
 class BlockHessian:
     """The Hessian of the particles that have neighbours, ready to be multiplied with blocks of vectors.
 
-    Particles are sorted along the list of pairs, so that those close in space are close in memory. Each connected cluster has
-    its three translations as exact zero modes; clusters of one particle (rattlers) have nothing else and are left out.
+    In two dimensions vectors have z = 0, and keep it. Particles are sorted along the list of pairs, so that those close in space are close in memory. Each connected cluster has
+    its d translations as exact zero modes; clusters of one particle (rattlers) have nothing else and are left out.
 
     Args:
         bonds: the interacting pairs.
@@ -106,7 +106,7 @@ class BlockHessian:
         self._n_of_cluster = np.diff(self._first_of_cluster, append=self.n_particles)
         self.bonds = bonds
         self.size = 3 * self.n_particles
-        self.freedom = self.size - 3 * len(self._first_of_cluster)
+        self.freedom = bonds.dimensions * (self.n_particles - len(self._first_of_cluster))
         self._owner_r = place_n[bonds.owner_r]
         self._j_p = place_n[bonds.j_p]
         self._k_pk = np.empty((bonds.n_pairs, 6))
@@ -163,7 +163,8 @@ class BlockHessian:
 
     def random(self, count: int, rng: np.random.Generator) -> Floats:
         """((count, 3N) ndarray) normal random vectors without translations."""
-        block = np.ascontiguousarray(rng.normal(size=(count, self.n_particles, 3)).transpose(1, 2, 0))
+        field_bnc = self.bonds.in_space(rng.normal(size=(count, self.n_particles, 3)))
+        block = np.ascontiguousarray(field_bnc.transpose(1, 2, 0))
         self.deflate(block)
         return np.ascontiguousarray(block.reshape(self.size, count).T)
 
@@ -188,11 +189,12 @@ class BlockHessian:
         """((M, N, 3) ndarray) translations of clusters against each other: exact zero modes, at most so many of them."""
         size_q = np.bincount(self.cluster_n)
         by_size_q = np.argsort(-size_q, kind="stable")
-        count = min(most, 3 * (len(size_q) - 1))
+        d = self.bonds.dimensions
+        count = min(most, d * (len(size_q) - 1))
         out_mnc = np.zeros((count, len(self.cluster_n), 3))
         for m in range(count):
             # Each against all larger ones, so that the translation of a rattler is a rattler's.
-            rank, component = 1 + m // 3, m % 3
+            rank, component = 1 + m // d, m % d
             before_n = np.isin(self.cluster_n, by_size_q[:rank])
             out_mnc[m, self.cluster_n == by_size_q[rank], component] = 1.0 / size_q[by_size_q[rank]]
             out_mnc[m, before_n, component] = -1.0 / before_n.sum()

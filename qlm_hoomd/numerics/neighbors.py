@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # A pair of types is one byte.
 _MOST_TYPES = 16
+# Rounding of a tilt.
+_SAME_TILT = 1e-12
 
 
 def check_types(cutoffs: NDArray[np.float64], typeid: NDArray[np.int32]) -> None:
@@ -126,21 +128,25 @@ class NeighborCandidates:
         if self._listed != self.n_builds:
             wrapped_nc, box_then = self.wrapped_reference
             self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = cells.half_lists_of(
-                wrapped_nc, self._typeid_n, self._n_types, box_then.length, box_then.xy, self._cutoff_t + self.skin
+                wrapped_nc, self._typeid_n, self._n_types, cells.lattice_of(box_then), self._cutoff_t + self.skin
             )
             self._r_pc = np.empty((len(self.partner_p), 3))
             self._r2_p = np.empty(len(self.partner_p))
             self._listed = self.n_builds
         pairs.pair_vectors(
             self.folded(positions_nc, box), self.owner_r, self.first_r, self.partner_p, self._code_p,
-            cells.image_shifts(box.length, box.xy), self._r_pc, self._r2_p,
+            cells.image_shifts(box), self._r_pc, self._r2_p,
         )  # fmt: skip
         return self._r_pc, self._r2_p
 
     def _complete(self, positions_nc: NDArray[np.float64], box: Box) -> bool:
-        if self._box is None or box.length != self._box.length:
+        then = self._box
+        if then is None or (box.lx, box.ly, box.lz, box.yz) != (then.lx, then.ly, then.lz, then.yz):
             return False
-        shear = box.xy - self._box.xy
+        shear = box.xy - then.xy
+        # A shear of the plane xy carries a third lattice vector that leans along y with it.
+        if abs(box.xz - then.xz - shear * box.yz) > _SAME_TILT:
+            return False
         smallest_stretch = math.sqrt(1.0 + 0.25 * shear**2) - 0.5 * abs(shear)
         slack = smallest_stretch * (self._cutoff + self.skin) - self._cutoff
         if slack <= 0.0:
@@ -153,7 +159,7 @@ class NeighborCandidates:
     def rebuild(self, positions_nc: NDArray[np.float64], box: Box) -> None:
         """Forget the list: the next one is made for these positions in this box. Raises what :meth:`update` raises."""
         # Beyond a million boxes rounding eats the digits that matter.
-        if not np.abs(positions_nc).max() < 1e6 * box.length:
+        if not np.abs(positions_nc).max() < 1e6 * box.lx:
             raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
         check_box(box, self._cutoff)
         # Cells hold one image of a particle around them: in the smallest boxes a wide skin is cut to what that allows.

@@ -18,9 +18,12 @@ _NEAR, _ITERATIONS_PER_LOOK = 10.0, 3
 
 @compiled
 def inverse_diagonal_blocks(
-    n_particles: int, i_p: Ints, j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, out_ncc: Floats
+    n_particles: int, i_p: Ints, j_p: Ints, r_pc: Floats, d1_p: Floats, d2_p: Floats, flat: bool, out_ncc: Floats
 ) -> None:
-    """Inverse of the 3x3 diagonal block of each particle; the identity over the trace where it is not positive definite."""
+    """Inverse of the 3x3 diagonal block of each particle; the identity over the trace where it is not positive definite.
+
+    In a flat box the third component, in which nothing moves, gets the mean stiffness of the others.
+    """
     out_ncc[:] = 0.0
     for p in range(len(i_p)):
         across, along = 2.0 * d1_p[p], 4.0 * d2_p[p]
@@ -34,6 +37,8 @@ def inverse_diagonal_blocks(
     for n in range(n_particles):
         a, b, c = out_ncc[n, 0, 0], out_ncc[n, 0, 1], out_ncc[n, 0, 2]
         d, e, f = out_ncc[n, 1, 1], out_ncc[n, 1, 2], out_ncc[n, 2, 2]
+        if flat:
+            f = 0.5 * (a + d)
         m00, m01, m02 = d * f - e * e, c * e - b * f, b * e - c * d
         determinant = a * m00 + b * m01 + c * m02
         minor = a * d - b * b
@@ -90,12 +95,13 @@ def upper_triangle(
 
 @compiled
 def diagonal_of_triangle(
-    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, shift: float, diagonal_sk: Floats, inverse_sk: Floats
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, shift: float, flat: bool, diagonal_sk: Floats, inverse_sk: Floats
 ) -> bool:  # fmt: skip
     """The diagonal blocks of H + shift and their inverses, each as (xx, xy, xz, yy, yz, zz).
 
     A rattler, whose block is empty without a shift, gets the identity. Returns whether another block is not positive definite,
-    which the matrix then is not either.
+    which the matrix then is not either. In a flat box the third component, in which nothing moves, gets the mean stiffness of
+    the others.
     """
     n_particles = len(first_s) - 1
     for s in range(n_particles):
@@ -114,6 +120,8 @@ def diagonal_of_triangle(
     negative = False
     for s in range(n_particles):
         a, b, c = diagonal_sk[s, 0], diagonal_sk[s, 1], diagonal_sk[s, 2]
+        if flat:
+            diagonal_sk[s, 5] = 0.5 * (diagonal_sk[s, 0] + diagonal_sk[s, 3])
         d, e, f = diagonal_sk[s, 3], diagonal_sk[s, 4], diagonal_sk[s, 5]
         m00, m01, m02 = d * f - e * e, c * e - b * f, b * e - c * d
         determinant = a * m00 + b * m01 + c * m02

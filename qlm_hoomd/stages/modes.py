@@ -124,7 +124,7 @@ class ModesStage(Stage):
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
         """Refuse more modes than the smallest system has."""
-        most = 3 * min(n_particles) - 3
+        most = model.dimensions * (min(n_particles) - 1)
         if self.count > most:
             raise ValueError(f"count = {self.count}; expected at most {most}, the modes of N = {min(n_particles)}")
 
@@ -195,7 +195,7 @@ class ModesStage(Stage):
             if what.n_rattlers:
                 _log.warning(
                     "strain %g: %d of %d particles are rattlers, %s.", glass.strain, what.n_rattlers, glass.n_particles,
-                    "left out" if what.removed else "each with up to 3 zero modes among the lowest; remove_rattlers leaves "
+                    "left out" if what.removed else "each with as many zero modes as there are dimensions among the lowest; remove_rattlers leaves "
                     "them out",
                 )  # fmt: skip
             # Once is enough to know: the frames of a realisation differ little.

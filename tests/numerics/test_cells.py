@@ -17,10 +17,11 @@ SHIFTS = [tuple(shift) for shift in cells.IMAGES.astype(int).tolist()]
 
 
 def _particles(
-    n_particles: int, n_types: int, length: float, xy: float, clumped: bool, seed: int
+    n_particles: int, n_types: int, length: float, xy: float, shape: dict[str, float], clumped: bool, seed: int
 ) -> tuple[np.ndarray, np.ndarray, Box]:
     rng = np.random.default_rng(seed)
-    box = Box(length, xy)
+    others = {name: value * (length if name in ("ly", "lz") else 1.0) for name, value in shape.items()}
+    box = Box(length, xy, **others)
     fractional_nc = rng.random((n_particles, 3)) ** (4 if clumped else 1) - 0.5
     # Some on the faces, where rounding decides.
     fractional_nc[rng.random((n_particles, 3)) < 0.02] = 0.5
@@ -28,8 +29,10 @@ def _particles(
 
 
 def _by_vesin(positions_nc: np.ndarray, typeid_n: np.ndarray, box: Box, reach_tt: np.ndarray, full: bool) -> Counter:
+    # A flat box is one layer, far from its images.
+    layers_cc = np.diag([0.0, 0.0, 10.0 * float(reach_tt.max())]) if box.dimensions == 2 else np.zeros((3, 3))
     i_p, j_p, shift_pc, distance_p = vesin.NeighborList(cutoff=float(reach_tt.max()), full_list=full).compute(
-        positions_nc, box.matrix, periodic=True, quantities="ijSd"
+        positions_nc, box.matrix + layers_cc, periodic=True, quantities="ijSd"
     )
     inside = distance_p < reach_tt[typeid_n[i_p], typeid_n[j_p]]
     return Counter(_named(i_p[inside], j_p[inside], shift_pc[inside], full))
@@ -48,6 +51,9 @@ boxes = st.tuples(
     st.integers(1, 3),
     st.floats(1.0, 9.0),
     st.sampled_from([0.0, 0.0, 0.1, -0.37, 0.5, -0.5]),
+    st.sampled_from(
+        [{}, {"lz": 0.0}, {"ly": 0.6, "lz": 0.0}, {"ly": 1.7, "lz": 0.8}, {"ly": 0.9, "lz": 1.3, "xz": -0.4, "yz": 0.3}]
+    ),
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
@@ -55,7 +61,7 @@ boxes = st.tuples(
 reaches = st.floats(0.05, 0.999)
 
 
-@settings(max_examples=60)
+@settings(max_examples=120)
 @given(boxes, reaches)
 def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     positions_nc, typeid_n, cell = _particles(*box)
@@ -64,7 +70,7 @@ def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     reach_tt = share * cell.nearest_plane_distance * rng.uniform(0.5, 1.0, (n_types, n_types))
     reach_tt = np.maximum(reach_tt, reach_tt.T)
     owner_r, first_r, partner_p, code_p, pairtype_p = cells.half_lists_of(
-        positions_nc, typeid_n, n_types, cell.length, cell.xy, reach_tt.ravel()
+        positions_nc, typeid_n, n_types, cells.lattice_of(cell), reach_tt.ravel()
     )
     i_p = np.repeat(owner_r, np.diff(first_r))
     assert sorted(owner_r.tolist()) == list(range(len(positions_nc)))
@@ -73,17 +79,17 @@ def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     assert ours == _by_vesin(positions_nc, typeid_n, cell, reach_tt, full=False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=120)
 @given(boxes, reaches)
 def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
     positions_nc, typeid_n, cell = _particles(*box)
     n_types, n_particles = box[1], len(positions_nc)
     reach_tt = np.full((n_types, n_types), share * cell.nearest_plane_distance)
-    cells_c = cells.cells_per_side(cell.length, cell.xy, float(reach_tt.max()))
-    order_s, first_k = cells.sort_into_cells(positions_nc, typeid_n, n_types, cell.length, cell.xy, cells_c)
+    lattice = cells.lattice_of(cell)
+    cells_c = cells.cells_per_side(lattice, float(reach_tt.max()))
+    order_s, first_k = cells.sort_into_cells(positions_nc, typeid_n, n_types, lattice, cells_c)
     filler = -(-n_particles // 8) * 8
-    shift_ic = cells.image_shifts(cell.length, cell.xy)
-    x_ce, owner_i, code_i, begin_ka = cells.with_images(positions_nc, order_s, first_k, cells_c, n_types, shift_ic, filler + 1)
+    x_ce, owner_i, code_i, begin_ka = cells.with_images(positions_nc, order_s, first_k, cells_c, n_types, lattice, filler + 1)
     first_s, place_m = cells.find_neighbors(
         x_ce, typeid_n[order_s], owner_i, first_k, cells_c, begin_ka, n_types, reach_tt.ravel(), False
     )
@@ -106,5 +112,5 @@ def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
 
 def test_particles_on_one_spot_are_neighbours() -> None:
     positions_nc = np.zeros((3, 3))
-    _, first_r, *_ = cells.half_lists_of(positions_nc, np.zeros(3, np.int32), 1, 5.0, 0.0, np.array([1.0]))
+    _, first_r, *_ = cells.half_lists_of(positions_nc, np.zeros(3, np.int32), 1, cells.lattice_of(Box(5.0)), np.array([1.0]))
     assert first_r[-1] == 3

@@ -79,10 +79,10 @@ def first_instability(
         ConvergenceError: if the elastic branch ends and no instability is found there.
     """
     sign = -1.0 if direction.startswith("-") else 1.0
-    room = 0.5 * glass.box.length / engine.potential.largest_cutoff
-    # Up to a tilt of 1/2, where the box flips, it gets narrower.
+    room = 0.5 * glass.box.lx / engine.potential.largest_cutoff
+    # Up to half a tilt of the flip it gets narrower.
     steepest = math.sqrt(max(room**2 - 1.0, 0.0))
-    farthest = _FARTHEST if steepest >= 0.5 else min(_FARTHEST, steepest - sign * glass.box.xy)
+    farthest = _FARTHEST if steepest >= 0.5 * glass.box.flip else min(_FARTHEST, steepest - sign * glass.box.xy)
     if farthest < increment:
         raise InputError(
             f"the box at strain {glass.strain:g} leaves no room for the cut-off in the direction {direction}. Use more "

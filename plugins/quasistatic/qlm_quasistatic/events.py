@@ -82,6 +82,6 @@ def core(displacement_nc: NDArray[np.float64], positions_nc: NDArray[np.float64]
     for _ in range(50):
         shift_c = weight_n @ box.minimum_image(positions_nc - centre_c) / weight_n.sum()
         centre_c = centre_c + shift_c
-        if np.abs(shift_c).max() < 1e-9 * box.length:
+        if np.abs(shift_c).max() < 1e-9 * box.mean_edge:
             break
     return box.wrap(centre_c)

@@ -266,7 +266,7 @@ class AthermalQuasistatic(metaclass=hoomd.logging.Loggable):
                 "is no percentage and no number of steps: 0.1 is 10 %. Set allow_large_strain=True if you mean it."
             )
         leg = Leg(start.state.strain, strain, start.travelled)
-        length = start.state.glass.box.length
+        length = start.state.glass.box.mean_edge
         if self._detector is not None and self._detector.blind_below(self._increment, length) != 0.0:
             self._user.device.notice(self._detector.cannot_see(self._increment, length))
         # Several runs in one direction are one leg.

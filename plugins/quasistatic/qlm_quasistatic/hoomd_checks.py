@@ -39,7 +39,13 @@ def usable_box(simulation: hoomd.Simulation) -> Box:
             f"the box has the tilts xz = {box.xz:g} and yz = {box.yz:g}; expected shear in the plane xy only. For another "
             "plane exchange the axes of the sample in a snapshot before it is strained."
         )
-    return Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
+    usable = Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
+    if not usable.has_one_edge:
+        raise InputError(
+            f"the box has the edges {usable.edges_in_words}; expected a three-dimensional cube under xy shear, or a square in two "
+            "dimensions. Other edges are sheared without HOOMD-blue only, so far (docs/hoomd.md)."
+        )
+    return usable
 
 
 def usable_fall(forces: Sequence[Any], law: PairPotential | None, after_event: AfterEvent | None) -> AfterEvent:

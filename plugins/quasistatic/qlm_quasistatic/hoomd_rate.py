@@ -88,7 +88,7 @@ def _flip(state: hoomd.State) -> None:
     """Take the cell with abs(xy) <= 1/2 of the same lattice; nothing moves, image flags say so."""
     box = state.box
     tilted = Box.from_gsd([box.Lx, box.Ly, box.Lz, box.xy, box.xz, box.yz])
-    flipped = Box.at_strain(tilted.length, tilted.xy)
+    flipped = tilted.sheared(tilted.xy, 0.0)
     with state.cpu_local_snapshot as local:
         positions_nc = np.array(local.particles.position)
         image_nc = np.array(local.particles.image)

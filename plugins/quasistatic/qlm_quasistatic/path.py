@@ -151,10 +151,10 @@ def check_room(box: Box, legs: Sequence[Leg], cutoff: float) -> None:
         InputError: if opposite faces come closer than twice the cut-off.
     """
     low, high = (bound(strain for leg in legs for strain in (leg.begin, leg.end)) for bound in (min, max))
-    # The tilt is largest at 1/2, where the box flips.
-    flips = math.floor(high - 0.5) >= math.ceil(low - 0.5)
-    strain = 0.5 if flips else max((low, high), key=lambda strain: abs(math.remainder(strain, 1.0)))
-    narrowest = box.at_strain(box.length, strain)
+    # The tilt is largest where the box flips, at 1/2 in a cube.
+    flips = math.floor(high / box.flip - 0.5) >= math.ceil(low / box.flip - 0.5)
+    strain = 0.5 * box.flip if flips else max((low, high), key=lambda strain: abs(math.remainder(strain, box.flip)))
+    narrowest = box.sheared(strain, strain - box.xy)
     if narrowest.nearest_plane_distance < 2.0 * cutoff:
         raise InputError(
             f"on the way from strain {low:g} to {high:g} the tilt of the box reaches {abs(narrowest.xy):g}, where opposite "

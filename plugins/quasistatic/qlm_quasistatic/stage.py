@@ -142,6 +142,10 @@ class ShearStage(Stage):
                     "them from rounding; expected one of them"
                 )
         self._check_directions()
+        if model.dimensions == 2:
+            out = [each for each in (self.plane, *self.wanted_directions) if "z" in each]
+            if out:
+                raise ValueError(f"shear in {', '.join(out)} in two dimensions; expected the plane xy (directions +xy, -xy)")
         off = [strain for strain in self.frames if not any(leg.passes(strain) for leg in legs)]
         if off:
             raise ValueError(f"frames {off} lie off {way}; expected strains that the run passes after its start")
@@ -310,8 +314,12 @@ class ShearStage(Stage):
         check_room(glass.box, legs, context.engine.potential.largest_cutoff)
         length = legs[-1].travelled_at(legs[-1].end)
         saved = self._saved(context)
-        if saved is None and self.detector is not None and self.detector.blind_below(self.increment, glass.box.length) != 0.0:
-            _log.warning(self.detector.cannot_see(self.increment, glass.box.length))
+        if (
+            saved is None
+            and self.detector is not None
+            and self.detector.blind_below(self.increment, glass.box.mean_edge) != 0.0
+        ):
+            _log.warning(self.detector.cannot_see(self.increment, glass.box.mean_edge))
         if saved is not None:
             reach, station = saved.reach, saved.station
         for at, leg in enumerate(legs):

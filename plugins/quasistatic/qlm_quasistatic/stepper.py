@@ -250,7 +250,7 @@ class Stepper:
             raise InputError(f"strain increment = 0 at strain {glass.strain:g}; expected a step.")
         # Uniform translations cost nothing and mean nothing.
         displacement_nc = without_drift(glass.nonaffine_displacement(before.glass))
-        q = max_norm(displacement_nc) / (glass.box.length * abs(increment))
+        q = max_norm(displacement_nc) / (glass.box.mean_edge * abs(increment))
         branch = None
         if not report.left_basin and q < _LARGEST_ELASTIC_Q:
             branch = (before.branch or Branch((before.strain,))).extended(glass.strain, displacement_nc)
