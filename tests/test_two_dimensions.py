@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from qlm_hoomd import gsdio
 from qlm_hoomd.anharmonic import AnharmonicModes
 from qlm_hoomd.box import Box
+from qlm_hoomd.cli import app
 from qlm_hoomd.elasticity import elastic_moduli, nonaffine_velocity, residual_shear_stress
 from qlm_hoomd.engines.cpu import CPUEngine
 from qlm_hoomd.errors import InputError
@@ -22,6 +27,9 @@ from qlm_hoomd.nonlinear import CubicModes, mode_locations
 from qlm_hoomd.potentials import InversePowerLaw
 from qlm_hoomd.preparation import Preparation, equilibrate, quench, random_start
 from qlm_hoomd.standing import standing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL = GlassModel(dimensions=2, density=0.86)
 N = 200
@@ -238,3 +246,54 @@ def test_what_leaves_the_plane_is_refused(glass: Glass) -> None:
         glass.turned((0, 2, 1))
     turned = glass.turned((1, 0, 2))
     assert bonds_of(turned, MODEL.potential).energy == pytest.approx(bonds_of(glass, MODEL.potential).energy, rel=1e-12)
+
+
+PROTOCOL = """
+name: flat
+seed: 3
+model: {dimensions: 2, density: 0.86}
+ensemble: {n_particles: [60], preparations: {rapid: {quench: rapid, equilibration_time: 1}}, realisations: 1}
+stages:
+  - kind: prepare
+  - {kind: shear, strain_max: 0.03, increment: 1.0e-3, frames: [0.01], detector: fold, directions: [+xy, -xy]}
+  - {kind: modes, count: 6, strains: [0.0, 0.01], keep_vectors: true, check_completeness: always}
+  - {kind: structure, r_max: 3.0}
+"""
+
+
+def test_a_protocol_of_two_dimensions_from_liquid_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for plugin in ("qlm_quasistatic", "qlm_rewind"):
+        pytest.importorskip(plugin)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flat.yaml").write_text(PROTOCOL)
+    done = CliRunner().invoke(app, ["run", "flat.yaml"])
+    assert done.exit_code == 0, done.output
+    folder = next((tmp_path / "runs" / "flat").rglob("quenched.gsd")).parent
+    quenched = gsdio.read_glass(folder / "quenched.gsd").glass
+    assert quenched.box == Box((60 / 0.86) ** 0.5, lz=0.0)
+    expected = np.linalg.eigvalsh(Hessian(MODEL.potential).compute(quenched).matrix.toarray())[2:8]
+    modes = pl.read_parquet(folder / "modes.parquet").filter(strain=0.0)
+    np.testing.assert_allclose(modes["eigenvalue"], expected, rtol=1e-8)
+    assert pl.read_parquet(folder / "moduli.parquet")["completeness"].to_list() == ["all", "all"]
+    assert pl.read_parquet(folder / "directions.parquet")["gamma_min"].null_count() == 0
+    page = (tmp_path / "runs" / "flat" / "results" / "report.html").read_text(encoding="utf-8")
+    assert "dimensions" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("detector: fold", "detector: fold, plane: xz"), "shear in xz in two dimensions; expected the plane xy"),
+        (("[+xy, -xy]", "all"), "in two dimensions; expected the plane xy"),
+        (("dimensions: 2", "dimensions: 4"), "dimensions"),
+        (("count: 6", "count: 119"), "expected at most 118, the modes of N = 60"),
+    ],
+    ids=["plane", "directions", "four", "modes"],
+)
+def test_a_protocol_that_leaves_the_plane_is_refused(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    for plugin in ("qlm_quasistatic", "qlm_rewind"):
+        pytest.importorskip(plugin)
+    (tmp_path / "flat.yaml").write_text(PROTOCOL.replace(*change))
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "flat.yaml"), "--dry-run"])
+    assert done.exit_code == 2
+    assert says in " ".join(done.output.split())

@@ -99,8 +99,12 @@ def sort_into_cells(
 
 def image_shifts(box: Box) -> Floats:
     """((27, 3) ndarray) lattice vectors by the code of an image, 9 (sx + 1) + 3 (sy + 1) + (sz + 1)."""
-    first_c, second_c, third_c = box.matrix
-    return IMAGES[:, :1] * first_c + IMAGES[:, 1:2] * second_c + IMAGES[:, 2:] * third_c
+    shift_ic = IMAGES * np.array([box.lx, box.ly, box.lz])
+    shift_ic[:, 0] += box.ly * box.xy * IMAGES[:, 1]
+    if box.xz != 0.0 or box.yz != 0.0:
+        shift_ic[:, 0] += box.lz * box.xz * IMAGES[:, 2]
+        shift_ic[:, 1] += box.lz * box.yz * IMAGES[:, 2]
+    return np.asarray(shift_ic)
 
 
 @compiled

@@ -224,6 +224,7 @@ def _analysis(protocol: Protocol, found: Sequence[Realisation]) -> Analysis:
         settings.model_copy(update={"confidence": CONFIDENCE}),
         preparations=list(protocol.ensemble.preparations),
         density=protocol.model.density,
+        dimensions=protocol.model.dimensions,
     )
 
 

@@ -58,20 +58,23 @@ STEADY_POINTS = 12
 for neighbouring ones lie before the same instability."""
 
 
-def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparations: Sequence[str], density: float) -> Analysis:
+def analyse(
+    tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparations: Sequence[str], density: float, dimensions: int = 3
+) -> Analysis:
     """Turn the tables of an ensemble into numbers.
 
     Args:
         tables: as :func:`qlm_hoomd.report.collect.collect` gives them; any may be missing.
         settings: of the analysis.
         preparations: names, in the order of the report.
-        density: number density of the glass [1 / length^3].
+        density: number density of the glass [1 / length^d].
+        dimensions: d, 2 or 3.
     """
     excluded = not_glasses(tables.get("structure")) if settings.exclude_crystals else ()
     kept = {name: without(table, excluded) for name, table in tables.items()}
     kept |= {name: first_rise(kept[name]) for name in ("steps", "events") if name in kept}
     if "events" in kept:
-        kept["events"] = with_the_papers_detector(kept["events"], density)
+        kept["events"] = with_the_papers_detector(kept["events"], density, dimensions)
     minima: list[pl.DataFrame] = []
     estimates: list[Estimate] = []
     spectra: list[Spectrum] = []
@@ -84,13 +87,14 @@ def analyse(tables: Mapping[str, pl.DataFrame], settings: Settings, *, preparati
         if several is not None:
             directions[preparation] = several
         for strain in settings.strains:
-            at = Ensemble(preparation, strain, settings, own, several)
+            at = Ensemble(preparation, strain, settings, own, several, dimensions)
             estimates += _thetas(at, minima)
             estimates += _alphas(at, minima, spectra, moduli, density)
         if settings.steady is not None:
             reason = None if settings.steady_from is not None else drift_of_stress(own.get("steps"), *settings.steady)
             if reason is None:
-                estimates += _steady(Ensemble(preparation, settings.steady[0], settings, own), *settings.steady, spectra)
+                at = Ensemble(preparation, settings.steady[0], settings, own, dimensions=dimensions)
+                estimates += _steady(at, *settings.steady, spectra)
             else:
                 unsteady[preparation] = reason
     samples = pl.concat([pl.DataFrame(schema=SAMPLES), *minima])
@@ -389,7 +393,11 @@ def _spectrum(
     counted: dict[str, Any] = {"n_particles": n_particles, "n_realisations": len(local_rm), "omega_max": complete}
 
     def density(omega_m: Floats) -> DensityOfStates | None:
-        return density_of_states(omega_m, **counted) if ((omega_m > 0) & (omega_m <= complete)).any() else None
+        return (
+            density_of_states(omega_m, dimensions=at.dimensions, **counted)
+            if ((omega_m > 0) & (omega_m <= complete)).any()
+            else None
+        )
 
     excess = None
     if plane_waves is not None:
@@ -439,8 +447,8 @@ def _without_filter(at: Ensemble, modes: pl.DataFrame, spectrum: Spectrum, modul
         spectrum.plane_waves,
         spectrum.omega_complete,
         n_particles=spectrum.n_particles,
-        # The level is the inverse third power of the speed of sound, which is the root of the modulus.
-        debye_error=1.5 * error / mean if error is not None else 0.0,
+        # The level is the inverse d-th power of the speed of sound, which is the root of the modulus.
+        debye_error=0.5 * at.dimensions * error / mean if error is not None else 0.0,
     )
 
 
@@ -458,7 +466,7 @@ def _plane_waves(moduli: pl.DataFrame, density: float, at: Ensemble, n_particles
     shear, bulk = (None, None) if row.is_empty() else row.select("shear_modulus", "bulk_modulus").row(0)
     if shear is None or bulk is None or not min(shear, bulk) > 0:
         return None
-    return phonons(shear, bulk, density, n_particles)
+    return phonons(shear, bulk, density, n_particles, at.dimensions)
 
 
 def _modulus_row(moduli: pl.DataFrame, at: Ensemble, n_particles: int) -> pl.DataFrame:

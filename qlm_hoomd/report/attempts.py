@@ -32,6 +32,7 @@ class Ensemble:
         settings: of the analysis.
         tables: of that preparation.
         directions: gamma_min of its quenched glasses in several directions of shear, where that is known.
+        dimensions: of space, 2 or 3.
     """
 
     preparation: str
@@ -39,6 +40,7 @@ class Ensemble:
     settings: Settings
     tables: Mapping[str, pl.DataFrame]
     directions: Directions | None = None
+    dimensions: int = 3
 
     def estimate(self, quantity: str, method: str, **fields: Any) -> Estimate:
         """An estimate of this ensemble with these fields, still without a number."""

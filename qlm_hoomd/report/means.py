@@ -23,23 +23,26 @@ GRID_POINTS = 201
 """Points of the mean stress-strain curve."""
 
 
-def seen_by_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFrame:
+def seen_by_the_papers_detector(events: pl.DataFrame, density: float, dimensions: int = 3) -> pl.DataFrame:
     """Those of ``events`` whose largest displacement exceeds Q_c L 1e-4 with Q_c = 100: the paper's detector fires there (App. F).
 
     Args:
         events: with the columns n_particles and max_jump.
-        density: number density [1 / length^3], for the box length L.
+        density: number density [1 / length^d], for the box length L.
+        dimensions: d, 2 or 3.
     """
-    limit = PAPER_Q_C * PAPER_INCREMENT * (pl.col("n_particles") / density).cbrt()
+    volume = pl.col("n_particles") / density
+    limit = PAPER_Q_C * PAPER_INCREMENT * (volume.sqrt() if dimensions == 2 else volume.cbrt())
     return events.filter(pl.col("max_jump") > limit)
 
 
-def with_the_papers_detector(events: pl.DataFrame, density: float) -> pl.DataFrame:
+def with_the_papers_detector(events: pl.DataFrame, density: float, dimensions: int = 3) -> pl.DataFrame:
     """``events`` and, under the name :data:`AS_THRESHOLD`, those of exact detectors that the paper's detector would have seen."""
     if "max_jump" not in events.columns:
         return events
     exact = events.filter(pl.col("detector").is_in(exact_detectors(events)))
-    return pl.concat([events, seen_by_the_papers_detector(exact, density).with_columns(detector=pl.lit(AS_THRESHOLD))])
+    seen = seen_by_the_papers_detector(exact, density, dimensions)
+    return pl.concat([events, seen.with_columns(detector=pl.lit(AS_THRESHOLD))])
 
 
 def exact_detectors(events: pl.DataFrame) -> list[str]:

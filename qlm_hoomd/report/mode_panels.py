@@ -88,7 +88,7 @@ def density(
             found = {"method": "spectrum", "strain": spectrum.strain, "n_particles": spectrum.n_particles}
             (estimate,) = analysis.find(preparation=preparation, **found)
             label += in_words(estimate, r"\alpha")
-            _fit_line(ax, estimate, spectrum, style["color"], f"${name}$")
+            _fit_line(ax, estimate, spectrum, style["color"], f"${name}$", results.dimensions)
         _spectrum_points(ax, spectrum.density, label, **style)
         if softest and spectrum.softest is not None:
             open_style = style | {"markerfacecolor": "none", "alpha": 0.8}
@@ -204,14 +204,14 @@ def _spectrum_points(ax: Axes, density: DensityOfStates, label: str, **style: An
             mark(container, density.n_realisations)
 
 
-def _fit_line(ax: Axes, estimate: Estimate, spectrum: Spectrum, colour: str, name: str) -> None:
+def _fit_line(ax: Axes, estimate: Estimate, spectrum: Spectrum, colour: str, name: str, dimensions: int) -> None:
     """The fitted power law over its window."""
     if estimate.exponent is None or not isinstance(estimate.fit, SpectrumFit) or estimate.exponent.window is None:
         return
     lower, upper = estimate.exponent.window
     omega = np.geomspace(max(lower, 0.3 * upper), upper, 24)
     weak = estimate.refusal is not None
-    level = estimate.fit.curve(omega) / (3.0 * spectrum.n_particles)
+    level = estimate.fit.curve(omega) / (float(dimensions) * spectrum.n_particles)
     label = f"_{'weak ' * weak}fit, {name}"
     (line,) = ax.plot(omega, level, color=colour, linestyle=":" if weak else "-", linewidth=1.1, label=label)
     mark(line, spectrum.n_realisations)

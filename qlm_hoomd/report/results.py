@@ -280,12 +280,17 @@ class Results(Displayed):
 
     @property
     def density(self) -> float:
-        """Number density [1 / length^3]."""
+        """Number density [1 / length^d]."""
         return float(self.protocol.get("model", {}).get("density", PARAMETERS["density"].value))
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of space d, 2 or 3."""
+        return int(self.protocol.get("model", {}).get("dimensions", 3))
 
     def box_length(self, n_particles: int) -> float:
         """Edge of the box [length]."""
-        return float((n_particles / self.density) ** (1 / 3))
+        return float((n_particles / self.density) ** (1 / self.dimensions))
 
     def stage(self, kind: str) -> Mapping[str, Any] | None:
         """Settings of the stage of that kind in the first protocol that has one, None where none has."""
@@ -352,7 +357,13 @@ class Results(Displayed):
     @cached_property
     def analysis(self) -> Analysis:
         """The numbers: means, spectra, exponents."""
-        return analyse(self.tables, self.settings, preparations=self.preparations, density=self.density)
+        return analyse(
+            self.tables,
+            self.settings,
+            preparations=self.preparations,
+            density=self.density,
+            dimensions=self.dimensions,
+        )
 
 
 def _files_of(realisation: Realisation, kind: str) -> tuple[str, ...]:

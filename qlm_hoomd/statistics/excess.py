@@ -93,7 +93,7 @@ def excess_density(
 
     Source: Lerner, Moriel, Bouchbinder, arXiv:2404.12735. The Debye level is that of a large solid; a bin should hold
     several bands of phonons (:meth:`Phonons.bands`), and below the first band D_G comes out too low by the Debye level. The
-    intervals are those of counting; an error of the sound speeds, which enter as their third power, comes on top.
+    intervals are those of counting; an error of the sound speeds, which enter as their d-th power, comes on top.
 
     Args:
         frequencies: all modes of all realisations together, phonons included.
@@ -112,9 +112,10 @@ def excess_density(
         n_realisations=n_realisations,
         omega_max=omega_max,
         bins_per_decade=bins_per_decade,
+        dimensions=plane_waves.dimensions,
     )
     edges_b = np.asarray(everything.edges)
-    debye_b = np.diff(edges_b**3) / plane_waves.debye_frequency**3 / np.diff(edges_b)
+    debye_b = plane_waves.debye_share(edges_b) / np.diff(edges_b)
     return replace(
         everything,
         density=tuple((np.asarray(everything.density) - debye_b).tolist()),
@@ -151,7 +152,7 @@ def alpha_from_excess(
         omega_max: upper end, up to which every realisation's modes are known.
         n_particles: N.
         omega_min: bands below are left out, and the bins start midway between two bands; else at 0.9 of the first one.
-        debye_error: relative standard error of the Debye level, which is three times that of the speed of sound.
+        debye_error: relative standard error of the Debye level, which is d times that of the speed of sound.
         confidence: probability content of the intervals.
         warnings: to be carried by the result.
 
@@ -171,10 +172,10 @@ def alpha_from_excess(
         reasons.append(f"{n_realisations} realisations where at least {MIN_REALISATIONS} are needed")
     if bands_b.size < MIN_BINS or n_realisations < 2:
         raise InsufficientStatistics("; ".join(reasons))
-    states = 3.0 * n_particles
+    states = float(plane_waves.dimensions) * n_particles
     count_rb = np.array([np.histogram(np.asarray(values), bins=edges_b)[0] for values in frequencies], dtype=np.float64)
     count_b = count_rb.sum(axis=0)
-    debye_b = np.diff(edges_b**3) / plane_waves.debye_frequency**3
+    debye_b = plane_waves.debye_share(edges_b)
     level = _fit_above_level(count_rb, edges_b, states * debye_b)
     if level is None:
         raise InsufficientStatistics("; ".join([*reasons, "the Debye level leaves no excess"]))

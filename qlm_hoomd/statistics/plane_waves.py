@@ -1,4 +1,4 @@
-"""The low-frequency plane waves of an elastic cube: speeds of sound, phonon bands, the Debye level.
+"""The low-frequency plane waves of an elastic cube, or square: speeds of sound, phonon bands, the Debye level.
 
 Frequencies are in units of sqrt(epsilon / m) / length.
 """
@@ -25,7 +25,7 @@ class PhononBand(Displayed):
 
     Args:
         frequency: c k [1 / t_c].
-        degeneracy: number of them; two polarisations each where they are transverse.
+        degeneracy: number of them; two polarisations each where they are transverse, one in two dimensions.
         transverse: whether they are transverse, else longitudinal.
     """
 
@@ -36,28 +36,36 @@ class PhononBand(Displayed):
 
 @dataclass(frozen=True, repr=False)
 class Phonons(Displayed):
-    """The low-frequency plane waves of an elastic cube.
+    """The low-frequency plane waves of an elastic cube, or of a square in two dimensions.
 
     Args:
-        transverse_speed, longitudinal_speed: c_s = sqrt(G / rho), c_l = sqrt((K + 4 G / 3) / rho).
-        debye_frequency: omega_D, where D(omega) = 3 omega^2 / omega_D^3 is normalised to one over all 3 N modes.
+        transverse_speed, longitudinal_speed: c_s = sqrt(G / rho), c_l = sqrt((K + (2 - 2/d) G) / rho).
+        debye_frequency: omega_D, where D(omega) = d omega^(d-1) / omega_D^d is normalised to one over all d N modes.
         first_frequency: c_s 2 pi / L, of the lowest transverse band.
+        dimensions: d, 2 or 3.
     """
 
     transverse_speed: float
     longitudinal_speed: float
     debye_frequency: float
     first_frequency: float
+    dimensions: int = 3
 
     def debye_density(self, omega: ArrayLike) -> Floats:
-        """The Debye level 3 omega^2 / omega_D^3 at ``omega`` (array of any shape)."""
-        return 3.0 * np.asarray(omega, dtype=np.float64) ** 2 / self.debye_frequency**3
+        """The Debye level d omega^(d-1) / omega_D^d at ``omega`` (array of any shape)."""
+        d = self.dimensions
+        return d * np.asarray(omega, dtype=np.float64) ** (d - 1) / self.debye_frequency**d
+
+    def debye_share(self, edges: Floats) -> Floats:
+        """((B,) ndarray) share of all modes that the Debye level has between neighbouring ``edges`` ((B + 1,) ndarray)."""
+        return np.diff(edges**self.dimensions) / self.debye_frequency**self.dimensions
 
     def bands(self, omega_max: float, strain: float = 0.0) -> tuple[PhononBand, ...]:
-        """The bands up to ``omega_max``, by frequency, of the cube under the simple shear ``strain``.
+        """The bands up to ``omega_max``, by frequency, of the cube or square under the simple shear ``strain``.
 
         The waves that fit into a box of lattice vectors (L, 0, 0), (gamma L, L, 0), (0, 0, L) have
-        k = 2 pi / L (n_x, n_y - gamma n_x, n_z): shear splits the bands of the cube. The solid counts as isotropic.
+        k = 2 pi / L (n_x, n_y - gamma n_x, n_z): shear splits the bands of the cube. A square has n_z = 0. The solid counts
+        as isotropic.
         """
         wave_number = self.first_frequency / self.transverse_speed
         tilt = strain - round(strain)
@@ -65,22 +73,23 @@ class Phonons(Displayed):
         for transverse, speed in ((True, self.transverse_speed), (False, self.longitudinal_speed)):
             largest = omega_max / (speed * wave_number)
             n = np.arange(-int(1.5 * largest) - 1, int(1.5 * largest) + 2)
-            nx, ny, nz = np.meshgrid(n, n, n, indexing="ij")
+            nx, ny, nz = np.meshgrid(n, n, n if self.dimensions == 3 else [0], indexing="ij")
             length = np.sqrt(nx**2 + (ny - tilt * nx) ** 2 + nz**2)
             for value in length[(length > 0) & (length <= largest)].tolist():
                 key = (round(speed * wave_number * value, 9), transverse)
-                found[key] = found.get(key, 0) + (2 if transverse else 1)
+                found[key] = found.get(key, 0) + (self.dimensions - 1 if transverse else 1)
         return tuple(PhononBand(omega, degeneracy, kind) for (omega, kind), degeneracy in sorted(found.items()))
 
 
-def phonons(shear_modulus: float, bulk_modulus: float, density: float, n_particles: int) -> Phonons:
+def phonons(shear_modulus: float, bulk_modulus: float, density: float, n_particles: int, dimensions: int = 3) -> Phonons:
     """Plane waves of a glass from its elastic moduli.
 
     Args:
-        shear_modulus: G [energy / length^3], positive.
-        bulk_modulus: K [energy / length^3], positive.
-        density: number density, which is the mass density too (m = 1) [1 / length^3].
+        shear_modulus: G [energy / length^d], positive.
+        bulk_modulus: K [energy / length^d], positive.
+        density: number density, which is the mass density too (m = 1) [1 / length^d].
         n_particles: N, for the box length.
+        dimensions: d, 2 or 3.
 
     Raises:
         ValueError: if an argument is not positive.
@@ -93,6 +102,15 @@ def phonons(shear_modulus: float, bulk_modulus: float, density: float, n_particl
     if not min(shear_modulus, bulk_modulus, density, n_particles) > 0:
         raise ValueError(f"{shear_modulus=:g}, {bulk_modulus=:g}, {density=:g}, {n_particles=}; expected positive numbers.")
     transverse = np.sqrt(shear_modulus / density)
+    if dimensions == 2:
+        longitudinal = np.sqrt((bulk_modulus + shear_modulus) / density)
+        return Phonons(
+            transverse_speed=float(transverse),
+            longitudinal_speed=float(longitudinal),
+            debye_frequency=float(np.sqrt(8 * np.pi * density / (1 / transverse**2 + 1 / longitudinal**2))),
+            first_frequency=float(transverse * 2 * np.pi * np.sqrt(density / n_particles)),
+            dimensions=2,
+        )
     longitudinal = np.sqrt((bulk_modulus + 4 * shear_modulus / 3) / density)
     return Phonons(
         transverse_speed=float(transverse),

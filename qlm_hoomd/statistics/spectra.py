@@ -161,12 +161,13 @@ class SpectrumFit(Result):
         holds = upper * power_integral(1.0 + alpha, lower / upper)
         return self.n_modes / (self._n_realisations * holds) * (np.asarray(omega, dtype=np.float64) / upper) ** alpha
 
-    def plot(self, ax: Axes | None = None, *, n_particles: int | None = None, **style: Any) -> Axes:
+    def plot(self, ax: Axes | None = None, *, n_particles: int | None = None, dimensions: int = 3, **style: Any) -> Axes:
         """Draw the binned density with its counting errors and the fitted power law.
 
         Args:
             ax: where to draw; a new figure by default.
             n_particles: N, by which the density becomes D_L; without it, it is that of modes per realisation.
+            dimensions: d, for the d N modes that there are.
             style: passed to ``Axes.errorbar``.
 
         Returns:
@@ -174,7 +175,7 @@ class SpectrumFit(Result):
         """
         ax = new_axes() if ax is None else ax
         edges_b, counts_b = np.asarray(self.edges), np.asarray(self.counts)
-        states = 1.0 if n_particles is None else 3.0 * n_particles
+        states = 1.0 if n_particles is None else float(dimensions) * n_particles
         unit_b = states * self._n_realisations * np.diff(edges_b)
         low_b, high_b = poisson_interval(counts_b)
         seen_b = counts_b > 0
@@ -212,9 +213,10 @@ def default_participation_threshold(n_particles: int) -> float:
 
 
 def density_of_states(
-    frequencies: ArrayLike, *, n_particles: int, n_realisations: int, omega_max: float, bins_per_decade: int = 12
-) -> DensityOfStates:
-    """D_L(omega) = counts / (3 N realisations d omega) in logarithmic bins that end at ``omega_max``.
+    frequencies: ArrayLike, *, n_particles: int, n_realisations: int, omega_max: float, bins_per_decade: int = 12,
+    dimensions: int = 3,
+) -> DensityOfStates:  # fmt: skip
+    """D_L(omega) = counts / (d N realisations d omega) in logarithmic bins that end at ``omega_max``.
 
     Args:
         frequencies: ((n,) array) modes of all realisations together; those that are not in (0, ``omega_max``] are left out.
@@ -222,6 +224,7 @@ def density_of_states(
         n_realisations: realisations the modes come from, those without a mode included.
         omega_max: up to where every realisation's modes are known.
         bins_per_decade: of the frequency.
+        dimensions: d, for the d N modes that there are.
 
     Raises:
         ValueError: if no mode is in the range.
@@ -233,7 +236,7 @@ def density_of_states(
     n_bins = int(np.floor(np.log10(omega_max / omega_m.min()) * bins_per_decade)) + 1
     edges_b = omega_max * 10.0 ** (np.arange(-n_bins, 1) / bins_per_decade)
     counts_b = np.histogram(omega_m, bins=edges_b)[0]
-    states = 3.0 * n_particles * n_realisations * np.diff(edges_b)
+    states = float(dimensions) * n_particles * n_realisations * np.diff(edges_b)
     low_b, high_b = poisson_interval(counts_b)
     return DensityOfStates(
         edges=tuple(edges_b.tolist()),

@@ -14,6 +14,7 @@ from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw, PairPotential
+from qlm_hoomd.preparation import random_start
 from qlm_hoomd.testing import EngineConformance
 
 if TYPE_CHECKING:
@@ -46,6 +47,25 @@ def test_measures_what_the_cpu_engine_measures(engine: Engine, model: GlassModel
     ours, theirs = CPUEngine(model.potential).measure(glass), engine.measure(glass)
     for name in ("energy", "stress_xy", "pressure", "max_force"):
         assert getattr(theirs, name) == pytest.approx(getattr(ours, name), rel=1e-11, abs=1e-11), name
+
+
+@pytest.mark.parametrize("strain", [0.0, 0.4999, 0.7])
+def test_measures_dynamics_and_minima_in_two_dimensions(engine: Engine, model: GlassModel, strain: float) -> None:
+    """Nothing leaves the plane, pressure and temperature count two dimensions."""
+    flat = GlassModel(dimensions=2, density=0.86)
+    rng = np.random.default_rng(3)
+    start, cpu = random_start(flat, 200, rng).at_strain(strain), CPUEngine(model.potential)
+    for name in ("energy", "stress_xy", "pressure", "max_force"):
+        assert getattr(engine.measure(start), name) == pytest.approx(getattr(cpu.measure(start), name), rel=1e-11, abs=1e-11), (
+            name
+        )
+    liquid, report = engine.run(start, duration=10.0, temperature=0.7, rng=rng)
+    assert not liquid.positions[:, 2].any()
+    assert report.temperature == pytest.approx(0.7, rel=0.1)
+    assert report.pressure == pytest.approx(cpu.run(start, duration=10.0, temperature=0.7, rng=rng)[1].pressure, rel=0.05)
+    glass, _ = engine.descend(liquid)
+    ours, theirs = cpu.relax(glass.sheared(1e-4))[0], engine.relax(glass.sheared(1e-4))[0]
+    assert np.abs(theirs.nonaffine_displacement(ours)).max() < 1e-8
 
 
 def test_measure_is_never_stale(engine: Engine, model: GlassModel) -> None:

@@ -61,7 +61,7 @@ boxes = st.tuples(
 reaches = st.floats(0.05, 0.999)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(boxes, reaches)
 def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     positions_nc, typeid_n, cell = _particles(*box)
@@ -79,7 +79,7 @@ def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     assert ours == _by_vesin(positions_nc, typeid_n, cell, reach_tt, full=False)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(boxes, reaches)
 def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
     positions_nc, typeid_n, cell = _particles(*box)

@@ -265,6 +265,32 @@ def test_bands_add_up_to_the_debye_level() -> None:
     assert counted == pytest.approx((top / waves.debye_frequency) ** 3, rel=0.05)
 
 
+def test_plane_waves_of_a_square() -> None:
+    """|n|^2 = 1, 2, 4, 5, 8 is reached by 4, 4, 4, 8, 4 vectors of two integers, one transverse polarisation each."""
+    waves = phonons(12.5, 87.0, 0.86, 10_000, dimensions=2)
+    edge = (10_000 / 0.86) ** 0.5
+    assert waves.transverse_speed == pytest.approx((12.5 / 0.86) ** 0.5)
+    assert waves.longitudinal_speed == pytest.approx(((87.0 + 12.5) / 0.86) ** 0.5)
+    assert waves.first_frequency == pytest.approx(waves.transverse_speed * 2.0 * np.pi / edge)
+    transverse = [band for band in waves.bands(2.9 * waves.first_frequency) if band.transverse]
+    assert [band.degeneracy for band in transverse] == [4, 4, 4, 8, 4]
+    np.testing.assert_allclose(
+        [band.frequency for band in transverse], waves.first_frequency * np.sqrt([1, 2, 4, 5, 8]), rtol=1e-8
+    )
+    # The bands add up to the Debye level, which holds all modes.
+    top = 20.0 * waves.first_frequency
+    counted = sum(band.degeneracy for band in waves.bands(top, strain=0.3)) / (2 * 10_000)
+    assert counted == pytest.approx(float(waves.debye_share(np.array([0.0, top]))[0]), rel=0.05)
+    omega = np.linspace(0, waves.debye_frequency, 2001)
+    assert np.trapezoid(waves.debye_density(omega), omega) == pytest.approx(1.0, rel=1e-5)
+    # Nothing is left of plane waves by the Debye law, in a density over 2 N modes.
+    rng = np.random.default_rng(5)
+    drawn = top * np.sqrt(rng.random(int(counted * 2 * 10_000 * 50)))
+    left = excess_density(drawn, waves, n_particles=10_000, n_realisations=50, omega_max=top)
+    level = waves.debye_density(np.sqrt(np.array(left.edges[1:]) * left.edges[:-1]))
+    assert abs(left.density[-1]) < 0.1 * level[-1]
+
+
 def test_modes_beyond_the_plane_waves_are_what_is_left() -> None:
     """Plane waves by the Debye law and as many others: D_G is that of the others alone, within counting errors."""
     rng = np.random.default_rng(5)

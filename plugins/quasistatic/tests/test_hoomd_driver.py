@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gsd.hoomd
 import numpy as np
@@ -20,6 +20,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.errors import ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
+from qlm_hoomd.model import GlassModel
 from qlm_hoomd.potentials import InversePowerLaw as PaperLaw
 from qlm_hoomd.preparation import random_start
 
@@ -32,9 +33,6 @@ from qlm_rewind import FoldDetector, ThresholdDetector  # noqa: E402
 
 from qlm_hoomd.engines.hoomd import snapshot_of  # noqa: E402
 from qlm_hoomd.pair import InversePowerLaw, mie_terms  # noqa: E402
-
-if TYPE_CHECKING:
-    from qlm_hoomd.model import GlassModel
 
 pytestmark = pytest.mark.hoomd
 hears_ctrl_c = pytest.mark.skipif(
@@ -436,6 +434,28 @@ def test_a_relaxation_that_fails_leaves_the_simulation_as_it_was(model: GlassMod
     with pytest.raises(ConvergenceError, match=r"stopped at max\|F\|"):
         shear.relax()
     assert _bytes(simulation) == here
+
+
+def test_two_dimensions_are_sheared_alike(model: GlassModel) -> None:
+    """The driver's states and its first instability are those of the embedded engine, all in the plane, across a flip too."""
+    flat = GlassModel(dimensions=2, density=0.86)
+    cpu, rng = CPUEngine(model.potential), np.random.default_rng(4)
+    glass = cpu.descend(cpu.run(random_start(flat, 200, rng), duration=2.0, temperature=1.0, rng=rng)[0])[0]
+    stepper = Stepper(cpu)
+    found = FoldDetector().first(stepper, stepper.start(glass), StrainGrid(1e-3, 0.2))
+    assert found is not None
+    simulation, shear = _driver(model, glass, detector=FoldDetector())
+    shear.relax()
+    shear.run(strain=found[0] + 2e-3)
+    assert shear.events["strain_c"][0] == pytest.approx(found[0], abs=1e-9)
+    assert simulation.state.box.is2D
+    assert not shear.position[:, 2].any()
+    simulation, shear = _driver(model, cpu.relax(glass.at_strain(0.4995))[0], strain=0.4995)
+    before_nc = _unwrapped(simulation)
+    shear.relax()
+    shear.run(strain=0.501)
+    assert simulation.state.box.xy == pytest.approx(-0.499)
+    assert np.abs(_unwrapped(simulation) - before_nc)[:, 1].max() < 1.0
 
 
 def test_nothing_to_log_before_the_first_run(model: GlassModel, small: Glass) -> None:

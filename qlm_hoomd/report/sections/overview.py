@@ -114,6 +114,8 @@ def _settings(results: Results, run: Run) -> Iterator[tuple[str, str, Any]]:
     yield "protocol", "root seed", str(protocol.get("seed", "–"))
     yield from _rows("engine", protocol.get("engine"))
     yield "model", "number density", f"{results.density:g}"
+    if results.dimensions != 3:
+        yield "model", "dimensions", str(results.dimensions)
     for stage in protocol.get("stages", ()):
         name = f"stage {stage['kind']}"
         yield from list(_rows(name, {key: value for key, value in stage.items() if key != "kind"})) or [(name, "–", "defaults")]
