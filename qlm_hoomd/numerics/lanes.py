@@ -84,8 +84,9 @@ def _recurrence(
 class BlockHessian:
     """The Hessian of the particles that have neighbours, ready to be multiplied with blocks of vectors.
 
-    In two dimensions vectors have z = 0, and keep it. Particles are sorted along the list of pairs, so that those close in space are close in memory. Each connected cluster has
-    its d translations as exact zero modes; clusters of one particle (rattlers) have nothing else and are left out.
+    In two dimensions vectors have z = 0, and keep it. Particles are sorted along the list of pairs, so that those close in
+    space are close in memory. Each connected cluster has its d translations as exact zero modes; clusters of one particle
+    (rattlers) have nothing else and are left out.
 
     Args:
         bonds: the interacting pairs.
