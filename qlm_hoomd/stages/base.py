@@ -173,3 +173,22 @@ class Stage(BaseModel):
         Raises:
             QlmError: if this realisation fails; it is recorded and the others go on.
         """
+
+
+class AbsentStage(Stage):
+    """A stage whose plugin is not installed, or does not take its settings.
+
+    What it wrote is known from the records of the files alone.
+    """
+
+    def requires(self) -> tuple[str, ...]:
+        """Unknown."""
+        return ()
+
+    def products(self) -> tuple[str, ...]:
+        """Unknown."""
+        return ()
+
+    def run(self, context: StageContext) -> None:
+        """Refuse."""
+        raise PluginError(f"the stage '{self.kind}' is not installed; expected its plugin. `qlm plugins` lists what is.")
