@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from qlm_hoomd.base.checkpoint import Checkpoint
 from qlm_hoomd.base.errors import PluginError
 from qlm_hoomd.base.files import replacing, write_table
+from qlm_hoomd.base.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,7 +107,7 @@ class StageContext:
         write_table(self.directory / name, table, self.provenance)
 
 
-class Stage(BaseModel):
+class Stage(Settings):
     """Base of every stage. Subclasses are pydantic models with a literal ``kind``; their fields are the stage's settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
