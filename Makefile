@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test physics faults gpu lowest docs lint types dist clean
+.PHONY: help venv demo test physics faults mutants gpu lowest docs lint types dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
 faults: $(VENV)/.qlm-test ## kill, fill, damage and fuzz: nothing may be lost (some 15 minutes)
 	@$(PY) tests/faults campaign --kills 200
 	@$(PY) tests/faults fuzz --inputs 20000
+	@$(PY) -m pytest -q -m faults tests/test_postanalysis.py
+
+mutants: $(VENV)/.qlm-test ## change numbers and operators at random: does a test notice? (an hour)
+	@$(PY) tests/faults mutants --number 150
 
 gpu: $(VENV)/.qlm-test ## on a machine with a GPU: HOOMD-blue's tests and answers there, rows of benchmarks/RESULTS.md
 	@$(PY) benchmarks/gpu.py

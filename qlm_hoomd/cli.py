@@ -252,6 +252,7 @@ def status(
     typer.echo(f"{state['name']} in {directory} (protocol {state['protocol_hash']})")
     if state["imported"]:
         typer.echo("imported: the tables of what was done elsewhere; configurations stayed there")
+    _name_missing(state["missing"])
 
     def cell(stage: dict[str, Any]) -> str:
         each = "" if stage["core_seconds_each"] is None else f" ({duration(stage['core_seconds_each'])} each)"
@@ -277,7 +278,7 @@ def status(
     if state["failures"]:
         from qlm_hoomd.ensemble.workspace import Workspace
 
-        _name_failures(Workspace.open(directory))
+        _name_failures(Workspace.read(directory))
 
 
 @_command(_KEEP, "qlm plan quickstart.yaml --target-error theta=0.1")
@@ -337,7 +338,8 @@ def verify(
     from qlm_hoomd.ensemble.integrity import verify as prove
     from qlm_hoomd.ensemble.workspace import IMPORTED, Workspace
 
-    workspace = Workspace.open(directory)
+    workspace = Workspace.read(directory)
+    _name_missing(workspace.missing)
     if (directory / IMPORTED).exists():
         findings = verify_import(directory)
         typer.echo(f"{directory} was imported: what was packed is {'not ' if findings else ''}as it was")
@@ -629,6 +631,11 @@ def _report(*directories: Path, out: Path | None = None) -> str:
     from qlm_hoomd.report import make_report
 
     return f"report: {make_report(*directories, out=out)}"
+
+
+def _name_missing(missing: Iterable[str]) -> None:
+    for problem in missing:
+        typer.echo(f"note: {problem} What is finished is told from the records of the files; `qlm run` needs that plugin")
 
 
 def _name_failures(workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ from qlm_hoomd.base.interrupt import stop_if_overdue
 from qlm_hoomd.mechanics import Bonds, bonds_of
 from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import max_norm, without_drift
+from qlm_hoomd.potentials import PairPotential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.glass import Glass
-    from qlm_hoomd.potentials import PairPotential
 
 
 class Hessian(Computation):
@@ -33,12 +33,19 @@ class Hessian(Computation):
         order: highest derivative of the potential kept in :attr:`bonds` (2 suffices for modes, 4 for kappa and chi).
         force_tolerance: refuse a glass with a larger force [energy / length]; a frame in float32 is off by about 2e-4.
 
+    Raises:
+        InputError: if the potential is none.
+
     After :meth:`compute`: ``bonds``, the interacting pairs with the potential's derivatives.
     """
 
     bonds: Bonds
 
     def __init__(self, potential: PairPotential, *, order: int = 2, force_tolerance: float = 1e-8) -> None:
+        if not isinstance(potential, PairPotential):
+            raise InputError(
+                f"the potential is a {type(potential).__name__}; expected a PairPotential, as GlassModel.potential is one."
+            )
         self.potential = potential
         self.order = order
         self.force_tolerance = force_tolerance

@@ -68,6 +68,19 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
     raise ConvergenceError("overlaps of the random start did not dissolve in 2000 steps; is the density far too high?")
 
 
+def check_that_it_rests(model: GlassModel) -> None:
+    """Refuse a potential whose glasses never come to rest.
+
+    Raises:
+        InputError: with the reason.
+    """
+    if model.potential.repels_up_to_cutoff():
+        raise InputError(
+            f"the force of {type(model.potential).__name__} is repulsive up to the cut-off and ends there in a jump: the minima of "
+            "a glass lie where it jumps, and it never comes to rest. Expected a force that vanishes at the cut-off (q: 1 or more)."
+        )
+
+
 def _preparation(settings: Preparation | str) -> Preparation:
     if isinstance(settings, str):
         return Preparation(quench=settings)  # what is no quench is refused
@@ -118,10 +131,12 @@ def quench(
         the glass at its minimum, the report of the cooling (None after a rapid quench), the report of the minimisation.
 
     Raises:
-        InputError: if ``settings`` is neither a preparation nor the name of a quench.
+        InputError: if ``settings`` is neither a preparation nor the name of a quench, or a glass of this potential never comes to
+            rest (:meth:`PairPotential.repels_up_to_cutoff`).
         ConvergenceError: if the minimum is not reached to ``tolerance``.
     """
     settings = _preparation(settings)
+    check_that_it_rests(model)
     cooling = None
     if settings.quench == "slow":
         end = settings.final_temperature

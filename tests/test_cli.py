@@ -385,7 +385,7 @@ def test_json_of_status(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     state = json.loads(result.stdout)
     assert set(state) == {
-        "name", "directory", "protocol_hash", "imported", "n_realisations", "groups", "at_work", "scheduler", "failures",
+        "name", "directory", "protocol_hash", "imported", "missing", "n_realisations", "groups", "at_work", "scheduler", "failures",
     }  # fmt: skip
     assert (state["name"], state["directory"], state["n_realisations"], state["imported"]) == ("t", "x", 3, False)
     (group,) = state["groups"]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from qlm_hoomd.protocol import schema
+from tests.browser import CHROMIUM, WHY_NOT, opened
 from tests.stand_ins import fake_slurm
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,30 @@ def test_tutorial_runs(path: Path, tmp_path: Path) -> None:
     assert "Warning" not in done.stderr, done.stderr
     assert done.stdout.strip()
     assert not list(tmp_path.iterdir()), "a tutorial cleans up"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
+def test_formulas_have_no_scroll_bars_of_their_own_on_a_telephone(tmp_path: Path) -> None:
+    """Those too wide for it scroll sideways, none up and down, and the page not at all."""
+    convert = pytest.importorskip("latex2mathml.converter", reason="make docs installs it").convert
+    formulas = [
+        text
+        for page in PAGES
+        for text in re.findall(r"^\$\$(.+?)\$\$$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    ]
+    assert len(formulas) >= 8
+    style = (DOCS / "_static" / "qlm.css").read_text(encoding="utf-8")
+    body = "".join(f'<div class="math">{convert(text, display="block")}</div>' for text in formulas)
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><style>{style}</style><meta charset=utf-8><body>{body}", encoding="utf-8"
+    )
+    with opened(tmp_path / "profile") as browser:
+        browser.show(width=400)
+        browser.open(tmp_path / "page.html")
+        sizes = browser.ask("[...document.querySelectorAll('.math')].map((e) => [e.scrollHeight, e.clientHeight])")
+        assert browser.ask("document.documentElement.scrollWidth") <= 400
+    assert len(sizes) == len(formulas)
+    assert [pair for pair in sizes if pair[0] > pair[1]] == []
 
 
 def test_tutorials_are_numbered_and_have_what_a_reader_needs() -> None:

@@ -414,12 +414,14 @@ class _Dying(postanalysis._Task):
         return os._exit(9) if index == 1 else super().__call__(index, progress)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_signal_at_any_moment_ends_in_one_line(trajectory: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "moments"), [(1, 40), (2, 2), pytest.param(1, 200, marks=pytest.mark.faults), pytest.param(2, 20, marks=pytest.mark.faults)]
+)  # fmt: skip
+def test_a_signal_at_any_moment_ends_in_one_line(trajectory: Path, workers: int, moments: int) -> None:
     """Sent by another process, so that it comes amid compiled calls too. In the end all frames are there."""
     rng = np.random.default_rng(8)
     codes = set()
-    for number in range(40 if workers == 1 else 2):
+    for number in range(moments):
         delay = rng.uniform(0.0, 0.6 if workers == 1 else 4.0)
         sender = subprocess.Popen(["/bin/sh", "-c", f"sleep {delay:.4f}; kill -INT {os.getpid()}"])
         try:

@@ -12,11 +12,14 @@ from pydantic import ValidationError
 
 from qlm_hoomd import gsdio
 from qlm_hoomd.base.interrupt import Interrupted
-from qlm_hoomd.engines.cpu import CPUEngineSettings
-from qlm_hoomd.errors import InputError
-from qlm_hoomd.mechanics import bonds_of
+from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
+from qlm_hoomd.errors import ConvergenceError, InputError, ProtocolError
+from qlm_hoomd.mechanics import Mechanics, bonds_of
+from qlm_hoomd.minimize import descent
 from qlm_hoomd.model import GlassModel, Preparation
+from qlm_hoomd.potentials import Harmonic, InversePowerLaw, KobAndersen, PairPotential
 from qlm_hoomd.preparation import equilibrate, quench, random_start
+from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.stages import StageContext
 from qlm_hoomd.stages.prepare import PrepareStage
 from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
@@ -24,7 +27,6 @@ from qlm_hoomd.testing.checkpoints import StoppingCheckpoint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qlm_hoomd.engines.cpu import CPUEngine
     from qlm_hoomd.glass import Glass
 
 QUICK = Preparation(quench="rapid", equilibration_time=0.5)
@@ -208,3 +210,46 @@ def test_tolerance_is_passed_on(context: StageContext) -> None:
     PrepareStage(tolerance=1e-7).run(context)
     report = json.loads(context.path("prepare.json").read_text())
     assert report["minimisation"]["criterion"] == "max_force < 1e-07"
+
+
+REPELS = InversePowerLaw(n=10, q=0, x_c=1.48, lengths=((1.0, 1.18), (1.18, 1.4)))
+
+
+def test_a_minimum_lies_where_a_repulsive_force_jumps() -> None:
+    """A third particle pushes one of a pair against the other: between the two sides of the cut-off no place has no force."""
+    potential = InversePowerLaw(n=10, q=0, x_c=1.48, lengths=((1.0,),))
+    energy_x = [potential.derivatives(np.array([r * r]), np.zeros(1, dtype=np.uint8), 0)[0, 0] for r in (1.45, 1.48, 1.51)]
+    assert energy_x[0] - energy_x[1] > 0.0 == energy_x[2]  # convex: it falls, and then no more
+    push = 0.5 * (energy_x[0] - energy_x[1]) / 0.03
+    total_x = [energy + push * r for energy, r in zip(energy_x, (1.45, 1.48, 1.51), strict=True)]
+    assert total_x[1] < min(total_x[0], total_x[2])
+
+
+@pytest.mark.parametrize(
+    ("potential", "repels"),
+    [(REPELS, True), (REPELS.model_copy(update={"q": 1}), False), (KobAndersen(q=0), False), (KobAndersen(q=2), False),
+     (Harmonic(sigma=((1.0, 1.2), (1.2, 1.4))), False), (GlassModel().potential, False)],
+)  # fmt: skip
+def test_glasses_that_never_come_to_rest_are_refused(potential: PairPotential, repels: bool) -> None:
+    assert potential.repels_up_to_cutoff() == repels
+    model = GlassModel(potential=potential)
+    settings = {"name": "t", "seed": 1, "model": {"potential": potential.model_dump()}, "stages": ["prepare"]}
+    settings["ensemble"] = {"n_particles": [1000], "preparations": ["rapid"], "realisations": 1}
+    if not repels:
+        build_protocol(settings)
+        return
+    liquid = random_start(model, 100, np.random.default_rng(1))
+    with pytest.raises(InputError, match=r"never comes to rest. Expected .* \(q: 1 or more\)"):
+        quench(CPUEngine(potential), liquid, model, "rapid", np.random.default_rng(1))
+    with pytest.raises(ProtocolError, match="repulsive up to the cut-off and ends there in a jump"):
+        build_protocol(settings)
+
+
+def test_what_is_refused_does_not_come_to_rest() -> None:
+    model = GlassModel(potential=REPELS)
+    rng = np.random.default_rng(1)
+    liquid, _ = equilibrate(
+        CPUEngine(REPELS), random_start(model, 100, rng), model, Preparation(quench="rapid", equilibration_time=1.0), rng
+    )
+    with pytest.raises(ConvergenceError):
+        descent(Mechanics(REPELS, liquid.typeid), liquid, max_steps=2000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
+from qlm_hoomd.ensemble.integrity import verify
+from qlm_hoomd.ensemble.workspace import Workspace
 
 QLM = Path(sys.executable).with_name("qlm")
 SOURCE = Path(__file__).parent / "third_party"
@@ -145,6 +149,51 @@ def test_plan_and_verify_take_it_as_any_other(site: Site) -> None:
     assert [row["done"] for row in plan["realisations"]] == [2, 2, 2]
     assert all(row["core_seconds_each"] for row in plan["realisations"])
     assert "are as they were written" in site.qlm("verify", "runs/theirs")
+
+
+def plainly(*arguments: str, code: int = 0) -> str:
+    """Standard output of `qlm` where the distribution is not installed."""
+    done = subprocess.run([str(QLM), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code, f"qlm {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_status_and_verify_of_its_run_tell_what_is_finished_where_it_is_not_installed(site: Site) -> None:
+    run = site.folder / "left"
+    shutil.copytree(site.folder / "runs" / "theirs", run)
+    state = json.loads(plainly("status", str(run), "--json"))
+    there = json.loads(site.qlm("status", str(run), "--json"))
+    assert state["protocol_hash"] == there["protocol_hash"]
+    counts = [{kind: of["done"] for kind, of in group["stages"].items()} for group in state["groups"]]
+    assert counts == [{"prepare": 2, "contacts": 2, "shear": 2}] * 3
+    assert [sentence.partition(";")[0] for sentence in state["missing"]] == [
+        f"unknown {noun}" for noun in ("potential 'smooth_sphere'", "stage 'contacts'", "detector 'stress_drop'")
+    ]
+    assert there["missing"] == []
+    said = plainly("status", str(run))
+    assert "2 done" in said
+    assert "unknown stage 'contacts'" in said
+    proved = re.search(r"\d+ files \(.* are as they were written", site.qlm("verify", str(run)))
+    assert proved is not None
+    assert proved[0] in plainly("verify", str(run))
+
+    # What is gone, changed or nobody's is found where the plugin is not, as where it is.
+    folders = {
+        json.loads((path / "signac_statepoint.json").read_text())["n_particles"]: path for path in (run / "workspace").iterdir()
+    }
+    (folders[100] / "contacts.parquet").unlink()
+    with (folders[200] / "events.parquet").open("ab") as file:
+        file.write(b"x")
+    (folders[400] / "notes.txt").write_text("mine")
+    plainly("verify", str(run), code=1)
+    found = json.loads(plainly("status", str(run), "--json"))["groups"]
+    assert [group["stages"]["contacts"] | {"core_seconds_each": 0} for group in found] == [
+        {"done": done, "failed": 0, "pending": 2 - done, "core_seconds_each": 0} for done in (1, 2, 2)
+    ]
+    proof = verify(Workspace.read(run))
+    assert {(finding.kind, finding.path.name) for finding in proof.findings} == {
+        *(("missing", "contacts.parquet"), ("changed", "events.parquet"), ("foreign", "notes.txt"))
+    }
 
 
 def test_report_of_its_run_is_made_where_it_is_not_installed(site: Site) -> None:

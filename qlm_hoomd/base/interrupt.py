@@ -126,15 +126,22 @@ def interruptible(signals: Sequence[int] = _SIGNALS) -> Iterator[None]:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Keep these signals from this thread within the block, and for ever from processes that are started in it."""
+    """Keep these signals from this thread within the block, and for ever from processes that are started in it.
+
+    One that another thread of the process takes would be answered in the main thread all the same: it waits for the end too.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    came: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        yield
+        with _handling(lambda signum, _: came.append(signum)):
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 @contextmanager

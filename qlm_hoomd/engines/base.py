@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.base.errors import InputError
+from qlm_hoomd.base.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,7 +207,7 @@ def checked_ramp(duration: float, temperature: float, final_temperature: float |
     return end
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(Settings):
     """Base of the ``engine`` section of a protocol. Subclasses have a literal ``kind`` and build the engine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

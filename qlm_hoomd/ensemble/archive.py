@@ -169,7 +169,7 @@ def verify_import(directory: Path) -> list[integrity.Finding]:
             findings.append(integrity.Finding(path, "missing", "it was packed, and is gone"))
         except OSError as error:
             findings.append(integrity.Finding(path, "unreadable", error.strerror or str(error)))
-    for realisation in Workspace.open(directory).realisations if not findings else ():
+    for realisation in Workspace.read(directory).realisations if not findings else ():
         for name, entry in realisation.recorded.items():
             finding = integrity.compare(realisation.directory / name, entry)
             if finding is not None:

@@ -249,7 +249,7 @@ def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof,
     if at_work:
         return
     for stage in workspace.protocol.stages if realisation.statepoint.get("protocol_hash") == workspace.protocol.hash else ():
-        for name in stage.products():
+        for name in realisation.products_of(stage, known):
             others = realisation.made_from_others(name, known)
             if others and realisation.has(name):
                 fact = f"it was made from another {' and '.join(others)} than what is there now; the next run makes it again"
@@ -260,12 +260,14 @@ def _verify_folder(realisation: Realisation, workspace: Workspace, proof: Proof,
     # Of a stage that failed or was stopped half-way there is nothing to prove: the next run writes all of it.
     under_way = [stage for stage in stages if not realisation.is_done(stage)]
     half_way = {name for stage in under_way for name in (*stage.products(), *stage.optional_products())}
+    # What one that is not installed writes is not known before it has come to its end.
+    unknown = any(not stage.products() for stage in under_way)
     for name in sorted(_products(folder) - known.keys()):
         path = folder / name
         problem = unreadable(path)
         if problem:
             proof.findings.append(Finding(path, "unreadable", problem))
-        elif name in half_way:
+        elif name in half_way or (unknown and name not in possible):
             continue
         elif name in possible:
             proof.findings.append(Finding(path, "unrecorded", "no checksum was recorded of it, so that nothing can be proved"))

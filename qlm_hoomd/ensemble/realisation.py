@@ -177,6 +177,18 @@ class Realisation(Displayed):
             and not (self.has(name) and sha256(self.directory / name) == digest)
         )
 
+    def products_of(self, stage: Stage, known: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[str, ...]:
+        """The products of ``stage``; of one that cannot tell, what is recorded as its own (:class:`AbsentStage`).
+
+        Args:
+            stage: the stage.
+            known: what :attr:`recorded` gave; by default it is read.
+        """
+        if products := stage.products():
+            return products
+        known = self.recorded if known is None else known
+        return tuple(name for name, entry in known.items() if entry.get("stage") == stage.kind)
+
     def outdated(self, stage: Stage, known: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[str, ...]:
         """The files that ``stage`` read and that others have replaced since: its products are those of something else.
 
@@ -184,10 +196,11 @@ class Realisation(Displayed):
             stage: the stage.
             known: what :attr:`recorded` gave; by default it is read.
         """
-        if not stage.requires():
+        if stage.products() and not stage.requires():
             return ()
         known = self.recorded if known is None else known
-        return tuple(dict.fromkeys(name for product in stage.products() for name in self.made_from_others(product, known)))
+        products = self.products_of(stage, known)
+        return tuple(dict.fromkeys(name for product in products for name in self.made_from_others(product, known)))
 
     def has_products(self, stage: Stage) -> bool:
         """Whether all products of ``stage`` are there, whatever they were made from."""
@@ -213,11 +226,12 @@ class Realisation(Displayed):
         """
         files, folders = _file_names(self.directory)
         files |= self.left_out
-        known = self.recorded if CHECKSUMS in files and any(stage.requires() for stage in stages) else {}
+        asked = any(stage.requires() or not stage.products() for stage in stages)
+        known = self.recorded if CHECKSUMS in files and asked else {}
         records = _file_names(self.directory / "failed")[0] if "failed" in folders else frozenset()
         return [
             "done"
-            if files.issuperset(stage.products()) and not self.outdated(stage, known)
+            if (products := self.products_of(stage, known)) and files.issuperset(products) and not self.outdated(stage, known)
             else "failed"
             if f"{stage.kind}.json" in records
             else "pending"

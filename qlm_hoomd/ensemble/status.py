@@ -15,7 +15,8 @@ def status_of(directory: Path) -> dict[str, Any]:
     """The state of the run in ``directory``.
 
     Returns:
-        ``name``, ``directory``, ``protocol_hash``, ``imported`` (whether `qlm import` made the folder), ``n_realisations``;
+        ``name``, ``directory``, ``protocol_hash``, ``imported`` (whether `qlm import` made the folder), ``missing`` (what of the
+        protocol is not installed here, a sentence each), ``n_realisations``;
         ``groups``, one for each size and preparation, with ``n_particles``, ``preparation``, ``stages`` (by kind, in order: the
         numbers ``done``, ``failed``, ``pending``, and ``core_seconds_each`` or None) and ``core_seconds_left`` (None where
         unknown); ``at_work`` and ``scheduler``, lines for people; ``failures``, grouped by reason, with their ``number``, and
@@ -25,7 +26,7 @@ def status_of(directory: Path) -> dict[str, Any]:
     Raises:
         InputError: if there is no run.
     """
-    workspace = Workspace.open(directory)
+    workspace = Workspace.read(directory)
     costs, counts = Costs.of_folder(directory, workspace.protocol), workspace.counts()
     groups = [
         {
@@ -49,6 +50,7 @@ def status_of(directory: Path) -> dict[str, Any]:
         "directory": str(directory),
         "protocol_hash": workspace.protocol.hash,
         "imported": (directory / IMPORTED).exists(),
+        "missing": list(workspace.missing),
         "n_realisations": len(workspace.realisations),
         "groups": groups,
         "at_work": list(workspace.running().values()),

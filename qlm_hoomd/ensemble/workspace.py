@@ -16,7 +16,7 @@ from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import is_plain_name, read_json, replacing, storage_problem
 from qlm_hoomd.ensemble.claims import Claims, place
 from qlm_hoomd.ensemble.realisation import Realisation
-from qlm_hoomd.protocol import Protocol, build_protocol
+from qlm_hoomd.protocol import Protocol, build_protocol, stored_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,10 +41,12 @@ class Workspace(Displayed):
     Args:
         directory: the folder.
         protocol: the protocol that was run in it last.
+        missing: what of it is not installed here, a sentence each; nothing where there is work to be done by it.
     """
 
     directory: Path
     protocol: Protocol
+    missing: tuple[str, ...] = ()
 
     def _headline(self) -> str:
         return f"{in_words(self.protocol)}, in {self.directory}"
@@ -117,12 +119,17 @@ class Workspace(Displayed):
         Raises:
             InputError: if there is none, or its protocol needs a plugin that is gone.
         """
-        path = directory / "protocol.json"
-        try:
-            settings = read_json(path)
-        except (OSError, ValueError):
-            raise InputError(f"{directory} holds no readable protocol.json; expected a folder that `qlm run` made.") from None
+        settings, path = _stored(directory)
         return cls(directory, build_protocol(settings, path=path))
+
+    @classmethod
+    def read(cls, directory: Path) -> Workspace:
+        """The same, to be looked at only: plugins of its protocol may be gone, and :attr:`missing` names them.
+
+        Raises:
+            InputError: if there is none.
+        """
+        return cls(directory, *stored_protocol(*_stored(directory)))
 
     @cached_property
     def realisations(self) -> list[Realisation]:
@@ -247,6 +254,19 @@ def former_protocol(directory: Path) -> Protocol | None:
         return Workspace.open(directory).protocol
     except InputError:
         return None
+
+
+def _stored(directory: Path) -> tuple[Any, Path]:
+    """What ``protocol.json`` holds, and where it is.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    path = directory / "protocol.json"
+    try:
+        return read_json(path), path
+    except (OSError, ValueError):
+        raise InputError(f"{directory} holds no readable protocol.json; expected a folder that `qlm run` made.") from None
 
 
 def _write_configuration(path: Path) -> None:

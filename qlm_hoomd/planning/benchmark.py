@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-    from qlm_hoomd.ensemble.costs import Costs
+    from qlm_hoomd.ensemble.costs import Clock, Costs
 
 LIMIT_S = 20.0
 """Time on the clock after which the benchmark of all preparations is ended [s]."""
@@ -85,7 +85,8 @@ def benchmark(
         finally:
             process.kill()
             process.join()
-        return [*notes, *_gather(protocol, Path(folder), costs, {} if n_bytes is None else n_bytes)]
+        n_bytes = {} if n_bytes is None else n_bytes
+        return [*notes, *_gather(protocol, Path(folder), costs, n_bytes), *_carry_over(protocol, preparations, costs, n_bytes)]
 
 
 def _gather(protocol: Protocol, folder: Path, costs: Costs, n_bytes: dict[tuple[str, int], list[int]]) -> Iterator[str]:
@@ -123,6 +124,27 @@ def _gather(protocol: Protocol, folder: Path, costs: Costs, n_bytes: dict[tuple[
                 else ""
             )
         )
+
+
+def _carry_over(
+    protocol: Protocol, preparations: Sequence[str], costs: Costs, n_bytes: dict[tuple[str, int], list[int]]
+) -> Iterator[str]:
+    """Take what is still unknown of a preparation from another one of which it is known, in proportion to the work, and say so."""
+    settings, kinds = protocol.ensemble.preparations, [stage.kind for stage in protocol.stages]
+    known = [name for name in settings if all(costs.sizes(kind, name) for kind in kinds)]
+    for name in preparations if known else ():
+        lacking = [stage for stage in protocol.stages if not costs.sizes(stage.kind, name)]
+        for stage in lacking:
+            factor = stage.work(settings[name]) / stage.work(settings[known[0]])
+            for n in costs.sizes(stage.kind, known[0]):
+                clocks: tuple[Clock, ...] = ("cpu_s", "wall_s")
+                taken = {str(clock): factor * (costs.measured(stage.kind, known[0], n, clock) or 0.0) for clock in clocks}
+                costs.note(stage.kind, name, n, "benchmark", taken)
+        if lacking:
+            for of, n in list(n_bytes):
+                if of == known[0]:
+                    n_bytes.setdefault((name, n), n_bytes[of, n])
+            yield f"the benchmark of {name} did not end; what it takes is that of {known[0]}, in proportion to what there is to do"
 
 
 def _work(sender: Connection, canonical: str, preparations: Sequence[str], limit_s: float, folder: Path) -> None:

@@ -85,6 +85,19 @@ class PairPotential(Settings):
 
         What counts as a jump is 1e-4 of what the derivative is further in.
         """
+        return bool((np.abs(self._end_of(order)) > 1e-4).any())
+
+    def repels_up_to_cutoff(self) -> bool:
+        """Whether two particles of some types repel each other up to the cut-off, where the force ends in a jump.
+
+        The energy then has a kink at the cut-off, and a convex one: minima lie in it, where the force is either too large or
+        missing, so that a glass never comes to rest. Where the particles attract each other at the cut-off the kink is concave
+        and holds no minimum.
+        """
+        return bool((self._end_of(1) < -1e-4).any())
+
+    def _end_of(self, order: int) -> NDArray[np.float64]:
+        """((T^2,) ndarray) d^order phi / dr^order just within the cut-off, by its largest size further in."""
         x_x = np.array([1.0 - 1e-10, *np.linspace(0.6, 0.95, 15)])
         cutoff_t = self.cutoffs().ravel()
         r_tx = cutoff_t[:, None] * x_x
@@ -94,7 +107,7 @@ class PairPotential(Settings):
         derivative_tx = 2.0 * first_p.reshape(r_tx.shape) * (r_tx if order == 1 else 1.0)
         if order == 2:
             derivative_tx += 4.0 * r_tx**2 * second_p.reshape(r_tx.shape)
-        return bool((np.abs(derivative_tx[:, 0]) > 1e-4 * np.abs(derivative_tx[:, 1:]).max(axis=1)).any())
+        return derivative_tx[:, 0] / np.maximum(np.abs(derivative_tx[:, 1:]).max(axis=1), np.finfo(float).tiny)
 
     def diameters(self) -> NDArray[np.float64]:
         """((T,) ndarray) size of a particle of each type in a picture [length]; the physics does not use it."""

@@ -6,7 +6,7 @@ of a file is reported in one go, each with its line, the fact, and what was expe
 
 from qlm_hoomd.model import Preparation
 from qlm_hoomd.protocol.models import MAX_REALISATIONS, Analysis, Ensemble, Protocol, SampleSelection, protocol_hash, schema
-from qlm_hoomd.protocol.reading import build_protocol, explain, load_protocol
+from qlm_hoomd.protocol.reading import build_protocol, explain, load_protocol, stored_protocol
 from qlm_hoomd.protocol.yaml import read_settings
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "protocol_hash",
     "read_settings",
     "schema",
+    "stored_protocol",
 ]

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from qlm_hoomd.base.display import Displayed
 from qlm_hoomd.base.registry import ENGINES, STAGES
-from qlm_hoomd.base.settings import Later, OfKind, for_hash
+from qlm_hoomd.base.settings import Later, OfKind, Settings, for_hash
 from qlm_hoomd.engines.base import EngineSettings
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.protocol.facts import Location, line_error, located, short
@@ -73,7 +73,7 @@ def _named_preparations(value: Any) -> Any:
     return {name: {"quench": name} for name in value}
 
 
-class Ensemble(BaseModel):
+class Ensemble(Settings):
     """Which glasses are made: sizes, preparations, and how many realisations of each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -103,7 +103,7 @@ class Ensemble(BaseModel):
         return self.realisations[n_particles] if isinstance(self.realisations, dict) else self.realisations
 
 
-class SampleSelection(BaseModel):
+class SampleSelection(Settings):
     """Which samples count for the spectra, by their labels in ``moduli.parquet``: D_L depends on them.
 
     Sources: Krishnan, Ramola, Karmakar, arXiv:2104.09181 (omega^5 in shear-stabilised samples); Chakraborty et al.,
@@ -127,7 +127,7 @@ PAPER_STRAINS = (0.02, 0.09)
 """Strains above 0 that the paper shows as representative."""
 
 
-class Analysis(BaseModel):
+class Analysis(Settings):
     """Settings of the report. They are not part of the protocol's hash: changing them re-runs nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -22,7 +22,7 @@ from qlm_hoomd.protocol import protocol_hash
 from qlm_hoomd.report.analysis import analyse
 from qlm_hoomd.report.collect import collect, product_provenance, read_protocol, realisations
 from qlm_hoomd.report.numbers import Analysis
-from qlm_hoomd.stages.base import RESERVED_TABLES, Stage
+from qlm_hoomd.stages.base import RESERVED_TABLES, AbsentStage, Stage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,33 +121,25 @@ class Run(Displayed):
         return next((stage for stage in self.protocol.get("stages", ()) if stage.get("kind") == kind), None)
 
     @cached_property
-    def stages(self) -> Mapping[str, Stage | None]:
+    def stages(self) -> Mapping[str, Stage]:
         """The stages of the protocol by kind, in order.
 
-        None for one whose plugin is not installed or does not take its settings.
+        An :class:`AbsentStage` for one whose plugin is not installed or does not take its settings.
         """
         stages = self.protocol.get("stages")
         named = [stage for stage in stages if isinstance(stage, Mapping)] if isinstance(stages, list) else []
         return {str(stage["kind"]): _built(stage) for stage in named if "kind" in stage}
 
     def done(self, realisation: Realisation) -> frozenset[str]:
-        """Kinds of the stages that a realisation has been through.
-
-        By the products of the stages; for one whose plugin is not installed by what is recorded of its files.
-        """
-        known = {kind: stage for kind, stage in self.stages.items() if stage is not None}
-        states = dict(zip(known, realisation.stage_states(tuple(known.values())), strict=True))
-        files = {kind: realisation.files_of(kind) for kind in self.stages.keys() - known.keys()}
-        return frozenset(
-            {kind for kind, state in states.items() if state == "done"}
-            | {kind for kind, names in files.items() if names and all(map(realisation.has, names))}
-        )
+        """Kinds of the stages that a realisation has been through."""
+        states = zip(self.stages, realisation.stage_states(tuple(self.stages.values())), strict=True)
+        return frozenset(kind for kind, state in states if state == "done")
 
     def tables(self, found: Sequence[Realisation]) -> tuple[str, ...]:
         """Names of the tables that the stages may have written, in the order of the stages."""
         names: dict[str, None] = {}
         for kind, stage in self.stages.items():
-            if stage is not None:
+            if not isinstance(stage, AbsentStage):
                 names |= dict.fromkeys(stage.tables())
             else:
                 files = sorted({name for realisation in found for name in _files_of(realisation, kind)})
@@ -266,7 +258,7 @@ class Results(Displayed):
     @property
     def seeks_exponents(self) -> bool:
         """Whether a stage shears glasses or looks for their modes, whatever its name: then there are exponents to expect."""
-        written = {name for run in self.runs for stage in run.stages.values() if stage is not None for name in stage.tables()}
+        written = {name for run in self.runs for stage in run.stages.values() for name in stage.tables()}
         # What `shear` writes cannot be asked where its plugin is not installed.
         return bool({"events", "modes"} & {*written, *self.tables}) or self.stage("shear") is not None
 
@@ -373,13 +365,14 @@ def _files_of(realisation: Realisation, kind: str) -> tuple[str, ...]:
     return tuple(path.name for path in realisation.directory.glob("[!.]*.parquet"))
 
 
-def _built(settings: Mapping[str, Any]) -> Stage | None:
-    """A stage from its settings as plain values; None where it cannot be had: a report is made all the same."""
+def _built(settings: Mapping[str, Any]) -> Stage:
+    """A stage from its settings as plain values; an absent one where it cannot be had: a report is made all the same."""
+    kind = str(settings["kind"])
     try:
-        stage = STAGES.load(str(settings["kind"])).model_validate(dict(settings))
+        stage = STAGES.load(kind).model_validate(dict(settings))
     except Exception:  # noqa: BLE001  (a stranger's: it may fail in any way, and so may a detector within it)
-        return None
-    return stage if isinstance(stage, Stage) else None
+        stage = None
+    return stage if isinstance(stage, Stage) else AbsentStage(kind=kind)
 
 
 def _joint_hash(runs: Sequence[Run]) -> str:
@@ -397,7 +390,7 @@ def _check_together(runs: Sequence[Run], out: Path | None) -> None:
     writers: dict[str, str] = {}
     for run in runs:
         for kind, stage in run.stages.items():
-            for name in stage.tables() if stage is not None else ():
+            for name in stage.tables():
                 if writers.setdefault(name, kind) != kind:
                     raise InputError(
                         f"the stages '{writers[name]}' and '{kind}' of these runs both write {name}.parquet; expected one "

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from qlm_hoomd.base.checkpoint import Checkpoint
 from qlm_hoomd.base.errors import PluginError
 from qlm_hoomd.base.files import replacing, write_table
+from qlm_hoomd.base.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,7 +107,7 @@ class StageContext:
         write_table(self.directory / name, table, self.provenance)
 
 
-class Stage(BaseModel):
+class Stage(Settings):
     """Base of every stage. Subclasses are pydantic models with a literal ``kind``; their fields are the stage's settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -173,3 +174,22 @@ class Stage(BaseModel):
         Raises:
             QlmError: if this realisation fails; it is recorded and the others go on.
         """
+
+
+class AbsentStage(Stage):
+    """A stage whose plugin is not installed, or does not take its settings.
+
+    What it wrote is known from the records of the files alone.
+    """
+
+    def requires(self) -> tuple[str, ...]:
+        """Unknown."""
+        return ()
+
+    def products(self) -> tuple[str, ...]:
+        """Unknown."""
+        return ()
+
+    def run(self, context: StageContext) -> None:
+        """Refuse."""
+        raise PluginError(f"the stage '{self.kind}' is not installed; expected its plugin. `qlm plugins` lists what is.")

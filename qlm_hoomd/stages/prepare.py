@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from qlm_hoomd import gsdio
+from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.base import DynamicsReport, DynamicsState
 from qlm_hoomd.glass import Glass
-from qlm_hoomd.preparation import Preparation, equilibrate, quench, random_start
+from qlm_hoomd.preparation import Preparation, check_that_it_rests, equilibrate, quench, random_start
 from qlm_hoomd.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
     from qlm_hoomd.base.checkpoint import Waypoint
+    from qlm_hoomd.model import GlassModel
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class PrepareStage(Stage):
         assert isinstance(preparation, Preparation)
         cooling = (1.0 - preparation.final_temperature) / preparation.cooling_rate if preparation.quench == "slow" else 0.0
         return preparation.equilibration_time + cooling
+
+    def check(self, model: GlassModel, n_particles: list[int]) -> None:
+        """Refuse a glass that never comes to rest."""
+        try:
+            check_that_it_rests(model)
+        except InputError as error:
+            raise ValueError(str(error)) from None
 
     def reaches(self, strain: float) -> bool:
         """The quenched glass alone."""

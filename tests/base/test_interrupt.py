@@ -92,6 +92,29 @@ def test_blocked_signals_never_reach_a_process_that_is_started_then() -> None:
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(SIGNALS)
 
 
+def test_a_blocked_signal_that_another_thread_takes_waits_too() -> None:
+    """Else it comes amid the start of a worker, which then ends in a traceback of its own."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()  # before: threads have the mask of the one that starts them
+    reached: list[bool] = []
+
+    def start() -> None:
+        with interruptible(), blocked():
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(100):
+                time.sleep(0.001)
+            reached.append(True)
+
+    try:
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            start()
+    finally:
+        end.set()
+        thread.join()
+    assert reached
+
+
 def test_who_only_waits_is_interrupted_at_once() -> None:
     with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -10,20 +10,25 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 from pydantic import BaseModel, Field
+from qlm_quasistatic.stage import ShearStage
 from typer.testing import CliRunner
 
 from qlm_hoomd.box import Box
 from qlm_hoomd.cli import app
 from qlm_hoomd.engines.cpu import CPUEngineSettings
+from qlm_hoomd.engines.hoomd import HOOMDEngineSettings
 from qlm_hoomd.errors import InputError
 from qlm_hoomd.glass import Glass
+from qlm_hoomd.hessian import Hessian
 from qlm_hoomd.model import GlassModel, Preparation
 from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.potentials import KobAndersen
 from qlm_hoomd.preparation import equilibrate
-from qlm_hoomd.protocol import build_protocol, load_protocol
+from qlm_hoomd.protocol import Analysis, Ensemble, build_protocol, load_protocol
 from qlm_hoomd.registry import ENGINES, POTENTIALS, STAGES
 from qlm_hoomd.settings import Later, OfKind, for_hash
+from qlm_hoomd.stages.modes import ModesStage
+from qlm_hoomd.stages.prepare import PrepareStage
 from qlm_hoomd.testing.tiny import installed
 
 
@@ -232,8 +237,17 @@ def test_schema_shows_later_settings_as_any_other(plugin: Any) -> None:
         (lambda: Preparation(quench="rapd"), r"Preparation: quench = 'rapd'; expected 'rapid' or 'slow'\.$"),
         (KobAndersen, "KobAndersen: q is missing; expected highest derivative"),
         (lambda: KobAndersen(q="two"), r"KobAndersen: q = 'two'; expected an integer\.$"),
+        (lambda: ModesStage(cont=3), "ModesStage: unknown key 'cont'; expected one of: .* Did you mean 'count'.$"),
+        (lambda: PrepareStage(tolerance=1), r"PrepareStage: tolerance = 1; expected a number less than or equal to 0.000001\.$"),
+        (lambda: ShearStage(strain_mx=0.1), "ShearStage: unknown key 'strain_mx'; .* Did you mean 'strain_max'.$"),
+        (lambda: ShearStage(strain_max=0.1, detector="fald"), "ShearStage: .*unknown detector 'fald'; .* Did you mean 'fold'.$"),
+        (lambda: CPUEngineSettings(dtt=1), "CPUEngineSettings: unknown key 'dtt'; expected one of: dt, "),
+        (lambda: HOOMDEngineSettings(device="gpus"), "HOOMDEngineSettings: device = 'gpus'; expected 'cpu' or 'gpu'"),
+        (lambda: Analysis(strain=[0.0]), "Analysis: unknown key 'strain'; .* Did you mean 'strains'.$"),
+        (lambda: Ensemble(preparations=["rapid"], realisations=1), "Ensemble: n_particles is missing; expected system sizes N"),
         (lambda: equilibrate(None, None, GlassModel(), "rapd", None), "quench = 'rapd'; expected 'rapid' or 'slow'"),
         (lambda: equilibrate(None, None, GlassModel(), 3, None), "preparation 3; expected a Preparation, or the name of a quench"),
+        (lambda: Hessian(GlassModel()), "the potential is a GlassModel; expected a PairPotential, as GlassModel.potential is one"),
         (lambda: LowestModes().compute(Glass(np.zeros((2, 3)), np.zeros(2), Box(5.0))), "modes of <Glass: .*; expected a Hessian"),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 
 from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.base.processes import n_cores
+from qlm_hoomd.ensemble.costs import Costs
 from qlm_hoomd.ensemble.local import LocalExecutor
 from qlm_hoomd.ensemble.row import RowExecutor
 from qlm_hoomd.ensemble.runner import run_protocol
@@ -260,3 +261,33 @@ def test_a_disk_that_is_too_small_is_named() -> None:
     part = module.Part(100, "rapid", 2, {"walk": 2}, 2, 10.0, 20.0, 0.1, 2e9)
     assert "That may not fit" in text(Forecast("t", Path("x"), ("walk",), (part,), 8, 10**9, ()))
     assert "That may not fit" not in text(Forecast("t", Path("x"), ("walk",), (part,), 8, 10**10, ()))
+
+
+def test_the_mesoscopic_template_has_its_time() -> None:
+    made = forecast(load_protocol(Path(__file__).parents[2] / "protocols" / "mesoscopic.yaml"))
+    assert made.core_seconds is not None
+    assert "time unknown" not in text(made)
+
+
+def test_what_the_benchmark_does_not_reach_is_taken_from_the_other_preparation() -> None:
+    slow = {"quench": "slow", "equilibration_time": 10.0, "cooling_rate": 0.01}  # 10 and 90 of cooling, to a tenth of T0
+    wanted = build_protocol(
+        {
+            "name": "t",
+            "seed": 5,
+            "ensemble": {
+                "n_particles": [200],
+                "preparations": {"rapid": {"quench": "rapid", "equilibration_time": 10.0}, "slow": slow},
+                "realisations": 1,
+            },
+            "stages": ["prepare"],
+        }
+    )
+    costs, n_bytes = Costs(), {("rapid", 100): [1000]}
+    assert list(benchmarking._carry_over(wanted, ["rapid", "slow"], costs, n_bytes)) == []
+    costs.note("prepare", "rapid", 100, "benchmark", {"cpu_s": 2.0, "wall_s": 3.0})
+    (said,) = benchmarking._carry_over(wanted, ["rapid", "slow"], costs, n_bytes)
+    assert "of slow did not end; what it takes is that of rapid" in said
+    assert [costs.measured("prepare", "slow", 100, clock) for clock in ("cpu_s", "wall_s")] == pytest.approx([20.0, 30.0])
+    assert n_bytes["slow", 100] == [1000]
+    assert list(benchmarking._carry_over(wanted, ["rapid", "slow"], costs, n_bytes)) == []

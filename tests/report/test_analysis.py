@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from pydantic import ValidationError
 
+from qlm_hoomd.errors import InputError
 from qlm_hoomd.protocol import Analysis as Settings
 from qlm_hoomd.protocol import build_protocol
 from qlm_hoomd.report.means import drift_of_stress
@@ -62,7 +62,7 @@ def test_a_lower_end_that_is_not_set_leaves_no_trace_in_a_protocol() -> None:
     given = build_protocol(protocol | {"analysis": {"omega_min": 0.2}})
     assert '"omega_min": 0.2' in given.canonical()
     assert given.hash == build_protocol(protocol).hash
-    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+    with pytest.raises(InputError, match=r"omega_min = -0\.1; expected a number greater than or equal to 0"):
         Settings(omega_min=-0.1)
 
 

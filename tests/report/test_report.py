@@ -607,7 +607,8 @@ def test_a_broken_section_is_reported_and_harms_nobody(
         point = EntryPoint(name, f"{__name__}:{target}", REPORT_SECTIONS.name)
         monkeypatch.setitem(REPORT_SECTIONS.plugins, name, Plugin(name, REPORT_SECTIONS.name, point))
     without = ("steps", "events", "modes", "moduli", "structure_functions")
-    page = Page(make_report(SMALL.write(tmp_path, without=without)))
+    path = make_report(SMALL.write(tmp_path, without=without))
+    page = Page(path)
     assert "RuntimeError: no luck with <synthetic>" in page.text
     assert "it returned str; expected qlm_hoomd.report.Section or None" in page.text
     assert "“aa_gone”" in page.text
@@ -616,6 +617,10 @@ def test_a_broken_section_is_reported_and_harms_nobody(
     assert page.anchors[:2] == ["content", "section-overview"]
     assert "qlm: report section 'zz_broken' of" in caplog.text
     assert "Traceback" not in caplog.text
+    log = path.with_name("log.txt")
+    assert f"(see {log})" in caplog.text
+    assert log.read_text().count("Traceback") >= 3
+    assert 'raise RuntimeError(f"no luck' in log.read_text()
     assert page.anchors[-4:] == ["section-aa_gone", "section-zz_broken", "section-zz_good", "section-zz_wrong"]
 
 

@@ -67,6 +67,15 @@ def test_power_law_is_the_maximum_of_the_likelihood() -> None:
 # ---- verdicts ----
 
 
+def test_akaikes_criterion_is_that_of_hurvich_and_tsai() -> None:
+    """Biometrika 76, 297: -2 ln L + 2 k + 2 k (k + 1) / (n - k - 1), with the shape of the minima among the k."""
+    result = compare_scalings(minima(3, 0.4, None, 25, SIZES[:4]))
+    n = 4 * 25
+    laws = zip((result.plateau, result.power_law, result.crossover), (2, 3, 4), strict=True)
+    rest = [law.aicc - law.deviance - 2 * k - 2 * k * (k + 1) / (n - k - 1) for law, k in laws]
+    assert rest == pytest.approx([rest[0]] * 3, abs=1e-9)
+
+
 def test_pseudo_gap_is_recognised_and_a_later_plateau_is_not_excluded() -> None:
     result = compare_scalings(minima(12, 0.5, None, 400))
     assert result.p_plateau < 1e-6

@@ -67,6 +67,8 @@ def test_bootstrap_is_deterministic_and_brackets_the_mean() -> None:
 
 def test_bootstrap_admits_what_it_cannot_do() -> None:
     assert bootstrap_interval([np.array([1.0])], mean) == (-np.inf, np.inf, "none")
+    low, high, method = bootstrap_interval([np.array([1.0, 2.0])], mean)
+    assert (low, high, method) == (1.0, 2.0, method) != (low, high, "none")  # of two values a quarter of all resamples is one
     # All values equal: there is no jackknife to correct with, but the interval is known.
     assert bootstrap_interval([np.ones(5)], mean) == (1.0, 1.0, "percentile")
 

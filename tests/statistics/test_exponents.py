@@ -419,6 +419,14 @@ def test_prediction_maps_the_ends_of_the_interval() -> None:
     assert predicted_alpha(theta(0.6, 0.4, np.inf)).high == 4.0
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "near"), [(0.4, 0.8, False), (0.3, 0.8, True), (0.02, 0.15, True), (0.02, 0.08, False)]
+)
+def test_a_theta_near_a_quarter_says_what_spectra_show(low: float, high: float, near: bool) -> None:
+    notes = predicted_alpha(theta(0.5 * (low + high), low, high)).warnings
+    assert any("near theta = 1/4" in text for text in notes) == near
+
+
 @given(st.floats(0, 3), st.floats(0, 1), st.floats(0, 1))
 def test_prediction_stays_within_the_theory(value: float, below: float, above: float) -> None:
     alpha = predicted_alpha(theta(value, value - below, value + above))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scipy import stats
 
 from qlm_hoomd.errors import InsufficientStatistics
 from qlm_hoomd.statistics import (
@@ -19,6 +20,7 @@ from qlm_hoomd.statistics import (
     density_of_states,
     excess_density,
     phonons,
+    spectra,
 )
 
 mpl.use("Agg")
@@ -78,6 +80,21 @@ def test_too_few_realisations_are_refused() -> None:
     rng = np.random.default_rng(5)
     with pytest.raises(InsufficientStatistics, match="10 realisations where at least 20 are needed"):
         alpha_from_spectrum([power_law(rng, 4.0, 20, top=1.0) for _ in range(10)], 1.0)
+
+
+def test_two_modes_are_refused_with_the_estimate_inside() -> None:
+    """The likelihood of two depths: alpha + 1 = 2 / (ln 2 + ln 4)."""
+    with pytest.raises(InsufficientStatistics, match="2 modes below omega = 1 where") as refusal:
+        alpha_from_spectrum([[0.5], [0.25]], 1.0)
+    assert refusal.value.estimate.exponent.value == pytest.approx(2 / np.log(8) - 1)
+
+
+def test_resamples_are_the_same_in_batches_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    modes = [power_law(rng, 4.0, 5, top=1.0) for _ in range(30)]
+    at_once = alpha_from_spectrum(modes, 1.0).exponent
+    monkeypatch.setattr(spectra, "_BATCH_DRAWS", 30 * 700)
+    assert alpha_from_spectrum(modes, 1.0).exponent == at_once
 
 
 @pytest.mark.parametrize("modes", [[], [[], []], [[0.5]]])
@@ -143,6 +160,8 @@ def test_the_curve_holds_the_modes_of_the_window() -> None:
         drawn = ax.lines[0].get_xydata()[-3:]
         assert drawn[:, 1] == pytest.approx(fit.curve(drawn[:, 0]) / 3000, rel=0.3)
         assert fit.to_dict()["counts"] == list(fit.counts)
+        assert fit.edges[-1] == pytest.approx(0.9)
+        assert fit.edges[0] == pytest.approx(lower) if lower else fit.edges[0] > 0.0
         assert sum(fit.counts) == fit.n_modes
 
 
@@ -350,6 +369,12 @@ def test_excess_over_the_debye_level_gives_alpha_back(alpha: float) -> None:
     assert abs(moved) == pytest.approx(added, rel=0.15)
     fit.plot()
     assert fit.to_dict()["bands"] == list(fit.bands)
+    # Pearson's sum, from what the result shows; two parameters were fitted.
+    edges, counts, power = np.array(fit.density.edges), np.array(fit.density.counts), 1 + fit.exponent.value
+    of_excess, of_debye = fit.amplitude * np.diff(edges**power) / power, np.diff(edges**3) / waves.debye_frequency**3
+    expected = 3 * 64000 * len(modes) * (of_excess + of_debye)
+    chi2 = np.sum((counts - expected) ** 2 / expected)
+    assert fit.p_value == pytest.approx(stats.chi2.sf(chi2, len(counts) - 2), rel=1e-6)
 
 
 def test_excess_is_refused_where_a_bin_holds_few_bands() -> None:
