@@ -31,7 +31,7 @@ ORDER = ("overview", "structure", "shear", "instabilities", "spectrum", "exponen
 """Our own sections, as a reader asks; those of plugins follow in alphabetical order."""
 NARROW_PIXELS, ALONE_PIXELS = 480, 640
 """Widths up to which two figures share a line of the page, and up to which one alone has room for its caption beside it."""
-LOG = "log.txt"
+FAILED_SECTIONS = "failed_sections.txt"
 """In the folder of the report: where sections of it failed; there is none where all is well."""
 
 
@@ -75,7 +75,7 @@ def make_report(*directories: Path, out: Path | None = None) -> Path:
     }
     with replacing(folder / "exponents.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (folder / LOG).unlink(missing_ok=True)
+    (folder / FAILED_SECTIONS).unlink(missing_ok=True)
     for stale in (folder / "figures").glob("*.*"):
         if stale.suffix in {".pdf", ".png", ".parquet"}:
             stale.unlink()
@@ -127,11 +127,11 @@ def _chapters(results: Results, folder: Path) -> Iterator[_Chapter]:
         try:
             chapter = _chapter(f"section-{name}", plugin.load()(results), folder, results.provenance)
         except Exception as error:  # noqa: BLE001 a stranger's section may fail in any way
-            with (results.folder / LOG).open("a", encoding="utf-8") as log:
+            with (results.folder / FAILED_SECTIONS).open("a", encoding="utf-8") as log:
                 log.write(f"report section '{name}' of {plugin.distribution}\n{traceback.format_exc()}\n")
             _log.warning(
                 "qlm: report section '%s' of %s failed: %s: %s (see %s)",
-                *(name, plugin.distribution, type(error).__name__, error, results.folder / LOG),
+                *(name, plugin.distribution, type(error).__name__, error, results.folder / FAILED_SECTIONS),
             )
             failure = note(
                 "The report section “{}” of {} failed: {}: {}. The rest of the report is complete.",

@@ -617,7 +617,7 @@ def test_a_broken_section_is_reported_and_harms_nobody(
     assert page.anchors[:2] == ["content", "section-overview"]
     assert "qlm: report section 'zz_broken' of" in caplog.text
     assert "Traceback" not in caplog.text
-    log = path.with_name("log.txt")
+    log = path.with_name("failed_sections.txt")
     assert f"(see {log})" in caplog.text
     assert log.read_text().count("Traceback") >= 3
     assert 'raise RuntimeError(f"no luck' in log.read_text()
