@@ -534,7 +534,7 @@ def test_shown_strains() -> None:
     assert Settings(strains=(0.0,)).steady is None
     assert Settings(strains=(0.0, 0.3), steady_from=0.1).steady == (0.1, 0.3)
     assert Settings(strains=(0.0, 0.02), shown_strains=(0.02,)).shown_strains == (0.02,)
-    with pytest.raises(ValueError, match=r"shown_strains = \[0.5\]; expected one or more of the strains \[0.0, 0.02\]"):
+    with pytest.raises(InputError, match=r"shown_strains = \[0.5\]; expected one or more of the strains \[0.0, 0.02\]"):
         Settings(strains=(0.0, 0.02), shown_strains=(0.5,))
 
 
