@@ -1,4 +1,4 @@
-"""``python tests/faults campaign --kills 200`` and ``python tests/faults fuzz --inputs 20000``: exit code 1 where anything was lost or failed."""
+"""``python tests/faults campaign --kills 200``, ``... liquid --stops 10`` and ``... fuzz --inputs 20000``: exit code 1 where anything was lost or failed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 def main() -> int:
     """Do what the arguments say."""
     parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__)
-    parser.add_argument("what", choices=("campaign", "fuzz"))
+    parser.add_argument("what", choices=("campaign", "liquid", "fuzz"))
     parser.add_argument("--kills", type=int, default=200, help="processes to kill")
+    parser.add_argument("--stops", type=int, default=10, help="stops and kills, of each in each phase of the liquid")
     parser.add_argument("--inputs", type=int, default=20_000, help="inputs of the fuzzing")
     parser.add_argument("--target", help="one kind of input alone, with its share of the inputs")
     parser.add_argument("--seed", type=int, default=1, help="of everything that is random")
@@ -27,6 +28,10 @@ def main() -> int:
             from campaign import run_campaign
 
             return run_campaign(Path(folder), arguments.kills, arguments.seed)
+        if arguments.what == "liquid":
+            from campaign import run_liquid_campaign
+
+            return run_liquid_campaign(Path(folder), arguments.stops, arguments.seed)
         from fuzz import fuzz
 
         total, failed = fuzz(arguments.inputs, arguments.seed, Path(folder), arguments.target)
