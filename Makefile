@@ -37,6 +37,7 @@ physics: $(VENV)/.qlm-test ## run the slow suite of known physical answers
 
 faults: $(VENV)/.qlm-test ## kill, fill, damage and fuzz: nothing may be lost (some 15 minutes)
 	@$(PY) tests/faults campaign --kills 200
+	@$(PY) tests/faults liquid --stops 10
 	@$(PY) tests/faults fuzz --inputs 20000
 	@$(PY) -m pytest -q -m faults tests/test_postanalysis.py
 

@@ -15,11 +15,12 @@ quartic            U'''' : zzzz = chi     4          lambda^2 / chi    Gartner a
 
 A harmonic mode that hybridises with phonons is no minimum of these costs: extended fields have a small F. All three are
 minimised alike: as ell(z) = log lambda - (2 / n) log |F|, whose gradient is 2 (H . z / lambda - D / F), by nonlinear conjugate
-gradients (Polak and Ribiere) preconditioned with the diagonal blocks of H. Along a line lambda and F are polynomials, so the
-nearest minimum on the line is a root of another polynomial and costs one pass over the pairs. Stationarity is measured by the
-residual |H . z - (lambda / F) D| / |H . z|. At N = 2000 a start takes 200 to 500 steps of 0.45 ms to 1e-8. Iterating z <-
-H^-1 . D(z) with inexact linear solves took as long, but need not descend for cubic and quartic modes; L-BFGS took several times
-as long and stalled at 1e-7.
+gradients (Polak and Ribiere) preconditioned with a sweep of symmetric Gauss-Seidel on H. Along a line lambda and F are
+polynomials, so the nearest minimum on the line is a root of another polynomial and costs one pass over the pairs. Stationarity
+is measured by the residual |H . z - (lambda / F) D| / |H . z|. A start takes some 150 steps to 1e-8, three quarters of them to
+settle where it has long come to; where that is a mode that another start has found, it ends there. Iterating z <- H^-1 . D(z)
+with inexact linear solves took as long as the diagonal blocks of H for a preconditioner, and need not descend for cubic and
+quartic modes; L-BFGS took several times as long and stalled at 1e-7.
 
 Starts are competed for: mixing a second, far mode into z costs nothing beyond an amplitude of about the ratio of the two
 curvatures, so that a very soft mode attracts most starts, and a QLM much stiffer than its neighbours may be no minimum at all.
@@ -38,15 +39,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, inverse_diagonal, mean_curvature
+from qlm_hoomd.anharmonic import EXPANSION_COLUMNS, AnharmonicModes, mean_curvature
 from qlm_hoomd.base.display import Computation, counted, span
 from qlm_hoomd.base.errors import ConvergenceError, InputError
 from qlm_hoomd.base.interrupt import stop_if_overdue
+from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.modes import LowestModes, participation_ratio
 from qlm_hoomd.numerics import forms, solve, vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
 
 # H . z is updated along the line search; a fresh product this often keeps rounding from adding up.
 _REFRESH = 50
+# A start that overlaps so far with a mode found before would end there: 20 of 20 that were followed on did, from 0.9 on. And
+# every how many steps that is looked at.
+_ARRIVED, _LOOK = 0.999, 10
 # A curvature below this fraction of the mean one is that of a loose particle, or of no minimum.
 _NO_CURVATURE = 1e-10
 
@@ -67,7 +72,7 @@ class Attempt:
 
     Args:
         start: "harmonic 3" or "random 0": the given field or the random one of that index.
-        converged: whether the residual came below the tolerance.
+        converged: whether the residual came below the tolerance, or the start came to a mode that another one had found.
         iterations: conjugate-gradient steps, one Hessian product each.
         residual: |H . z - (lambda / F) D| / |H . z| at the end.
         cost: cost at the end, in the units of the kind.
@@ -252,11 +257,11 @@ class NonlinearModes(Computation):
         bonds = hessian.bonds
         if len(bonds.phi_kp) < 5:
             raise InputError(f"the Hessian is of order {len(bonds.phi_kp) - 1}; expected Hessian(..., order=4).")
-        search = _Search(bonds, self.form(bonds), self.tolerance, self.max_iterations)
+        search = _Search(bonds, self.form(bonds), self.tolerance, self.max_iterations, max(self.overlap, _ARRIVED))
         found: list[_Minimum] = []
         ends: list[tuple[_Minimum, int | None]] = []
         for label, start_nc in self._starts(bonds, starts, search):
-            minimum = search.descend(label, start_nc)
+            minimum = search.descend(label, start_nc, found)
             ends.append((minimum, self._enlist(minimum, found) if minimum.converged else None))
         if not ends:
             raise InputError("no start; expected harmonic modes or random > 0.")
@@ -303,7 +308,7 @@ class NonlinearModes(Computation):
         if not overlaps or overlaps[index] <= self.overlap:
             found.append(minimum)
             return len(found) - 1
-        if minimum.cost < found[index].cost:
+        if minimum.at_rest and minimum.cost < found[index].cost:
             found[index] = minimum
         return index
 
@@ -439,6 +444,7 @@ class _Minimum:
     residual: float
     iterations: int
     converged: bool
+    at_rest: bool
 
     def report(self, mode: int | None) -> Attempt:
         return Attempt(self.start, self.converged, self.iterations, self.residual, self.cost, mode)
@@ -447,10 +453,10 @@ class _Minimum:
 class _Search:
     """Descends the cost of one form on one glass."""
 
-    def __init__(self, bonds: Bonds, form: Form, tolerance: float, max_iterations: int) -> None:
+    def __init__(self, bonds: Bonds, form: Form, tolerance: float, max_iterations: int, arrived: float) -> None:
         self._bonds, self._form = bonds, form
-        self._tolerance, self._max_iterations = tolerance, max_iterations
-        self._inverse_ncc = inverse_diagonal(bonds)
+        self._tolerance, self._max_iterations, self._arrived = tolerance, max_iterations, arrived
+        self._system = LinearSystem(bonds)
         self._least_curvature = _NO_CURVATURE * mean_curvature(bonds)
         # A particle without partners has no energy to minimise; it must not move.
         self._bonded_n = (
@@ -463,15 +469,16 @@ class _Search:
         solve.remove_drift(self._bonded_n, clean_nc)
         return clean_nc
 
-    def descend(self, start: str, field_nc: NDArray[np.float64]) -> _Minimum:
+    def descend(self, start: str, field_nc: NDArray[np.float64], found: Sequence[_Minimum] = ()) -> _Minimum:
+        """The minimum below a field; or, short of it, where the way comes to one of those ``found`` already."""
         bonds, form, dot = self._bonds, self._form, vectors.inner_product
         z_nc = self.clean(field_nc)
         z_nc /= math.sqrt(dot(z_nc, z_nc))
         product_nc = bonds.product(z_nc)
-        step_nc = np.empty_like(z_nc)
         direction_nc = np.zeros_like(z_nc)
         last_nc = np.zeros_like(z_nc)
         last_square = 1.0
+        known = False
         for iteration in range(self._max_iterations + 1):
             stop_if_overdue()
             if iteration % _REFRESH == 0:
@@ -488,9 +495,11 @@ class _Search:
             residual = curvature * math.sqrt(dot(gradient_nc, gradient_nc) / dot(product_nc, product_nc))
             if residual < self._tolerance or iteration == self._max_iterations or not math.isfinite(residual):
                 break
-            solve.apply_blocks(self._inverse_ncc, gradient_nc, step_nc)
+            if iteration % _LOOK == 0 and any(abs(dot(other.vector_nc, z_nc)) > self._arrived for other in found):
+                known = True
+                break
             # Neither translations nor the length of z matter to the cost; steps along them would only blur the conjugacy.
-            downhill_nc = -self.clean(step_nc)
+            downhill_nc = -self.clean(self._system.preconditioned(gradient_nc))
             downhill_nc -= dot(z_nc, downhill_nc) * z_nc
             square = -dot(gradient_nc, downhill_nc)
             beta = max(0.0, (square + dot(last_nc, downhill_nc)) / last_square) if iteration else 0.0
@@ -511,7 +520,8 @@ class _Search:
             norm = math.sqrt(dot(z_nc, z_nc))
             z_nc, product_nc = z_nc / norm, product_nc / norm
         cost = form.cost(curvature, value) if value != 0.0 else math.inf
-        return _Minimum(start, z_nc, cost, curvature, residual, iteration, residual < self._tolerance)
+        at_rest = residual < self._tolerance
+        return _Minimum(start, z_nc, cost, curvature, residual, iteration, at_rest or known, at_rest)
 
 
 def _nearest_minimum(curvature: NDArray[np.float64], form: NDArray[np.float64]) -> float:

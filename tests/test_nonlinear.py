@@ -20,6 +20,7 @@ from qlm_hoomd.nonlinear import (
     NONLINEAR_COLUMNS,
     CubicForm,
     CubicModes,
+    NonlinearModes,
     PseudoHarmonicForm,
     PseudoHarmonicModes,
     QuarticForm,
@@ -268,10 +269,28 @@ def test_location_is_periodic(quenched: Glass) -> None:
 # --- bad input --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_start_ends_where_another_has_been_and_so_it_would_alone(
+    kind: type[NonlinearModes], hessian: Hessian, harmonic: LowestModes
+) -> None:
+    alone = [kind().compute(hessian, harmonic.vectors[[index]]) for index in range(harmonic.k)]
+    together = kind().compute(hessian, harmonic)
+    assert together.n_unconverged == 0
+    for attempt, single in zip(together.attempts, alone, strict=True):
+        assert attempt.mode is not None
+        assert abs(float(np.vdot(together.vectors[attempt.mode], single.vectors[0]))) > 1.0 - 1e-9
+        assert together.costs[attempt.mode] == pytest.approx(single.costs[0], rel=1e-12)
+    assert len(together) < len(alone)
+    assert sum(attempt.iterations for attempt in together.attempts) < sum(int(single.iterations[0]) for single in alone)
+
+
 def test_lost_starts_are_counted(hessian: Hessian, harmonic: LowestModes) -> None:
-    needed = sorted(attempt.iterations for attempt in PseudoHarmonicModes().compute(hessian, harmonic).attempts)
-    found = PseudoHarmonicModes(max_iterations=needed[3]).compute(hessian, harmonic)
-    assert found.n_unconverged == sum(n > needed[3] for n in needed) > 0
+    alone = [PseudoHarmonicModes().compute(hessian, harmonic.vectors[[index]]) for index in range(harmonic.k)]
+    limit = min(int(single.iterations[0]) for single in alone)
+    found = PseudoHarmonicModes(max_iterations=limit).compute(hessian, harmonic)
+    lost = [attempt.iterations == limit and attempt.residual >= 1e-8 for attempt in found.attempts]
+    assert found.n_unconverged == sum(lost) > 0
+    assert [not attempt.converged for attempt in found.attempts] == lost
     assert [attempt.mode is None for attempt in found.attempts] == [not attempt.converged for attempt in found.attempts]
     with pytest.raises(ConvergenceError, match="none of 8 starts") as raised:
         PseudoHarmonicModes(max_iterations=3).compute(hessian, harmonic)

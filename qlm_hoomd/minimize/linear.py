@@ -64,3 +64,9 @@ class LinearSystem:
         x_nc = np.empty_like(right_nc)
         x_nc[self._order_s] = x_sc
         return Solution(x_nc, int(n_products), bool(negative))
+
+    def preconditioned(self, vector_nc: NDArray[np.float64]) -> NDArray[np.float64]:
+        """((N, 3) ndarray) one symmetric Gauss-Seidel sweep towards H^-1 . vector, as a positive definite matrix would do it."""
+        out_nc = np.empty_like(vector_nc)
+        solve.gauss_seidel(*self._triangle, self._diagonal_sk, self._inverse_sk, self._order_s, vector_nc, out_nc)
+        return out_nc

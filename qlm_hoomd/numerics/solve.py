@@ -318,6 +318,23 @@ def gauss_seidel_gradient(
 
 
 @compiled
+def gauss_seidel(
+    first_s: NDArray[np.int64], t_p: Ints, bond_pk: Floats, diagonal_sk: Floats, inverse_sk: Floats, order_s: Ints,
+    vector_nc: Floats, out_nc: Floats,
+) -> None:  # fmt: skip
+    """out = M^-1 vector for the M of :func:`gauss_seidel_gradient`, particles in their own order; it is positive definite."""
+    there_sc = vector_nc[order_s]
+    back_sc = np.empty_like(there_sc)
+    _forward_sweep(first_s, t_p, bond_pk, inverse_sk, there_sc, back_sc)
+    zero_sc = np.zeros_like(there_sc)
+    move_sc = np.empty_like(there_sc)
+    _backward_sweep(first_s, t_p, bond_pk, diagonal_sk, inverse_sk, back_sc, 0.0, zero_sc, move_sc, there_sc)
+    for s in range(len(order_s)):
+        n = index(order_s[s])
+        out_nc[n, 0], out_nc[n, 1], out_nc[n, 2] = move_sc[s, 0], move_sc[s, 1], move_sc[s, 2]
+
+
+@compiled
 def _square_by(matrix_sk: Floats, vector_sc: Floats, s: int) -> float:
     """Vector . matrix . vector of one particle."""
     v0, v1, v2 = vector_sc[s, 0], vector_sc[s, 1], vector_sc[s, 2]

@@ -48,6 +48,16 @@ def test_nothing_is_lost_in_a_small_campaign() -> None:
     assert lost == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
+@pytest.mark.faults
+def test_runs_stopped_and_killed_in_the_liquid_end_in_the_same_bytes() -> None:
+    said = run_script("liquid", "--stops", "5")
+    hits = {kind: int(number) for number, kind in re.findall(r"^ *(\d+)  (SIG\w+ in \w+)$", said, re.MULTILINE)}
+    assert sorted(hits) == [f"SIG{name} in {phase}" for name in ("KILL", "TERM") for phase in ("cooling", "equilibration")]
+    assert min(hits.values()) >= 5
+    assert said.endswith("lost 0\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
 @pytest.mark.faults
 def test_a_few_hundred_inputs_lead_to_nothing_but_messages() -> None:

@@ -1,4 +1,4 @@
-"""``python tests/faults campaign --kills 200``, ``fuzz --inputs 20000`` and ``mutants --number 150``.
+"""``python tests/faults campaign --kills 200``, ``liquid --stops 10``, ``fuzz --inputs 20000`` and ``mutants --number 150``.
 
 Exit code 1 where anything was lost, failed, or survived without a reason.
 """
@@ -19,8 +19,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 def main() -> int:
     """Do what the arguments say."""
     parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__)
-    parser.add_argument("what", choices=("campaign", "fuzz", "mutants"))
+    parser.add_argument("what", choices=("campaign", "liquid", "fuzz", "mutants"))
     parser.add_argument("--kills", type=int, default=200, help="processes to kill")
+    parser.add_argument("--stops", type=int, default=10, help="stops and kills, of each in each phase of the liquid")
     parser.add_argument("--inputs", type=int, default=20_000, help="inputs of the fuzzing")
     parser.add_argument("--target", help="one kind of input alone, with its share of the inputs; one group of mutants alone")
     parser.add_argument("--number", type=int, default=150, help="mutants to try")
@@ -36,6 +37,10 @@ def main() -> int:
             from mutants import run_mutants
 
             return run_mutants(Path(folder), arguments.number, arguments.seed, arguments.minutes, arguments.target)
+        if arguments.what == "liquid":
+            from campaign import run_liquid_campaign
+
+            return run_liquid_campaign(Path(folder), arguments.stops, arguments.seed)
         from fuzz import fuzz
 
         total, failed = fuzz(arguments.inputs, arguments.seed, Path(folder), arguments.target)

@@ -7,6 +7,8 @@ run at once, and the clock is set back. After each fault the same run goes on. D
 * nothing is computed twice: no stage begins again after its end, and none while another process is at it;
 * the results are those of the undisturbed run, byte for byte, `verify` finds nothing, and nothing is left over.
 
+Runs of a slow quench are stopped and killed in the equilibration of their liquids and in their cooling, with the same demands.
+
 The runs are those of :func:`qlm_hoomd.ensemble.runner.run_protocol` with the local executor, in processes of their own that are
 forked from this one, where the libraries are loaded already: 200 new interpreters would take longer than everything else.
 Workers too are forked here, which users' are not. Some of the kills hit ``qlm work`` as users have it, spawned workers and all.
@@ -29,9 +31,13 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-from ensemble import make_protocol, make_run, products
+from ensemble import make_protocol, make_run, make_slow_protocol, products
+from qlm_quasistatic import stage as shear
 
+from qlm_hoomd.base.checkpoint import unpacked
+from qlm_hoomd.base.interrupt import Interrupted
 from qlm_hoomd.checkpoint import INTERVAL_VARIABLE
 from qlm_hoomd.ensemble.integrity import set_aside, verify
 from qlm_hoomd.ensemble.local import LocalExecutor
@@ -39,12 +45,13 @@ from qlm_hoomd.ensemble.runner import run_protocol
 from qlm_hoomd.ensemble.workspace import Workspace
 from qlm_hoomd.errors import InputError, QlmError, StorageFull
 from qlm_hoomd.model import Preparation
-from qlm_hoomd.stages import StageContext
+from qlm_hoomd.stages import StageContext, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qlm_hoomd.ensemble.realisation import Realisation
+    from qlm_hoomd.protocol import Protocol
     from qlm_hoomd.stages import Stage
 
 REALISATIONS = 4
@@ -64,13 +71,14 @@ class Campaign:
         folder: an empty folder.
         n_kills: processes to kill.
         root_seed: of all that is random.
+        protocol: what is run.
     """
 
-    def __init__(self, folder: Path, n_kills: int, root_seed: int) -> None:
+    def __init__(self, folder: Path, n_kills: int, root_seed: int, protocol: Protocol) -> None:
         self.folder = folder
         self.n_kills = n_kills
         self.dice = random.Random(root_seed)
-        self.protocol = make_protocol(REALISATIONS)
+        self.protocol = protocol
         self.injected: Counter[str] = Counter()
         self.losses: list[str] = []
         self.n_runs = 0
@@ -87,9 +95,9 @@ class Campaign:
         _warm_up(self.folder / "warm", self.protocol)
         start = time.monotonic()
         undisturbed = self.folder / "undisturbed"
-        self._wait([self._fork(lambda: make_run(undisturbed, REALISATIONS) and 0)], "the undisturbed run")
+        self._wait([self._fork(lambda: make_run(undisturbed, self.protocol) and 0)], "the undisturbed run")
         # Some kills to each realisation: it takes this long on this machine, now.
-        self.mean_delay = 0.6 * (time.monotonic() - start) / REALISATIONS
+        self.mean_delay = 0.6 * (time.monotonic() - start) / len(list(self.protocol.statepoints()))
         self.reference = products(Workspace.open(undisturbed))
         for kind in {type(stage) for stage in self.protocol.stages}:
             _counted(kind, self.ledger)
@@ -121,6 +129,8 @@ class Campaign:
             multiprocessing.get_context = lambda _=None: fork  # type: ignore[assignment,misc]
             try:
                 workspace = run_protocol(self.protocol, directory, LocalExecutor(workers))
+            except Interrupted as stop:
+                return stop.exit_code
             except StorageFull as error:
                 print(error, flush=True)
                 return 3
@@ -300,6 +310,35 @@ class Campaign:
             time.sleep(0.002)
         return codes
 
+    def stop_in_the_liquid(self, number: int) -> None:
+        """SIGTERM and SIGKILL to runs, at least so many of each in equilibration and in cooling."""
+        phases, signals = ("equilibration", "cooling"), (signal.SIGTERM, signal.SIGKILL)
+        hits = dict.fromkeys(((phase, signum) for phase in phases for signum in signals), 0)
+        turn = 0
+        while min(hits.values()) < number and not self.losses:
+            directory = self.folder / f"liquid-{turn}"
+            turn += 1
+            code = None
+            while code != 0 and not self.losses:
+                earlier = _saves(directory)
+                run = self.start(directory, workers=1)
+                self._until(lambda: _state(run) in "ZX" or bool(_saves(directory) - earlier))  # noqa: B023
+                time.sleep(self.dice.uniform(0.0, 0.3 * self.mean_delay))
+                phase = _phase(directory)
+                signum = min(signals, key=lambda signum: hits[phase, signum]) if phase else None
+                if signum == signal.SIGTERM:
+                    with suppress(ProcessLookupError):
+                        os.kill(run, signum)
+                elif signum == signal.SIGKILL:
+                    # With its worker, or before that one, which then ends by itself.
+                    for pid in [*(_children(run) if self.dice.random() < 0.5 else ()), run]:
+                        _kill_running(pid)
+                [code] = self._wait([run], directory.name, (0, 1, -signal.SIGKILL, 128 + signal.SIGTERM))
+                if phase is not None and signum is not None and phase == _phase(directory):
+                    hits[phase, signum] += 1
+                    self.injected[f"{signum.name} in {phase}"] += 1
+            self.finish(directory, directory.name)
+
     def kill_commands(self, number: int) -> None:
         """SIGKILL to ``qlm work`` and its spawned workers."""
         directory = self.folder / "command"
@@ -456,6 +495,24 @@ class Campaign:
         return int(bool(self.losses))
 
 
+def _saves(directory: Path) -> set[tuple[int, Path]]:
+    """Checkpoints of preparations, with their times [ns]."""
+    found = set()
+    for path in directory.glob("workspace/*/.prepare.checkpoint"):
+        with suppress(FileNotFoundError):
+            found.add((path.stat().st_mtime_ns, path))
+    return found
+
+
+def _phase(directory: Path) -> str | None:
+    """What the preparation was at that was saved last; None if it has come to its end."""
+    with suppress(FileNotFoundError, ValueError):
+        _, path = max(_saves(directory))
+        classes = (prepare._Progress, prepare.Glass, prepare.Box, prepare.DynamicsReport, prepare.DynamicsState)
+        return "equilibration" if unpacked(path.read_bytes(), classes)["state"].equilibration is None else "cooling"
+    return None
+
+
 _KILLS = ("SIGKILL of a run", "SIGKILL of a worker at work", "SIGKILL of an idle worker")
 
 
@@ -463,7 +520,7 @@ def run_campaign(folder: Path, n_kills: int, root_seed: int) -> int:
     """All faults; returns the exit code."""
     small = n_kills < 100
     start = time.monotonic()
-    campaign = Campaign(folder, n_kills, root_seed)
+    campaign = Campaign(folder, n_kills, root_seed, make_protocol(REALISATIONS))
     campaign.prepare()
     parts: list[Callable[[], None]] = [
         lambda: campaign.two_at_once(1 if small else 4),
@@ -477,6 +534,14 @@ def run_campaign(folder: Path, n_kills: int, root_seed: int) -> int:
         part()
         so_far = ", ".join(f"{number} x {kind}" for kind, number in campaign.injected.items())
         print(f"{time.monotonic() - start:6.0f} s: {so_far}", flush=True)
+    return campaign.report()
+
+
+def run_liquid_campaign(folder: Path, number: int, root_seed: int) -> int:
+    """So many stops and kills of each kind in each phase of a slow quench; returns the exit code."""
+    campaign = Campaign(folder, 0, root_seed, make_slow_protocol(2))
+    campaign.prepare()
+    campaign.stop_in_the_liquid(number)
     return campaign.report()
 
 
@@ -499,7 +564,8 @@ def _warm_up(folder: Path, protocol: Any) -> None:
             provenance={},
             progress=lambda _: None,
         )
-        with suppress(Exception):  # a stage that reads a table finds none
+        # Neither does a table that is filtered; and a stage that reads one finds none.
+        with suppress(Exception), patch.object(shear, "missed", return_value=None):
             stage.run(context)
 
 

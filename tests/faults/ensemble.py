@@ -39,9 +39,16 @@ def make_protocol(realisations: int) -> Protocol:
     )
 
 
-def make_run(directory: Path, realisations: int) -> Workspace:
+def make_slow_protocol(realisations: int) -> Protocol:
+    """The same with a slow quench: more than half a second in the liquid at T0, and as much in cooling."""
+    settings = make_protocol(realisations).model_dump(mode="json")
+    settings["ensemble"]["preparations"] = {"slow": {"quench": "slow", "equilibration_time": 300.0, "cooling_rate": 3e-3}}
+    return build_protocol(settings)
+
+
+def make_run(directory: Path, protocol: Protocol) -> Workspace:
     """The ensemble, run in this process without any disturbance."""
-    workspace = Workspace.create(make_protocol(realisations), directory)
+    workspace = Workspace.create(protocol, directory)
     for realisation in workspace.realisations:
         failure = run_realisation(directory, realisation.id).failure
         if failure is not None:

@@ -47,6 +47,18 @@ def test_solution_is_that_of_dense_algebra(bonds: Bonds) -> None:
     np.testing.assert_allclose(x_nc.ravel(), expected, atol=1e-8 * np.abs(expected).max())
 
 
+def test_preconditioner_is_the_product_of_its_triangles(bonds: Bonds) -> None:
+    n, order_s, right_nc = bonds.n_particles, bonds.owner_r, _right(bonds)
+    there_d = (3 * order_s[:, None] + np.arange(3)).ravel()
+    dense = bonds.hessian().toarray()[np.ix_(there_d, there_d)]
+    same = np.kron(np.eye(n), np.ones((3, 3)))
+    lower = np.where(same > 0, dense, np.tril(dense))
+    m = lower @ np.linalg.inv(dense * same) @ lower.T
+    expected_sc = np.linalg.solve(m, right_nc[order_s].ravel()).reshape(n, 3)
+    found_nc = LinearSystem(bonds).preconditioned(right_nc)
+    np.testing.assert_allclose(found_nc[order_s], expected_sc, atol=1e-12 * np.abs(expected_sc).max())
+
+
 def test_tighter_takes_longer_and_the_limit_holds(bonds: Bonds) -> None:
     system, right_nc = LinearSystem(bonds), _right(bonds)
     counts = [system.solve(right_nc, target, 1000).n_products for target in (1e-1, 1e-4, 1e-8)]
