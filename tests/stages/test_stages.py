@@ -218,7 +218,9 @@ def test_rattlers_are_counted_and_keep_their_zero_modes(
     table = pl.read_parquet(packing.path("modes.parquet"))
     assert (table["eigenvalue"].abs() < 1e-10).sum() == min(count, 6)
     assert pl.read_parquet(packing.path("moduli.parquet"))["completeness"].to_list() == ["inertia"]
-    assert "2 of 256 particles are rattlers, each with as many zero modes as there are dimensions among the lowest" in caplog.text
+    assert (
+        "2 of 256 particles are rattlers, each with as many zero modes as there are dimensions among the lowest" in caplog.text
+    )
 
 
 def test_rattlers_that_are_removed_leave_the_same_glass_as_in_a_file(
