@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 from matplotlib import pyplot as plt
 from qlm_mesoscopic import plots
 from qlm_quasistatic import Instability, Stepper
@@ -43,6 +44,8 @@ def draw(folder: Path) -> None:
         plots.alpha_of_theta().savefig(folder / "alpha.svg")
     if not (folder / "fold.svg").exists():
         _fold(folder / "fold.svg")
+    if not (folder / "prediction.svg").exists():
+        _prediction(folder / "prediction.svg")
 
 
 def glass_of(n_particles: int, seed: int) -> Glass:
@@ -128,6 +131,29 @@ def _fold(path: Path) -> None:
         right.loglog(distances, np.sqrt(2 * fold.kappa * fold.coupling * distances), "k-", lw=1, label="normal form")
         right.set(xlabel="strain to the fold", ylabel="lowest eigenvalue λ of the Hessian")
         right.legend(frameon=False)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _prediction(path: Path) -> None:
+    """Where the glasses of prediction.csv failed, against where their cubic modes are to fail."""
+    glasses = pl.read_csv(Path(__file__).with_name("prediction.csv"))
+    series = (
+        ("cubic", "x", "#999999", "λ²/(2κC)"),
+        ("path", "+", "#d55e00", "path over the mode, at rest"),
+        ("fold", "o", "#1f4e79", "fold found from the path"),
+    )
+    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharex=True, sharey=True)
+        for ax, preparation in zip(axes, ("rapid", "slow"), strict=True):
+            own = glasses.filter(preparation=preparation)
+            for name, marker, colour, label in series:
+                some = own.drop_nulls(name)
+                ax.loglog(some[name], some["observed"], marker, color=colour, ms=5, alpha=0.8, label=f"{label} ({some.height})")
+            ax.loglog([5e-4, 0.15], [5e-4, 0.15], color="black", lw=0.8, ls="--", zorder=0)
+            ax.set(xlabel="predicted strain to the first instability", title=f"{own.height} glasses, {preparation} quench")
+            ax.legend(frameon=False, fontsize=8)
+        axes[0].set(ylabel="observed", xlim=(2e-4, 0.3), ylim=(5e-4, 0.15))
     figure.savefig(path)
     plt.close(figure)
 

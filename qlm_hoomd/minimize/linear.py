@@ -56,10 +56,25 @@ class LinearSystem:
             target: largest length of a particle's residual at the end, in units of ``right_nc``.
             max_products: give up the accuracy after so many.
         """
+        return self._solved(right_nc, target, max_products)
+
+    def solve_lifted(
+        self, mode_nc: NDArray[np.float64], lift: float, right_nc: NDArray[np.float64], target: float, max_products: int
+    ) -> Solution:
+        """X with (H + lift mode mode^T) . x = right, to a residual norm of ``target``.
+
+        With one direction made stiff this is positive definite where H has a soft or a negative eigenvalue along the mode, and
+        on the complement of the mode the solutions are those of H there.
+        """
+        return self._solved(right_nc, target, max_products, mode_nc[self._order_s], lift)
+
+    def _solved(
+        self, right_nc: NDArray[np.float64], target: float, max_products: int, *lifted: NDArray[np.float64] | float
+    ) -> Solution:
         if self._negative:
             return Solution(np.zeros_like(right_nc), 0, negative=True)
         x_sc, n_products, negative = solve.gauss_seidel_gradient(
-            *self._triangle, self._diagonal_sk, self._inverse_sk, right_nc[self._order_s], target, max_products
+            *self._triangle, self._diagonal_sk, self._inverse_sk, right_nc[self._order_s], target, max_products, *lifted
         )
         x_nc = np.empty_like(right_nc)
         x_nc[self._order_s] = x_sc

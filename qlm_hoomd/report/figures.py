@@ -202,7 +202,12 @@ ROWS: dict[str, Row] = {
             ("^equal by harmonic", "By harmonic modes,"),
             ("^equal by .*alone$", "at the strain λ²/(2<i>κC</i>). Dashed: equal."),
             (
-                "^equal by .*(?<!alone)$",
+                "^equal by .*fold$",
+                "the fold found from the path over each of them. Glasses without one are left out. Dashed: equal.",
+            ),
+            ("^equal by .*path$", "the glass followed over each of them at rest, to second order in strain. Dashed: equal."),
+            (
+                "^equal by .*(?<!alone)(?<!path)(?<!fold)$",
                 "to fourth order of the energy along them, the rest of the glass following. Dashed: equal.",
             ),
         ),

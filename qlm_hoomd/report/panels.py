@@ -230,9 +230,10 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
 
     Returns:
         A row for each realisation at the first strain of the analysis that has both: n_particles, realisation, predicted,
-        observed, of (the kind of mode). Along nonlinear modes where there are any, else along harmonic ones, with the rest of
-        the glass following; by the cubic expansion alone where the tables, of an older version, have no more of nonlinear
-        modes.
+        observed, of (the kind of mode). Over nonlinear modes where the stage followed them, where a fold was found from there
+        or else as seen from the state at rest; else by the energy to fourth order along nonlinear modes where there are any,
+        else along harmonic ones, with the rest of the glass following; by the cubic expansion alone where the tables, of an
+        older version, have no more of nonlinear modes.
     """
     strain = results.settings.strains[0]
     detector = detectors_of(results.analysis, preparation)[0]
@@ -241,6 +242,8 @@ def predictions(results: Results, preparation: str) -> pl.DataFrame:
     nonlinear, harmonic = results.nonlinear_modes(preparation), results.tables.get("modes", pl.DataFrame())
     kind = "" if nonlinear.is_empty() else NONLINEAR_KINDS[nonlinear["kind"][0]]
     for of, table, column in (
+        (f"{kind} fold", nonlinear, "path_fold"),
+        (f"{kind} path", nonlinear, "path_strain"),
         (kind, nonlinear, "relaxed_strain_forward"),
         (f"{kind} alone", nonlinear, "cubic_strain"),
         ("harmonic", harmonic, "relaxed_strain_forward"),

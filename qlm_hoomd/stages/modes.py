@@ -18,8 +18,10 @@ from qlm_hoomd.base.errors import InputError
 from qlm_hoomd.base.files import read_table
 from qlm_hoomd.base.settings import Later
 from qlm_hoomd.elasticity import STATE_COLUMNS, moduli_row, stress_row
+from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.modes import LowestModes, Solver
 from qlm_hoomd.nonlinear import NONLINEAR_COLUMNS, CubicModes, NonlinearModes, PseudoHarmonicModes, QuarticModes
+from qlm_hoomd.relaxed_path import relaxed_path
 from qlm_hoomd.stages.base import Stage, StageContext
 from qlm_hoomd.standing import standing
 
@@ -62,6 +64,7 @@ _MODULI_COLUMNS = {
 
 
 _QLM_COLUMNS = {"strain": pl.Float64, **NONLINEAR_COLUMNS}
+_PATH_COLUMNS = {"path_strain": pl.Float64, "path_fold": pl.Float64}
 
 
 def mode_rows(modes: LowestModes, hessian: Hessian, strain: float) -> list[dict[str, Any]]:
@@ -121,12 +124,19 @@ class ModesStage(Stage):
         default=False,
         description="leave particles with fewer than four contacts out of the Hessian; else each has up to three zero modes",
     )
+    paths: Annotated[bool, Later()] = Field(
+        default=False,
+        description="follow the glass over each of the modes of `nonlinear`; the strain at which it is to fail there goes to "
+        "qlms.parquet, as path_strain by what is known at rest, as path_fold where the fold itself was found from there",
+    )
 
     def check(self, model: GlassModel, n_particles: list[int]) -> None:
-        """Refuse more modes than the smallest system has."""
+        """Refuse more modes than the smallest system has, and paths along none."""
         most = model.dimensions * (min(n_particles) - 1)
         if self.count > most:
             raise ValueError(f"count = {self.count}; expected at most {most}, the modes of N = {min(n_particles)}")
+        if self.paths and not self.nonlinear:
+            raise ValueError("paths = true without modes to follow; expected nonlinear: [cubic] beside it")
 
     def work(self, preparation: BaseModel) -> float:
         """Number of glasses whose modes are computed."""
@@ -225,7 +235,8 @@ class ModesStage(Stage):
                 for glass, vector_nc, scalars in pictures:
                     file.append(glass, vector_nc, scalars, diameter_n=diameter_t[glass.typeid])
         if self.nonlinear:
-            context.write_table("qlms.parquet", pl.concat([pl.DataFrame(schema=_QLM_COLUMNS), *qlms]))
+            columns = _QLM_COLUMNS | (_PATH_COLUMNS if self.paths else {})
+            context.write_table("qlms.parquet", pl.concat([pl.DataFrame(schema=columns), *qlms]))
         context.write_table("moduli.parquet", pl.DataFrame(moduli, schema=_MODULI_COLUMNS, orient="row"))
         context.write_table("modes.parquet", pl.DataFrame(rows, schema=_MODE_COLUMNS, orient="row"))
 
@@ -242,7 +253,15 @@ class ModesStage(Stage):
                 len(found.attempts),
                 kind,
             )
-        return found.table(glass).select(pl.lit(glass.strain).alias("strain"), pl.all())
+        table = found.table(glass).select(pl.lit(glass.strain).alias("strain"), pl.all())
+        if not self.paths:
+            return table
+        mechanics = Mechanics(context.engine.potential, glass.typeid)
+        paths = [relaxed_path(mechanics, glass, vector_nc) for vector_nc in found.vectors]
+        return table.with_columns(
+            pl.Series("path_strain", [path.strain for path in paths], pl.Float64),
+            pl.Series("path_fold", [path.fold_strain(mechanics) for path in paths], pl.Float64),
+        )
 
     def _check_frames(self, context: StageContext, found: set[float]) -> None:
         # A run that was told to end at an instability may not have come as far; one that passed a strain has no excuse.

@@ -43,7 +43,7 @@ MAX_SLOPE_ERROR = {"theta": 0.08, "alpha": 0.024}
 where the slope came out too steep, so that a gate on the exponent's own interval lets through what is short by chance."""
 FOUND_BEYOND = 1.25
 """The standard error that is found may be this many times as large: the design decides. Where the found one decides, those few sets are quoted whose error is small by chance, and of intervals that are short by chance too few hold the truth: 79 % in a case
-where 95 % of all do, and 94 % with this factor (``docs/coverage.md``)."""
+where 95 % of all do, and 94 % with this factor; of alpha 94 to 96 % (``docs/coverage.md``)."""
 MAX_CENSORED = 0.02
 """Share of realisations, at any size, whose minimum lies beyond what was looked at; the limit stands in for it."""
 POOR_FIT = 0.01

@@ -11,6 +11,7 @@ Three kinds of ensembles, each of four sizes:
 
 ``designs`` asks another question: of the intervals that a report quotes, because the slope of the log means is known well enough,
 how many hold the truth, from designs that never are to designs that always are; some have six directions of shear per glass.
+``designs_alpha`` asks it of alpha from omega_min, which has a gate of its own and one value per glass.
 
 Run it::
 
@@ -64,6 +65,8 @@ ACROSS_NORMAL = 0.27
 """Correlation of normal variables behind Weibull minima that are correlated 0.25."""
 AT_ONCE = 500
 """Data sets whose resamples are held at once: 20 MB for each of a few arrays."""
+SHORT = {"theta": 1.0, "alpha": 2.0}
+"""What looks like a precise interval of each exponent."""
 ESTIMATORS = ("quoted", "bca", "least_squares", "likelihood")
 
 
@@ -151,6 +154,14 @@ DESIGNS = (
     Design("strong", SIZES, (200, 120, 60, 30)),
 )
 """From one that may never be quoted to one that always is."""
+DESIGNS_ALPHA = (
+    DESIGNS[0],
+    Design("at the gate", SIZES, (38,) * 4),
+    Design("at the gate, three sizes", (500, 1000, 2000), (95,) * 3),
+    Design("twice the gate's numbers", SIZES, (76,) * 4),
+    Design("strong", SIZES, (400, 240, 120, 60)),
+)
+"""The same for alpha, whose slope has to be known better."""
 
 
 @dataclass(frozen=True)
@@ -158,18 +169,19 @@ class Quoted:
     """Coverage on the condition that a set is quoted, and in thirds of the sets by the standard error that they found.
 
     Args:
-        design, truth, sets: what was drawn.
+        design, name, truth, sets: what was drawn.
         slope_error: root mean square of the slope's deviations.
         quoted: share of the sets that are.
-        covered: of those, the share whose interval of theta holds the truth.
+        covered: of those, the share whose interval of the exponent holds the truth.
         median: of their estimates.
         covered_all: share of all sets whose interval of the slope holds the truth.
         thirds: the same of the third with the smallest standard error, the middle one, the largest.
-        narrow: of the sets whose interval of theta is shorter than 1, as a gate on that length would have it: share, coverage,
-            median.
+        narrow: of the sets whose interval of the exponent is shorter than :data:`SHORT`, as a gate on that length would have it:
+            share, coverage, median.
     """
 
     design: Design
+    name: str
     truth: float
     sets: int
     slope_error: float
@@ -211,13 +223,13 @@ def minima(rng: np.random.Generator, exponent: float, counts: tuple[int, ...]) -
     return {size: size ** (-1 / shape) * rng.weibull(shape, n) for size, n in zip(SIZES, counts, strict=True)}
 
 
-def designed(rng: np.random.Generator, theta: float, design: Design) -> dict[int, Floats]:
+def designed(rng: np.random.Generator, exponent: float, design: Design) -> dict[int, Floats]:
     """Minima of a design ((R, D) array for each size), those of a glass correlated 0.25 across planes of shear."""
     across = np.full((design.directions, design.directions), ACROSS_NORMAL)
     for d in range(design.directions):
         across[d, d ^ 1 if design.directions > 1 else d] = 0.0
         across[d, d] = 1.0
-    root, shape = np.linalg.cholesky(across), 1 + theta
+    root, shape = np.linalg.cholesky(across), 1 + exponent
     drawn = {}
     for size, n in zip(design.sizes, design.counts, strict=True):
         normal_rd = rng.standard_normal((n, design.directions)) @ root.T
@@ -374,22 +386,22 @@ def measure_verdicts(kind: str, theta: float, counts: tuple[int, ...], *, sets: 
     )
 
 
-def measure_quoted(design: Design, theta: float, *, sets: int, seed: int = 6) -> Quoted:
+def measure_quoted(design: Design, exponent: float, *, sets: int, name: str = "theta", seed: int = 6) -> Quoted:
     """Coverage of what is quoted of ``sets`` data sets of a design."""
-    rng = _stream(seed, design.name, theta, design.counts)
-    data = [designed(rng, theta, design) for _ in range(sets)]
+    rng = _stream(seed, design.name, exponent, design.counts)
+    data = [designed(rng, exponent, design) for _ in range(sets)]
     fits: list[FiniteSizeScaling] = []
     shown: list[bool] = []
     for samples, contrast in zip(data, contrasts(data, design.counts, design.sizes), strict=True):
         with patch.object(exponents, "log_mean_contrast", return_value=contrast):
-            fit, refused = _attempt(finite_size_scaling, samples, name="theta")
+            fit, refused = _attempt(finite_size_scaling, samples, name=name)
         fits.append(fit)
         shown.append(not refused)
-    slope = 1 / (1 + theta)
+    slope = 1 / (1 + exponent)
     covered = np.array([fit.slope_low <= slope <= fit.slope_high for fit in fits])
     value = np.array([fit.exponent.value for fit in fits])
     by_error = np.argsort([fit.slope_error for fit in fits])
-    narrow = np.array([2 * fit.exponent.half_width < 1 for fit in fits])
+    narrow = np.array([2 * fit.exponent.half_width < SHORT[name] for fit in fits])
 
     def of(chosen: NDArray[np.bool_]) -> tuple[float, float]:
         return (float(covered[chosen].mean()), float(np.median(value[chosen]))) if chosen.any() else (np.nan, np.nan)
@@ -398,7 +410,8 @@ def measure_quoted(design: Design, theta: float, *, sets: int, seed: int = 6) ->
     thirds = [float(covered[third].mean()) for third in np.array_split(by_error, 3)]
     return Quoted(
         design=design,
-        truth=theta,
+        name=name,
+        truth=exponent,
         sets=sets,
         slope_error=float(np.sqrt(np.mean([(fit.slope - slope) ** 2 for fit in fits]))),
         quoted=float(np.mean(shown)),
@@ -477,13 +490,13 @@ def table_quoted(found: list[Quoted]) -> str:
     """Coverage of what is quoted, in Markdown."""
     heads = (
         "design", "N", "glasses", "directions", "truth", "sets", "error of the slope", "quoted", "**covered, quoted**", "their median",
-        "slope covered, all", "smallest third of its error", "middle", "largest", "theta shorter than 1", "covered, these",
-        "their median",
+        "slope covered, all", "smallest third of its error", "middle", "largest", f"{found[0].name} shorter than {SHORT[found[0].name]:g}",
+        "covered, these", "their median",
     )  # fmt: skip
     rows = [
         (
             *(q.design.name, ", ".join(map(str, q.design.sizes)), _listed(q.design.counts), str(q.design.directions)),
-            *(f"theta = {q.truth:g}", str(q.sets), f"{q.slope_error:.3f}", _percent(q.quoted), _percent(q.covered)),
+            *(f"{q.name} = {q.truth:g}", str(q.sets), f"{q.slope_error:.3f}", _percent(q.quoted), _percent(q.covered)),
             *(_number(q.median), _percent(q.covered_all), *map(_percent, q.thirds)),
             *(_percent(q.narrow[0]), _percent(q.narrow[1]), _number(q.narrow[2])),
         )
@@ -542,8 +555,13 @@ def verdicts(sets: int) -> list[Verdicts]:
 
 
 def designs(sets: int) -> list[Quoted]:
-    """All designs."""
+    """All designs of theta."""
     return [measure_quoted(design, theta, sets=sets) for theta in (0.1, 0.5) for design in DESIGNS]
+
+
+def designs_alpha(sets: int) -> list[Quoted]:
+    """All designs of alpha."""
+    return [measure_quoted(design, alpha, name="alpha", sets=sets) for alpha in (3.0, 4.0) for design in DESIGNS_ALPHA]
 
 
 PARTS: dict[str, tuple[Callable[[int], list[Any]], Callable[[list[Any]], str]]] = {
@@ -551,6 +569,7 @@ PARTS: dict[str, tuple[Callable[[int], list[Any]], Callable[[list[Any]], str]]] 
     "density": (density, table_density),
     "verdicts": (verdicts, table_verdicts),
     "designs": (designs, table_quoted),
+    "designs_alpha": (designs_alpha, table_quoted),
 }
 
 

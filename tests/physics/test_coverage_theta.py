@@ -108,6 +108,24 @@ def test_what_is_quoted_covers_as_often_as_everything(design: int, theta: float,
         assert found.quoted > 0.7
 
 
+@pytest.mark.parametrize("alpha", [3.0, 4.0])
+@pytest.mark.parametrize("design", range(5))
+def test_what_is_quoted_of_alpha_covers_as_often_as_everything(design: int, alpha: float, ledger: Ledger) -> None:
+    """93 to 97 % of what is quoted, to two counting errors: alpha has a gate of its own, and theta's factor for what is found."""
+    coverage = coverage_theta()
+    sets = 2000
+    found = coverage.measure_quoted(coverage.DESIGNS_ALPHA[design], alpha, name="alpha", sets=sets)
+    ledger.note(coverage.table_quoted([found]).splitlines()[-1])
+    assert 0.93 <= found.covered_all <= 0.97
+    if design == 0:
+        assert found.quoted == 0.0
+        return
+    slack = 2 * float(np.sqrt(0.95 * 0.05 / (found.quoted * sets)))
+    assert found.quoted > 0.5
+    assert 0.93 - slack <= found.covered <= 0.97 + slack
+    assert abs(found.median - alpha) < 0.1
+
+
 @pytest.mark.parametrize("kind", ["minima", "strain"])
 def test_a_true_scaling_is_disfavoured_as_often_as_its_p_value_says(kind: str, ledger: Ledger) -> None:
     coverage = coverage_theta()

@@ -257,6 +257,18 @@ def test_cubic_modes_stand_before_harmonic_ones(tmp_path: Path) -> None:
     assert sorted(dots["x"]) == pytest.approx(sorted(2.0 * smallest["cubic_strain"]))
     assert "By cubic modes, to fourth order" in figure.caption
 
+    # Where the glass was followed over its modes that stands first, and before it the fold that was found from there.
+    for column, of, factor, words in (
+        ("path_strain", "path", 3.0, "the glass followed over each of them"),
+        ("path_fold", "fold", 4.0, "the fold found from the path over each of them"),
+    ):
+        followed = followed.with_columns((factor * pl.col("cubic_strain")).alias(column))
+        figure = draw(replace(results, tables={**results.tables, "qlms": followed}), "predicted", "predicted")
+        dots = drawn_data(figure.figure).filter(pl.col("series") != f"equal by cubic {of}")
+        assert sorted(dots["x"]) == pytest.approx(sorted(factor * smallest["cubic_strain"]))
+        assert f"By cubic modes, {words}" in figure.caption
+        assert "fourth order" not in figure.caption
+
     joint = draw(results, "joint", "joint")
     data = drawn_data(joint.figure)
     faint = data.filter(pl.col("series").str.starts_with("harmonic modes"))

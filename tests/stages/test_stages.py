@@ -159,6 +159,23 @@ def test_modes_stage_lists_nonlinear_modes(context: StageContext) -> None:
     context.path("qlms.parquet").unlink()
 
 
+def test_modes_stage_follows_its_modes(context: StageContext, model: GlassModel) -> None:
+    """With `paths` the table has two columns more, the strain of each mode's path, and is else as before."""
+    plain, followed = (ModesStage(count=4, nonlinear=("cubic",), random_starts=2, paths=paths) for paths in (False, True))
+    tables = []
+    for stage in (plain, followed):
+        stage.check(model, [100])
+        stage.run(context)
+        tables.append(pl.read_parquet(context.path("qlms.parquet")))
+    assert tables[1].drop("path_strain", "path_fold").equals(tables[0])
+    strains = tables[1].select("path_strain", "path_fold")
+    assert strains["path_strain"].drop_nulls().len() > 0
+    assert strains.unpivot()["value"].drop_nulls().is_between(0.0, 0.3, closed="none").all()
+    with pytest.raises(ValueError, match=r"paths = true without modes to follow; expected nonlinear: \[cubic\]"):
+        ModesStage(paths=True).check(model, [100])
+    context.path("qlms.parquet").unlink()
+
+
 def test_modes_stage_misses_a_strain_loudly(context: StageContext) -> None:
     """A strain that was passed and has no frame is an error of this realisation, not a table without it."""
     with pytest.raises(InputError, match=r"no configuration at strains \[0\.015\]; expected them among the `frames`"):

@@ -25,9 +25,8 @@ from qlm_quasistatic.events import Fold
 
 from qlm_hoomd.engines.base import Observables
 from qlm_hoomd.errors import ConvergenceError
-from qlm_hoomd.minimize.linear import LinearSystem, Solution
+from qlm_hoomd.minimize.linear import LinearSystem
 from qlm_hoomd.minimize.surface import max_norm, without_drift
-from qlm_hoomd.numerics import solve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +60,7 @@ class SoftMode:
         self.force_nc = bonds.forces
         self.xi_nc = bonds.mixed_derivative()
         self.products = 0
-        self._system: _LiftedSystem | None = None
+        self._system: LinearSystem | None = None
         self.turn(mode_nc)
 
     def turn(self, mode_nc: NDArray[np.float64]) -> None:
@@ -89,10 +88,10 @@ class SoftMode:
             ConvergenceError: on negative curvature, i.e. a second unstable direction, or without convergence.
         """
         if self._system is None:
-            self._system = _LiftedSystem(self.bonds)
+            self._system = LinearSystem(self.bonds)
         right_nc = right_nc - float(np.vdot(self.mode_nc, right_nc)) * self.mode_nc
         target = max(accuracy * float(np.linalg.norm(right_nc)), floor)
-        solution_nc, n_products, negative = self._system.solve_lifted(self.mode_nc, right_nc, target, _MAX_PRODUCTS)
+        solution_nc, n_products, negative = self._system.solve_lifted(self.mode_nc, _LIFT, right_nc, target, _MAX_PRODUCTS)
         self.products += n_products
         if negative or n_products >= _MAX_PRODUCTS:
             raise ConvergenceError(
@@ -101,31 +100,6 @@ class SoftMode:
             )  # fmt: skip
         solution_nc = without_drift(solution_nc)
         return solution_nc - float(np.vdot(self.mode_nc, solution_nc)) * self.mode_nc
-
-
-class _LiftedSystem(LinearSystem):
-    """The Hessian with one direction made stiff: on its complement solutions are those of P H P."""
-
-    def solve_lifted(
-        self, mode_nc: NDArray[np.float64], right_nc: NDArray[np.float64], target: float, max_products: int
-    ) -> Solution:
-        """X with (H + lift mode mode^T) . x = right, to a residual norm of ``target``."""
-        if self._negative:
-            return Solution(np.zeros_like(right_nc), 0, negative=True)
-        order_s = self._order_s
-        x_sc, n_products, negative = solve.gauss_seidel_gradient(
-            *self._triangle,
-            self._diagonal_sk,
-            self._inverse_sk,
-            right_nc[order_s],
-            target,
-            max_products,
-            mode_nc[order_s],
-            _LIFT,
-        )
-        x_nc = np.empty_like(right_nc)
-        x_nc[order_s] = x_sc
-        return Solution(x_nc, int(n_products), bool(negative))
 
 
 def locate(

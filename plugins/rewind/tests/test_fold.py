@@ -28,6 +28,7 @@ from qlm_hoomd.minimize.surface import max_norm, without_drift
 from qlm_hoomd.model import GlassModel
 from qlm_hoomd.modes import LowestModes
 from qlm_hoomd.potentials import Harmonic, Hertzian, InversePowerLaw, KobAndersen
+from qlm_hoomd.relaxed_path import relaxed_path
 from qlm_hoomd.testing import DetectorConformance
 
 if TYPE_CHECKING:
@@ -347,6 +348,18 @@ def test_systems_are_solved_on_the_complement_of_the_mode(event: Instability, mo
     missing_nc -= np.vdot(missing_nc, fold.mode) * fold.mode
     assert np.linalg.norm(missing_nc) < 1e-7 * np.linalg.norm(right_nc)
     assert abs(np.vdot(solution_nc, fold.mode)) < 1e-10
+
+
+def test_the_path_over_the_critical_mode_turns_at_the_fold(event: Instability, stepper: Stepper, model: GlassModel) -> None:
+    """From one state at rest, by a way that shares no equation with the location of folds."""
+    fold = fold_of(event)
+    for distance in (1e-5, 1e-4):
+        glass = near_fold(fold, distance, stepper)
+        mechanics = Mechanics(model.potential, glass.typeid)
+        path = relaxed_path(mechanics, glass, softest(glass, model)[1])
+        # As seen from here it errs by the next order of the distance.
+        assert path.strain == pytest.approx(distance, rel=0.01 if distance < 1e-4 else 0.05)
+        assert path.fold_strain(mechanics) == pytest.approx(distance, abs=1e-7)
 
 
 @pytest.mark.parametrize("settings", [{"max_increment": 0.0}, {"overlaps": [1.0]}, {"balance": -1.0}, {"offset": 1.0}])
