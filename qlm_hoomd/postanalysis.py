@@ -273,7 +273,8 @@ def modes_of_file(
         as_is: refuse frames that are not at rest, instead of relaxing them.
         remove_rattlers: leave particles with fewer than d + 1 contacts out of the Hessian.
         force_tolerance: largest force of a frame at rest [energy / length].
-        ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them.
+        ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them where the
+            potential knows no sizes.
         relax_limit: time after which a frame that still falls has failed [s]; None for no limit but that of the descent.
         out: folder for ``modes``, ``moduli`` and ``modes.gsd``; None writes nothing.
         table_format: of the two tables, "parquet" or "csv".
@@ -363,7 +364,7 @@ def modes_of_file(
                     scalars = {"frame": index, **{name: row[name] for name in MODE_SCALARS}}
                     vectors.append(
                         whole, vector_nc, scalars, particles=source.particles, rattler_n=result["rattlers"],
-                        diameter_n=potential.diameters()[whole.typeid],
+                        diameter_n=potential.drawn_diameters(whole),
                     )  # fmt: skip
             if picture is None and view is not None:
                 picture = _picture(whole, result, potential, f"{path.name}, frame {index}")
@@ -450,7 +451,7 @@ def _picture(glass: Glass, result: Mapping[str, Any], potential: PairPotential, 
     rows = result["mode_rows"]
     return ModeView(
         positions=glass.positions,
-        diameters=potential.diameters()[glass.typeid],
+        diameters=potential.drawn_diameters(glass),
         typeid=glass.typeid,
         box=glass.box,
         modes=result["vectors"],
