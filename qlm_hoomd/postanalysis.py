@@ -310,6 +310,11 @@ def modes_of_file(
             raise InputError(f"{file} exists; expected a new folder (--out). Nothing is overwritten.")
     loader = FrameLoader(path, potential, types, ignore_diameters=ignore_diameters)
     chosen, notes = loader.check(frames, k)
+    if potential.jumps_at_cutoff(2) or potential.jumps_at_cutoff(3):
+        notes.append(
+            f"kappa is continuous in pieces only: the third derivative of {type(potential).__name__} is not continuous at the "
+            "cut-off, and kappa of a mode changes at once where a pair crosses it (q: 3 or more, where the potential has it)"
+        )
     for note in notes:
         progress(note)
     progress(f"potential: {', '.join(f'{key} = {value}' for key, value in potential.model_dump().items())}")

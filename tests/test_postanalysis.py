@@ -714,6 +714,7 @@ def test_diameters_are_sizes_for_a_law_that_knows_them(here: Path, glass: Glass)
     path = foreign(here / "poly.gsd", glass, change=polydisperse)
     law = SoftSpheres(n=10, q=2, x_c=1.48, nonadditivity=0.0)
     result = modes_of_file(path, potential=law, k=3, out=here / "out", view=0)
+    assert any("kappa is continuous in pieces only: the third derivative of SoftSpheres" in note for note in result.notes)
     with gsd.hoomd.open(str(here / "out" / "modes.gsd")) as trajectory:
         frame = trajectory[0]
     whole = gsdio.read_glass(here / "out" / "modes.gsd").glass
