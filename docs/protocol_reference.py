@@ -54,6 +54,7 @@ def _page(document: Json) -> Iterator[str]:
     yield from _table(document, definitions)
     for name, title in (
         ("GlassModel", "model"),
+        ("SizeDistribution", "model: sizes"),
         ("Ensemble", "ensemble"),
         ("Preparation", "ensemble: preparations: NAME"),
         ("Analysis", "analysis"),

@@ -60,7 +60,7 @@ class FrameLoader:
         potential: the pair potential.
         types: the file's names of the potential's types 0, 1, ...; None for the potential's own names, or the order in the
             file where it has none of them.
-        ignore_diameters: whether particles of one type may have different diameters in the file, which no potential knows.
+        ignore_diameters: whether the diameters in the file are of no account, where the potential knows types alone.
     """
 
     def __init__(
@@ -84,6 +84,9 @@ class FrameLoader:
     def check(self, frames: slice, k: int) -> tuple[list[int], list[str]]:
         """Indices of the frames wanted, all of which can be loaded, and what the user should know of them."""
         path = self._path
+        if self._potential.sized and (self._types is not None or self._ignore_diameters):
+            option = "--types" if self._types is not None else "--ignore-diameters"
+            raise InputError(f"{option} given; expected no such thing with {self._law}, which knows sizes and no types.")
         n_frames = len(self._trajectory)
         if not n_frames:
             raise InputError(f"{path}: the file has no frames; expected at least one.")
@@ -116,14 +119,12 @@ class FrameLoader:
 
     def _frame(self, index: int) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
         path = self._path
-        frame, source = self._trajectory.frame(index)
+        sized = True if self._potential.sized else False if self._ignore_diameters else None
+        frame, source = self._trajectory.frame(index, sized=sized)
         with said_of(path, index):
-            uneven = "" if self._ignore_diameters else gsdio.uneven_diameters(source)
-            if uneven:
-                raise InputError(
-                    f"{uneven}; expected one for each type, as {self._law} knows types and no sizes of single "
-                    "particles. Polydisperse potentials are not there yet; --ignore-diameters takes a type as one size."
-                )
+            self._potential.sizes_of(frame.glass.sizes, frame.glass.n_particles)
+            if self._potential.sized:
+                return frame, source  # types are names
             typeid_n = self._typeid(frame.glass.typeid, list(source.particles.types or []))
         return replace(frame, glass=replace(frame.glass, typeid=typeid_n)), source
 
@@ -145,6 +146,8 @@ class FrameLoader:
 
     def _of_types(self, glass: Glass, source: gsd.hoomd.Frame) -> Iterator[str]:
         """Which type of the file was taken for which of the potential, where no name says so, and sizes that say otherwise."""
+        if self._potential.sized:
+            return
         wanted = self._wanted(source.particles.typeid, list(source.particles.types or []))[: self._n_types]
         # Our own files name the types of a law without names by letters.
         usual = list(self._potential.type_names) or [chr(ord("A") + number) for number in range(len(wanted))]

@@ -20,6 +20,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def checked_sizes(sizes: Any, n_particles: int) -> NDArray[np.float64]:
+    """((N,) ndarray) these sizes, not to be changed any more.
+
+    Raises:
+        InputError: if they are no positive number for each particle.
+    """
+    try:
+        size_n = np.array(sizes, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("sizes are not numbers; expected a positive number for each particle.") from None
+    if size_n.shape != (n_particles,):
+        raise InputError(f"sizes.shape = {size_n.shape}; expected ({n_particles},).")
+    bad_n = ~(np.isfinite(size_n) & (size_n > 0.0))
+    if bad_n.any():
+        raise InputError(
+            f"{int(bad_n.sum())} of {n_particles} sizes are not positive and finite (the first: {size_n[bad_n][0]:g}); expected "
+            "positive lengths."
+        )
+    size_n.flags.writeable = False
+    return size_n
+
+
+def range_of(sizes: NDArray[np.float64]) -> str:
+    """From the smallest to the largest, in words."""
+    return f"{sizes.min():.6g} to {sizes.max():.6g}" if sizes.size else "none"
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Glass(Displayed):
     """Positions, types and box of a glass, with the strain it has travelled. A plain value: keeping one is the rewind.
@@ -30,6 +57,8 @@ class Glass(Displayed):
         box: periodic box, at the tilt that belongs to ``strain``.
         strain: accumulated shear strain since the quench; equal to the box tilt xy modulo Lx / Ly, 1 in a cube.
         provenance: how the glass came to be (seed, preparation, versions).
+        sizes: ((N,) ndarray of float64) size of each particle [length], for potentials that make the length of a pair of two
+            sizes; None where the types say it all.
 
     Examples:
         >>> glass = Glass(np.zeros((2, 3)), np.array([0, 1]), Box(5.0))
@@ -44,6 +73,7 @@ class Glass(Displayed):
     box: Box
     strain: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sizes: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         positions_nc = np.array(self.positions, dtype=np.float64)
@@ -75,10 +105,14 @@ class Glass(Displayed):
         typeid_n.flags.writeable = False
         object.__setattr__(self, "positions", positions_nc)
         object.__setattr__(self, "typeid", typeid_n)
+        if self.sizes is not None:
+            object.__setattr__(self, "sizes", checked_sizes(self.sizes, len(positions_nc)))
 
     def _headline(self) -> str:
-        counts = " + ".join(str(count) for count in np.bincount(self.typeid))
-        return f"{self.n_particles} particles ({counts}), {self.box.edges_in_words}, strain {self.strain:.6g}"
+        what = f"{self.n_particles} particles ({' + '.join(str(count) for count in np.bincount(self.typeid))})"
+        if self.sizes is not None:
+            what = f"{self.n_particles} particles of sizes {range_of(self.sizes)}"
+        return f"{what}, {self.box.edges_in_words}, strain {self.strain:.6g}"
 
     def _facts(self) -> Mapping[str, Any]:
         return {"density": self.n_particles / self.box.volume, "box": self.box, "strain": self.strain, **self.provenance}
@@ -91,6 +125,11 @@ class Glass(Displayed):
     def moved(self, positions_nc: NDArray[np.float64]) -> Glass:
         """The same glass with its particles at ``positions_nc`` ((N, 3) ndarray [length])."""
         return replace(self, positions=positions_nc)
+
+    def among(self, chosen_n: NDArray[Any]) -> Glass:
+        """The glass of some of its particles, by their numbers or a mask ((N,) ndarray of bool)."""
+        sizes = None if self.sizes is None else self.sizes[chosen_n]
+        return replace(self, positions=self.positions[chosen_n], typeid=self.typeid[chosen_n], sizes=sizes)
 
     def sheared(self, increment: float) -> Glass:
         """The glass after the affine simple shear x += increment * y; a cube flips when abs(xy) passes 1/2."""

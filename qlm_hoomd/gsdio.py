@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qlm_hoomd.engines.base import Observables
 
 _POSITION = "particles/qlm/position"
+_DIAMETER = "particles/qlm/diameter"
 _AXES = "qlm/axes"
 _NOTE = "qlm/provenance"
 # The beginning of the header of a GSD file: magic number, place and number of entries of the index and of the list of names;
@@ -44,7 +45,7 @@ class Frame(Displayed):
 
     Args:
         glass: positions, types, box, strain.
-        exact: whether the positions and box are those of float64; if not they are rounded to float32 and the glass is no
+        exact: whether positions, box and sizes are those of float64; if not they are rounded to float32 and the glass is no
             minimum.
         log: the frame's other ``log/qlm`` scalars.
         axes: which axes of the sample as it was quenched are x, y and z here (``log/qlm/axes``); another order than 0, 1, 2
@@ -82,7 +83,8 @@ def write_glasses(
         axes: which axes of the sample as it was quenched are x, y and z in the frames (``log/qlm/axes``).
         travelled: strain travelled up to each glass (``log/qlm/travelled``); on a path that turns back it tells the
             passages of one strain apart.
-        diameters: at which viewers draw particles of these types, which they take for chemical elements otherwise [length].
+        diameters: at which viewers draw particles of these types, which they take for chemical elements otherwise [length];
+            particles with sizes of their own are drawn at those.
     """
     with replacing(path) as temporary, gsd.hoomd.open(str(temporary), "w") as trajectory:
         for step, (glass, observables) in enumerate(glasses):
@@ -90,7 +92,7 @@ def write_glasses(
             if travelled is not None:
                 scalars["travelled"] = travelled[step]
             frame = _frame(step, glass, scalars, list(types))
-            if diameters is not None:
+            if diameters is not None and glass.sizes is None:
                 frame.particles.type_shapes = _spheres(diameters)
             if axes is not None:
                 frame.log[_AXES] = np.array(axes, dtype=np.int32)
@@ -119,6 +121,8 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], types: list[st
     frame.particles.types = types
     frame.particles.typeid = glass.typeid
     frame.particles.position = wrapped_nc
+    if glass.sizes is not None:
+        frame.particles.diameter = glass.sizes
     frame.log |= state_chunks(glass)
     for name, value in scalars.items():
         frame.log[f"qlm/{name}"] = np.array([float(value)])
@@ -127,7 +131,9 @@ def _frame(step: int, glass: Glass, scalars: Mapping[str, float], types: list[st
 
 def state_chunks(glass: Glass) -> dict[str, NDArray[np.float64]]:
     """The log chunks that hold a glass in double precision."""
+    sizes = {} if glass.sizes is None else {_DIAMETER: glass.sizes}
     return {
+        **sizes,
         _POSITION: glass.box.wrap(glass.positions), "qlm/box": glass.box.to_gsd(), "qlm/strain": np.array([glass.strain]),
     }  # fmt: skip
 
@@ -180,7 +186,7 @@ class ModeFile:
         if particles is not None:
             for name in ("types", "typeid", "diameter"):
                 setattr(frame.particles, name, getattr(particles, name))
-        if diameter_n is not None:
+        if diameter_n is not None and glass.sizes is None:
             of_type = [diameter_n[frame.particles.typeid == number] for number in range(len(frame.particles.types))]
             frame.particles.type_shapes = _spheres(each.mean() if len(each) else 1.0 for each in of_type)
         frame.particles.velocity = vector_nc
@@ -190,11 +196,17 @@ class ModeFile:
         self._trajectory.append(frame)
 
 
-def read_glass(path: Path | str, frame: int = -1) -> Frame:
+def read_glass(path: Path | str, frame: int = -1, *, sized: bool | None = None) -> Frame:
     """One frame of a GSD file as a glass.
 
     Float64 log chunks are used where they are; otherwise GSD's own positions, folded into the box, whose tilts are reduced to
-    those of the equivalent cell. ``exact`` says whether both are float64, and ``notes`` what the glass does not carry.
+    those of the equivalent cell. ``exact`` says whether all are float64, and ``notes`` what the glass does not carry.
+
+    Args:
+        path: the file.
+        frame: its number; negative ones from the end.
+        sized: whether the diameters in the file are sizes of the particles: True for a potential that knows sizes, False drops
+            them; None takes them where a type has more than one.
 
     Raises:
         InputError: if the file is missing, truncated, no GSD file, or holds no particles in a box.
@@ -202,7 +214,7 @@ def read_glass(path: Path | str, frame: int = -1) -> Frame:
     with open_file(path) as trajectory:
         if not -len(trajectory) <= frame < len(trajectory):
             raise InputError(f"{path}: frame {frame} asked for; the file has {len(trajectory)} frames.")
-        return frame_of(path, frame, source_of(path, trajectory, frame), provenance_of(trajectory))
+        return frame_of(path, frame, source_of(path, trajectory, frame), provenance_of(trajectory), sized=sized)
 
 
 def read_glasses(path: Path | str) -> list[Frame]:
@@ -281,13 +293,23 @@ def source_of(path: Path | str, trajectory: gsd.hoomd.HOOMDTrajectory, index: in
         InputError: if it cannot be read.
     """
     try:
-        return checked_frame(trajectory, index)
+        frame = checked_frame(trajectory, index)
+        # GSD gives 1 where a file has no word of diameters.
+        frame.says_diameters = any(trajectory.file.chunk_exists(frame=at, name="particles/diameter") for at in {0, index})
     except Exception as error:  # noqa: BLE001  (the same; chunks of other shapes than the format's among them)
         raise InputError(f"{path}, frame {index}: cannot be read ({error}); the file may be truncated.") from None
+    return frame
 
 
-def frame_of(path: Path | str, index: int, frame: gsd.hoomd.Frame, provenance: Mapping[str, Any] | None = None) -> Frame:
-    """The glass in a frame that was read, from this file or from another program's.
+def frame_of(
+    path: Path | str,
+    index: int,
+    frame: gsd.hoomd.Frame,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    sized: bool | None = None,
+) -> Frame:
+    """The glass in a frame that was read, from this file or from another program's; ``sized`` as :func:`read_glass` has it.
 
     Raises:
         InputError: if it holds no particles in a box.
@@ -306,9 +328,12 @@ def frame_of(path: Path | str, index: int, frame: gsd.hoomd.Frame, provenance: M
             strain = _scalar(log["qlm/strain"]) if "qlm/strain" in log else cell.xy
         else:
             positions_nc, cell, strain = _normal_form(positions_nc, box, notes)
-        glass = Glass(positions_nc, frame.particles.typeid, cell, strain, provenance or {})
+        size_n = _sizes(frame, sized=sized)
+        glass = Glass(positions_nc, frame.particles.typeid, cell, strain, provenance or {}, size_n)
         x, y, z = (int(axis) for axis in log.get(_AXES, (0, 1, 2)))
         notes += _left_out(frame)
+        if size_n is None and (uneven := uneven_diameters(frame)):
+            notes.append(f"{uneven}; ignored: all particles of a type are the same size here")
     except (QlmError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}, frame {index}: {error}") from None
     scalars = {
@@ -317,7 +342,18 @@ def frame_of(path: Path | str, index: int, frame: gsd.hoomd.Frame, provenance: M
         if name.startswith("qlm/") and getattr(value, "dtype", None) == np.float64 and value.size == 1
     }
     exact = ours or not (_is_rounded(frame.particles.position) or _is_rounded(frame.configuration.box))
+    exact &= size_n is None or _DIAMETER in log or not _is_rounded(frame.particles.diameter)
     return Frame(glass, exact, scalars, (x, y, z), tuple(notes))
+
+
+def _sizes(frame: gsd.hoomd.Frame, *, sized: bool | None) -> NDArray[Any] | None:
+    """The sizes of the particles of a frame; None where it has none, or they are not wanted."""
+    if sized is False:
+        return None
+    if _DIAMETER in frame.log:
+        return np.asarray(frame.log[_DIAMETER])
+    wanted = frame.says_diameters if sized else uneven_diameters(frame)
+    return np.asarray(frame.particles.diameter) if wanted else None
 
 
 def _flattened(
@@ -396,8 +432,6 @@ def _left_out(frame: gsd.hoomd.Frame) -> list[str]:
         all_but_last = ", ".join(has[:-1])
         names = f"{all_but_last} and {has[-1]}" if all_but_last else has[-1]
         notes.append(f"{names} of the file are ignored: forces are those of the pair potential alone")
-    if uneven := uneven_diameters(frame):
-        notes.append(f"{uneven}; ignored: all particles of a type are the same size here")
     return notes
 
 

@@ -21,9 +21,10 @@ _FOLDER = ".frames"
 
 
 def digest_of(glass: Glass) -> str:
-    """Fingerprint of a configuration: particles, places and box."""
+    """Fingerprint of a configuration: particles, places, box and sizes."""
     parts = (glass.positions.tobytes(), glass.typeid.tobytes(), glass.box.to_gsd().tobytes())
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    sizes = b"" if glass.sizes is None else glass.sizes.tobytes()
+    return hashlib.sha256(b"".join((*parts, sizes))).hexdigest()
 
 
 class Kept:

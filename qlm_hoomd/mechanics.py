@@ -36,12 +36,23 @@ class Mechanics:
         potential: the pair potential.
         typeid: ((N,) ndarray of int) type of each particle.
         skin: Verlet skin [length]; small (0.1) near a minimum, larger (0.3) in a liquid.
+        sizes: ((N,) ndarray) size of each particle, as the glass has them; None where it has none [length].
+
+    Raises:
+        InputError: if there are types that the potential does not know, sizes that it does not know, or no sizes for one that
+            makes lengths of them.
     """
 
-    def __init__(self, potential: PairPotential, typeid: NDArray[np.int32], skin: float = 0.15) -> None:
+    def __init__(
+        self,
+        potential: PairPotential,
+        typeid: NDArray[np.int32],
+        skin: float = 0.15,
+        sizes: NDArray[np.float64] | None = None,
+    ) -> None:
         self.potential = potential
         cutoffs_tt = potential.cutoffs()
-        self.neighbors = NeighborCandidates(cutoffs_tt, typeid, skin)
+        self.neighbors = NeighborCandidates(cutoffs_tt, typeid, skin, potential.sizes_of(sizes, len(typeid)))
         law = potential.scaled_law()
         self._fused = None if law is None else FusedForces(law, len(cutoffs_tt), self.neighbors)
         self._cutoff2_t = cutoffs_tt.ravel() ** 2
@@ -67,7 +78,8 @@ class Mechanics:
         neighbors = self.neighbors
         neighbors.update(positions_nc, box)
         r_pc, r2_p = neighbors.pair_vectors(positions_nc, box)
-        phi_kp = self.potential.derivatives(r2_p, neighbors.pairtype_p, 1)
+        scale_p = neighbors.inverse_length2_p
+        phi_kp = self._derivatives(r2_p if scale_p is None else r2_p * scale_p, neighbors.pairtype_p, scale_p, 1)
         force_nc = np.zeros_like(positions_nc)
         pairs.add_forces(neighbors.owner_r, neighbors.first_r, neighbors.partner_p, r_pc, phi_kp[1], force_nc)
         return float(phi_kp[0].sum()), force_nc
@@ -106,13 +118,28 @@ class Mechanics:
         writeable_nc = _writeable(positions_nc)
         neighbors.update(writeable_nc, box)
         r_pc, r2_p = neighbors.pair_vectors(writeable_nc, box)
-        owner_r, first_r, i_p, j_p, pairtype_p, r_pc, r2_p = pairs.keep_interacting(
-            neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, r2_p, self._cutoff2_t
+        w_p = r2_p if neighbors.inverse_length2_p is None else r2_p * neighbors.inverse_length2_p
+        owner_r, first_r, i_p, j_p, pairtype_p, r_pc, w_p = pairs.keep_interacting(
+            neighbors.owner_r, neighbors.first_r, neighbors.partner_p, neighbors.pairtype_p, r_pc, w_p, self._cutoff2_t
         )
-        phi_kp = self.potential.derivatives(r2_p, pairtype_p, order)
+        scale_p = None if neighbors.sizes is None else neighbors.sizes.inverse_length2(i_p, j_p)
+        phi_kp = self._derivatives(w_p, pairtype_p, scale_p, order)
         bonds = Bonds(i_p, j_p, owner_r, first_r, r_pc, phi_kp, len(positions_nc), box.volume, box.dimensions)
         self._kept = positions_nc.copy(), box, neighbors.n_builds, bonds
         return bonds
+
+    def _derivatives(
+        self, w_p: NDArray[np.float64], pairtype_p: NDArray[np.uint8], scale_p: NDArray[np.float64] | None, order: int
+    ) -> NDArray[np.float64]:
+        """d^k phi / d(r^2)^k of pairs, ((order + 1, P) ndarray).
+
+        ``scale`` is 1 / l^2 of pairs whose sizes make their length, and w = r^2 / l^2; without it w = r^2.
+        """
+        phi_kp = self.potential.derivatives(w_p, pairtype_p, order)
+        if scale_p is not None:
+            for k in range(1, order + 1):
+                phi_kp[k:] *= scale_p
+        return phi_kp
 
 
 def _writeable(positions_nc: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,4 +149,4 @@ def _writeable(positions_nc: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def bonds_of(glass: Glass, potential: PairPotential, order: int = 2) -> Bonds:
     """The interacting pairs of one glass, for a single look; no skin, so that no pair is searched in vain."""
-    return Mechanics(potential, glass.typeid, skin=0.0).bonds(glass.positions, glass.box, order)
+    return Mechanics(potential, glass.typeid, skin=0.0, sizes=glass.sizes).bonds(glass.positions, glass.box, order)

@@ -54,6 +54,62 @@ def _describe(name: str) -> str:
     return f"{parameter.source}{unit}"
 
 
+class SizeDistribution(Settings):
+    """Sizes of particles for a potential that knows them. The defaults are those of Ninarello, Berthier, Coslovich.
+
+    Sources: exponent and mean, PRX 7, 021039 (2017); the ratio, which that paper states as a width of 23 %, from the program of
+    G. Bonnes for their model (github.com/GillesBonne/swap_mc).
+
+    Examples:
+        >>> sizes = SizeDistribution()
+        >>> [round(size, 4) for size in sizes.bounds]
+        [0.7253, 1.6095]
+        >>> sizes.quantiles(np.array([0.0, 0.5, 1.0])).round(4)
+        array([0.7253, 0.9352, 1.6095])
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    distribution: Annotated[Literal["power_law"], Later()] = Field(
+        default="power_law", description="P(s) ~ s^-exponent between two sizes"
+    )
+    exponent: Annotated[float, Field(ge=0, le=20)] = Field(default=3.0, description="of the power law; 0 for equal shares")
+    ratio: Annotated[float, Field(gt=1, le=100)] = Field(default=2.219, description="largest size over smallest")
+    mean: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="mean of the distribution [length]"
+    )
+    sampling: Literal["quantiles", "random"] = Field(
+        default="quantiles",
+        description="quantiles: the same sizes in every realisation, at equal steps of the distribution; random: drawn anew",
+    )
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest size [length]."""
+        smallest = self.mean * _moment(-self.exponent, self.ratio) / _moment(1.0 - self.exponent, self.ratio)
+        return smallest, self.ratio * smallest
+
+    def quantiles(self, shares: np.ndarray) -> np.ndarray:
+        """((n,) ndarray) sizes that these shares of the particles, from 0 to 1, are smaller than [length]."""
+        smallest, _ = self.bounds
+        power = 1.0 - self.exponent
+        if power == 0.0:
+            return smallest * self.ratio**shares
+        return smallest * (1.0 + shares * (self.ratio**power - 1.0)) ** (1.0 / power)
+
+    def draw(self, n_particles: int, rng: np.random.Generator) -> np.ndarray:
+        """((N,) ndarray) sizes of the particles in ascending order [length]; ``rng`` is asked for random ones alone."""
+        if self.sampling == "random":
+            return self.quantiles(np.sort(rng.random(n_particles)))
+        return self.quantiles((np.arange(n_particles) + 0.5) / n_particles)
+
+
+def _moment(power: float, ratio: float) -> float:
+    """The integral of x^power from 1 to the ratio."""
+    rise = (power + 1.0) * math.log(ratio)
+    return math.log(ratio) * (math.expm1(rise) / rise if rise else 1.0)
+
+
 _INVERSE_POWER_LAW = {name: _default(name) for name in ("epsilon", "n", "q", "x_c", "lengths")}
 
 
@@ -87,13 +143,25 @@ class GlassModel(Settings):
         default=_default("density"), description=f"particles per volume, per area in two dimensions; {_describe('density')}"
     )
     dimensions: Annotated[Literal[2, 3], Later()] = Field(default=3, description="of space; two make a flat glass, a square")
+    sizes: Annotated[SizeDistribution | None, Later()] = Field(
+        default=None,
+        description="sizes of the particles, for a potential that knows them; nothing: there the defaults, none elsewhere",
+    )
     fraction_large: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=_default("fraction_large"), description=f"share of the large particles; {_describe('fraction_large')}"
+        default=_default("fraction_large"),
+        description=f"share of the large particles, which of particles with sizes is but a name; {_describe('fraction_large')}",
     )
     T0: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default=_default("T0"), description=_describe("T0"))
 
     @model_validator(mode="after")
     def _two_types(self) -> GlassModel:
+        if self.potential.sized:
+            return self
+        if self.sizes is not None:
+            raise ValueError(
+                f"sizes given, and {type(self.potential).__name__} knows types alone; expected a potential that knows sizes "
+                "(soft_spheres), or no sizes"
+            )
         if self.potential.n_types < 2 and self.fraction_large > 0:
             raise ValueError("the potential knows one particle type; expected two types, or fraction_large = 0")
         return self
@@ -112,9 +180,20 @@ class GlassModel(Settings):
         n_large = round(self.fraction_large * n_particles)
         return np.repeat(np.array([0, 1], dtype=np.int32), [n_particles - n_large, n_large])
 
+    @property
+    def size_distribution(self) -> SizeDistribution | None:
+        """From which particles get sizes of their own; None for a potential that knows types alone."""
+        return (self.sizes or SizeDistribution()) if self.potential.sized else None
+
+    @property
+    def largest_cutoff(self) -> float:
+        """Largest distance at which two particles interact [length]."""
+        sizes = self.size_distribution
+        return self.potential.reach(None if sizes is None else np.array(sizes.bounds))
+
     def smallest_system(self) -> int:
         """Smallest N whose box, at its largest tilt of 1/2, holds twice the cut-off between opposite faces."""
-        length = 2.0 * self.potential.largest_cutoff * math.sqrt(1.25)
+        length = 2.0 * self.largest_cutoff * math.sqrt(1.25)
         return math.ceil(self.density * length**self.dimensions)
 
 

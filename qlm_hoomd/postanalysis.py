@@ -273,7 +273,8 @@ def modes_of_file(
         as_is: refuse frames that are not at rest, instead of relaxing them.
         remove_rattlers: leave particles with fewer than d + 1 contacts out of the Hessian.
         force_tolerance: largest force of a frame at rest [energy / length].
-        ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them.
+        ignore_diameters: take particles of one type that differ in diameter as one size, instead of refusing them where the
+            potential knows no sizes.
         relax_limit: time after which a frame that still falls has failed [s]; None for no limit but that of the descent.
         out: folder for ``modes``, ``moduli`` and ``modes.gsd``; None writes nothing.
         table_format: of the two tables, "parquet" or "csv".
@@ -309,6 +310,11 @@ def modes_of_file(
             raise InputError(f"{file} exists; expected a new folder (--out). Nothing is overwritten.")
     loader = FrameLoader(path, potential, types, ignore_diameters=ignore_diameters)
     chosen, notes = loader.check(frames, k)
+    if potential.jumps_at_cutoff(2) or potential.jumps_at_cutoff(3):
+        notes.append(
+            f"kappa is continuous in pieces only: the third derivative of {type(potential).__name__} is not continuous at the "
+            "cut-off, and kappa of a mode changes at once where a pair crosses it (q: 3 or more, where the potential has it)"
+        )
     for note in notes:
         progress(note)
     progress(f"potential: {', '.join(f'{key} = {value}' for key, value in potential.model_dump().items())}")
@@ -363,7 +369,7 @@ def modes_of_file(
                     scalars = {"frame": index, **{name: row[name] for name in MODE_SCALARS}}
                     vectors.append(
                         whole, vector_nc, scalars, particles=source.particles, rattler_n=result["rattlers"],
-                        diameter_n=potential.diameters()[whole.typeid],
+                        diameter_n=potential.drawn_diameters(whole),
                     )  # fmt: skip
             if picture is None and view is not None:
                 picture = _picture(whole, result, potential, f"{path.name}, frame {index}")
@@ -450,7 +456,7 @@ def _picture(glass: Glass, result: Mapping[str, Any], potential: PairPotential, 
     rows = result["mode_rows"]
     return ModeView(
         positions=glass.positions,
-        diameters=potential.diameters()[glass.typeid],
+        diameters=potential.drawn_diameters(glass),
         typeid=glass.typeid,
         box=glass.box,
         modes=result["vectors"],

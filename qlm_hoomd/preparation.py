@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) -> Glass:
     """A random configuration without violent overlaps, at the model's density and composition.
 
+    Particles with sizes of their own get them in random order; the largest are of type 1, as many as are large ones by the
+    model: a name, by which pictures and g(r) tell them apart.
+
     Particles are placed at random and pushed apart along the force by at most a tenth of the smallest cut-off at a time,
     so that overlaps dissolve instead of blowing up.
 
     Args:
         model: potential, density, composition.
         n_particles: number of particles N.
-        rng: source of the positions.
+        rng: source of the positions, and of sizes that the model draws at random.
 
     Raises:
         InputError: if the box is too small for the cut-off.
@@ -41,14 +44,21 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
     if n_particles < model.smallest_system():
         raise InputError(
             f"N = {n_particles}; expected at least {model.smallest_system()}, so that the box holds twice the cut-off "
-            f"{model.potential.largest_cutoff:.3g} at its largest tilt."
+            f"{model.largest_cutoff:.3g} at its largest tilt."
         )
     box = model.box(n_particles)
     positions_nc = box.length * (rng.random((n_particles, 3)) - 0.5)
     positions_nc[:, box.dimensions :] = 0.0
-    typeid_n = rng.permutation(model.typeid(n_particles))
-    mechanics = Mechanics(model.potential, typeid_n, skin=0.3)
-    step, cap, last = 1e-3, 0.1 * float(model.potential.cutoffs().min()), math.inf
+    sizes, size_n = model.size_distribution, None
+    if sizes is None:
+        typeid_n = rng.permutation(model.typeid(n_particles))
+    else:
+        size_n = sizes.draw(n_particles, rng)
+        order_n = rng.permutation(n_particles)
+        typeid_n, size_n = model.typeid(n_particles)[order_n], size_n[order_n]
+    mechanics = Mechanics(model.potential, typeid_n, 0.3, size_n)
+    smallest = float(model.potential.cutoffs().min()) * (1.0 if size_n is None else float(size_n.min()))
+    step, cap, last = 1e-3, 0.1 * smallest, math.inf
     for _ in range(2000):
         energy, force_nc = mechanics.energy_forces(positions_nc, box)
         # Two particles on one spot have no direction to part; a nudge gives them one.
@@ -59,7 +69,7 @@ def random_start(model: GlassModel, n_particles: int, rng: np.random.Generator) 
             continue
         # Forces of a liquid at T0 are of order 100; below that, dynamics can take over with its ordinary time step.
         if max_norm(force_nc) < 100.0 and np.isfinite(energy):
-            return Glass(box.wrap(positions_nc), typeid_n, box)
+            return Glass(box.wrap(positions_nc), typeid_n, box, sizes=size_n)
         # How long a step may be depends on how stiff the particles are at this density.
         step *= 1.05 if energy < last else 0.5
         last = energy

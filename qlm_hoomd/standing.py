@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +66,7 @@ def at_rest(
         InputError: if the glass is not at rest and ``as_is``, or two particles are at the same place.
         ConvergenceError: if it cannot be relaxed.
     """
-    mechanics = Mechanics(potential, glass.typeid)
+    mechanics = Mechanics(potential, glass.typeid, sizes=glass.sizes)
     found = max_norm(mechanics.energy_forces(glass.positions, glass.box)[1])
     if not np.isfinite(found):
         raise InputError("forces are not finite; expected no two particles at the same place.")
@@ -119,7 +119,7 @@ class Standing:
         """The glass without the particles that were left out."""
         if not self.removed:
             return self.glass
-        return replace(self.glass, positions=self.glass.positions[self.kept_n], typeid=self.glass.typeid[self.kept_n])
+        return self.glass.among(self.kept_n)
 
     def embedded(self, vectors_mnc: NDArray[np.float64]) -> NDArray[np.float64]:
         """((M, N, 3) ndarray) vectors of the kept particles for all of them; the others do not move."""
@@ -173,9 +173,8 @@ def standing(
     if not (remove_rattlers and rattler_n.any()):
         return Standing(glass, hessian.bonds, hessian, rattler_n, np.ones_like(rattler_n))
     kept_n = ~rattler_n
-    held = replace(glass, positions=glass.positions[kept_n], typeid=glass.typeid[kept_n])
     # A rattler may lean on the others within the tolerance.
-    held = at_rest(held, potential, force_tolerance=force_tolerance)[0]
+    held = at_rest(glass.among(kept_n), potential, force_tolerance=force_tolerance)[0]
     positions_nc = glass.positions.copy()
     positions_nc[kept_n] = held.positions
     whole = glass.moved(positions_nc)

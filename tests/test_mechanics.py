@@ -6,6 +6,7 @@ central differences with a step of 1e-15, whose error is far below double precis
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from qlm_hoomd.box import Box
 from qlm_hoomd.errors import BlowUpError, InputError, QlmError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import DILATION, SHEAR_XY, SHEAR_XZ, SHEAR_YZ, Mechanics, bonds_of
-from qlm_hoomd.potentials import InversePowerLaw
+from qlm_hoomd.potentials import InversePowerLaw, SoftSpheres
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,11 @@ BOXES = {
     "edges": Box(lx=5.0, ly=6.0, lz=7.0),
     "triclinic": Box(lx=6.5, ly=5.5, lz=6.0, xy=0.4, xz=-0.45, yz=0.3),
 }
+# Particles of sizes of their own; types are names there.
+OF_SIZES = {
+    "sizes, square": (Box(9.0, 0.3, lz=0.0), SoftSpheres(n=12, q=2)),
+    "sizes, triclinic": (Box(lx=5.2, ly=4.6, lz=5.0, xy=0.4, xz=-0.45, yz=0.3), SoftSpheres(n=12, q=3, x_c=1.3)),
+}
 STEP = Decimal("1e-15")
 DIGITS = 100
 
@@ -43,9 +49,13 @@ DIGITS = 100
 class ExactEnergy:
     """U as a function of the pair vectors, in decimals."""
 
-    def __init__(self, potential: InversePowerLaw, glass: Glass, pairs_within: Callable[..., Any]) -> None:
-        i_p, j_p, r_pc = pairs_within(glass.positions, glass.box, potential.largest_cutoff)
-        length_p = np.array(potential.lengths)[glass.typeid[i_p], glass.typeid[j_p]]
+    def __init__(self, potential: InversePowerLaw | SoftSpheres, glass: Glass, pairs_within: Callable[..., Any]) -> None:
+        i_p, j_p, r_pc = pairs_within(glass.positions, glass.box, potential.reach(glass.sizes))
+        if isinstance(potential, SoftSpheres):
+            a_p, b_p = glass.sizes[i_p], glass.sizes[j_p]
+            length_p = (a_p + b_p) / 2 * (1 - potential.nonadditivity * np.maximum(a_p - b_p, b_p - a_p))
+        else:
+            length_p = np.array(potential.lengths)[glass.typeid[i_p], glass.typeid[j_p]]
         inside = np.linalg.norm(r_pc, axis=1) < potential.x_c * length_p
         self.i_p, self.j_p, self.r_pc = i_p[inside], j_p[inside], r_pc[inside]
         self._potential = potential
@@ -115,7 +125,7 @@ def _decimals(array_pc: NDArray[np.float64]) -> list[list[Decimal]]:
 class Case:
     """A frame, its bonds and its oracle."""
 
-    def __init__(self, potential: InversePowerLaw, glass: Glass, pairs_within: Callable[..., Any]) -> None:
+    def __init__(self, potential: InversePowerLaw | SoftSpheres, glass: Glass, pairs_within: Callable[..., Any]) -> None:
         self.potential, self.glass = potential, glass
         self._pairs_within = pairs_within
         self.rng = np.random.default_rng(5)
@@ -134,7 +144,7 @@ class Case:
         return np.asarray(mode_nc / np.linalg.norm(mode_nc))
 
 
-@pytest.fixture(scope="module", params=[*STRAINS, *BOXES])
+@pytest.fixture(scope="module", params=[*STRAINS, *BOXES, *OF_SIZES])
 def case(
     request: pytest.FixtureRequest,
     model: GlassModel,
@@ -145,6 +155,11 @@ def case(
     assert isinstance(model.potential, InversePowerLaw)
     if request.param in BOXES:
         return Case(model.potential, disordered(BOXES[request.param], 1.1, 3), pairs_within)
+    if request.param in OF_SIZES:
+        box, potential = OF_SIZES[request.param]
+        glass = disordered(box, 1.0, 3)
+        size_n = np.random.default_rng(2).uniform(0.7, 1.3, glass.n_particles)
+        return Case(potential, replace(glass, sizes=size_n), pairs_within)
     return Case(model.potential, small_liquid.at_strain(request.param), pairs_within)
 
 
@@ -208,7 +223,7 @@ def test_stress_is_the_derivative_along_the_shear_of_the_glass_itself(case: Case
 
 def test_hessian_matrix_against_differences_of_forces(case: Case) -> None:
     """Every entry, by the five-point rule."""
-    mechanics = Mechanics(case.potential, case.glass.typeid, 0.1)
+    mechanics = Mechanics(case.potential, case.glass.typeid, 0.1, case.glass.sizes)
     positions_nc, step, dimensions = case.glass.positions, 1e-4, case.glass.box.dimensions
     matrix = case.bonds.hessian().toarray()
     assert len(matrix) == dimensions * case.glass.n_particles
@@ -271,7 +286,7 @@ def test_nothing_changes_at_a_flip(strain: float, model: GlassModel, small_liqui
 
 
 def test_energy_forces_equals_bonds(case: Case) -> None:
-    mechanics = Mechanics(case.potential, case.glass.typeid, 0.3)
+    mechanics = Mechanics(case.potential, case.glass.typeid, 0.3, case.glass.sizes)
     energy, force_nc = mechanics.energy_forces(case.glass.positions, case.glass.box)
     assert energy == pytest.approx(case.bonds.energy, rel=1e-13)
     np.testing.assert_allclose(force_nc, case.bonds.forces, atol=1e-12 * np.abs(force_nc).max())
@@ -292,6 +307,28 @@ def test_against_matscipy(strain: float, model: GlassModel, quenched: Glass) -> 
         polydisperse.InversePowerLawPotential(epsilon=1.0, cutoff=1.48, na=1.0 / 24.0, q=3, minSize=1.0, maxSize=1.4)
     )
     bonds = bonds_of(glass, model.potential)
+    assert bonds.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-10)
+    forces_nc = atoms.get_forces()
+    np.testing.assert_allclose(bonds.forces, forces_nc, atol=1e-10 * np.abs(forces_nc).max())
+    stress_cc = atoms.get_stress(voigt=False)
+    np.testing.assert_allclose(bonds.virial / bonds.volume, stress_cc, atol=1e-10 * np.abs(stress_cc).max())
+    matrix = atoms.calc.get_property("hessian", atoms).todense()
+    np.testing.assert_allclose(bonds.hessian().toarray(), matrix, atol=1e-10 * np.abs(matrix).max())
+
+
+@pytest.mark.parametrize("strain", [0.0, 0.21])
+def test_particles_of_all_sizes_against_matscipy(strain: float, quenched: Glass) -> None:
+    polydisperse = pytest.importorskip("matscipy.calculators.polydisperse", reason="matscipy is not installed")
+    ase = pytest.importorskip("ase", reason="ase is not installed")
+    glass = replace(quenched, sizes=np.random.default_rng(4).uniform(0.8, 1.6, quenched.n_particles)).at_strain(strain)
+    potential = SoftSpheres(n=10, q=3, x_c=1.4, nonadditivity=0.1)
+    atoms = ase.Atoms("H" * glass.n_particles, positions=glass.positions, cell=glass.box.matrix, pbc=True)
+    atoms.set_array("size", np.array(glass.sizes))
+    atoms.set_masses(np.ones(glass.n_particles))
+    atoms.calc = polydisperse.Polydisperse(
+        polydisperse.InversePowerLawPotential(epsilon=1.0, cutoff=1.4, na=0.1, q=3, minSize=0.8, maxSize=1.6)
+    )
+    bonds = bonds_of(glass, potential)
     assert bonds.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-10)
     forces_nc = atoms.get_forces()
     np.testing.assert_allclose(bonds.forces, forces_nc, atol=1e-10 * np.abs(forces_nc).max())

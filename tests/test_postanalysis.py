@@ -36,7 +36,7 @@ from qlm_hoomd.postanalysis import (
     modes_of_file,
     modes_of_frame,
 )
-from qlm_hoomd.potentials import Harmonic, InversePowerLaw, KobAndersen, LennardJones
+from qlm_hoomd.potentials import Harmonic, InversePowerLaw, KobAndersen, LennardJones, SoftSpheres
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.protocol.potential_spec import potential_from_spec
 from qlm_hoomd.standing import rattlers
@@ -699,11 +699,62 @@ def test_diameters_that_differ_within_a_type_are_refused_or_ignored_on_demand(he
     foreign(here / "poly.gsd", glass, change=polydisperse)
     refused = qlm_modes("poly.gsd", "--k", 1)
     assert refused.exit_code == 2
-    assert "diameters of type 'A' from 0.810738 to 1.2, of type 'B' from 0.8 to 1.19195; expected one" in refused.stderr
-    assert "--ignore-diameters takes a type as one size" in refused.stderr
+    assert "the particles have sizes of their own, 0.8 to 1.2, and InversePowerLaw knows types alone" in refused.stderr
+    assert "drop them: --ignore-diameters" in refused.stderr
     taken = qlm_modes("poly.gsd", "--k", 1, "--ignore-diameters")
     assert taken.exit_code == 0
     assert "diameters of type 'A' from 0.810738 to 1.2, " in taken.stderr.splitlines()[0]
+
+
+def test_diameters_are_sizes_for_a_law_that_knows_them(here: Path, glass: Glass) -> None:
+    """Types are names then; the modes are those of the dense matrix of pairs whose lengths the diameters make."""
+
+    def polydisperse(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.diameter = np.linspace(0.9, 1.3, glass.n_particles)
+        frame.particles.types = ["small", "any"]
+
+    path = foreign(here / "poly.gsd", glass, change=polydisperse)
+    law = SoftSpheres(n=10, q=2, x_c=1.48, nonadditivity=0.0)
+    result = modes_of_file(path, potential=law, k=3, out=here / "out", view=0)
+    assert any("kappa is continuous in pieces only: the third derivative of SoftSpheres" in note for note in result.notes)
+    with gsd.hoomd.open(str(here / "out" / "modes.gsd")) as trajectory:
+        frame = trajectory[0]
+    whole = gsdio.read_glass(here / "out" / "modes.gsd").glass
+    np.testing.assert_allclose(whole.sizes, np.linspace(0.9, 1.3, glass.n_particles), rtol=1e-6)
+    np.testing.assert_array_equal(frame.particles.diameter, whole.sizes.astype(np.float32))
+    assert frame.particles.types == ["small", "any"]
+    # Additive lengths, written down by hand: by types of one particle each it is the inverse power law.
+    bonds = bonds_of(replace(whole, sizes=None, typeid=np.zeros(glass.n_particles, int)), Harmonic(sigma=((1.3 * 1.48,),)), 0)
+    length_p = 0.5 * (whole.sizes[bonds.i_p] + whole.sizes[bonds.j_p])
+    unit = InversePowerLaw(n=10, q=2, x_c=1.48, lengths=((1.0,),))
+    w_p = (bonds.r_pc**2).sum(axis=1) / length_p**2
+    _, first_p, second_p = unit.derivatives(w_p, np.zeros(len(w_p), np.uint8), 2)
+    by_hand = replace(bonds, phi_kp=np.array([0.0 * w_p, first_p / length_p**2, second_p / length_p**4]))
+    expected = np.linalg.eigvalsh(by_hand.hessian().toarray())[3:6]
+    np.testing.assert_allclose(result.modes["eigenvalue"], expected, rtol=1e-7)
+    for option in ("--ignore-diameters", "--types"):
+        arguments = [option] if option == "--ignore-diameters" else [option, "small,any"]
+        refused = qlm_modes("poly.gsd", "--k", 1, *arguments, "--potential", "soft_spheres")
+        assert refused.exit_code == 2
+        assert f"{option} given; expected no such thing with SoftSpheres" in refused.stderr
+
+
+def test_a_law_that_knows_sizes_wants_diameters(here: Path, glass: Glass) -> None:
+    foreign(here / "bare.gsd", glass)
+    refused = qlm_modes("bare.gsd", "--k", 1, "--potential", "soft_spheres")
+    assert refused.exit_code == 2
+    assert "bare.gsd, frame 0: the particles have no sizes, of which SoftSpheres makes" in refused.stderr
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan])
+def test_diameters_that_are_no_sizes_are_refused(wrong: float, here: Path, glass: Glass) -> None:
+    def broken(frame: gsd.hoomd.Frame) -> None:
+        frame.particles.diameter = np.where(np.arange(glass.n_particles) == 3, wrong, 1.0)
+
+    foreign(here / "broken.gsd", glass, change=broken)
+    refused = qlm_modes("broken.gsd", "--k", 1, "--potential", "soft_spheres")
+    assert refused.exit_code == 2
+    assert f"frame 0: 1 of {glass.n_particles} sizes are not positive and finite" in refused.stderr
 
 
 @pytest.mark.parametrize(("sizes", "says"), [((1.0, 1.4), False), ((0.5, 0.7), False), ((1.4, 1.0), True), ((1.0, 1.0), False)])

@@ -16,7 +16,7 @@ from qlm_quasistatic import Detector, Instability, ShearState, ShearStep, Steppe
 from qlm_quasistatic.strains import StrainGrid
 
 from qlm_hoomd import gsdio
-from qlm_hoomd.mechanics import Mechanics
+from qlm_hoomd.mechanics import bonds_of
 from qlm_hoomd.potentials import Matrix, PairPotential
 from qlm_hoomd.report import Results, Section
 from qlm_hoomd.report.markup import N, note, table
@@ -83,7 +83,7 @@ class ContactsStage(Stage):
     def run(self, context: StageContext) -> None:
         """Count."""
         glass = gsdio.read_glass(context.path("quenched.gsd")).glass
-        bonds = Mechanics(context.model.potential, glass.typeid).bonds(glass.positions, glass.box)
+        bonds = bonds_of(glass, context.model.potential)
         contacts_n = np.bincount(bonds.i_p, minlength=glass.n_particles) + np.bincount(bonds.j_p, minlength=glass.n_particles)
         context.write_table("contacts.parquet", pl.DataFrame({"typeid": glass.typeid, "contacts": contacts_n}))
 

@@ -80,7 +80,7 @@ class CPUEngine(Engine):
     def __init__(self, potential: PairPotential, settings: CPUEngineSettings | None = None) -> None:
         super().__init__(potential)
         self.settings = settings or CPUEngineSettings()
-        self._at_rest: tuple[NDArray[np.int32], Mechanics] | None = None
+        self._at_rest: tuple[NDArray[np.int32], NDArray[np.float64] | None, Mechanics] | None = None
 
     def __repr__(self) -> str:
         return f"CPUEngine({self.potential!r}, {self.settings!r})"
@@ -91,22 +91,31 @@ class CPUEngine(Engine):
 
     def _mechanics_of(self, glass: Glass) -> Mechanics:
         # Neighbour candidates live on between the small steps of quasi-static shear.
-        if self._at_rest is None or not np.array_equal(self._at_rest[0], glass.typeid):
-            self._at_rest = (glass.typeid, Mechanics(self.potential, glass.typeid, _SKIN_AT_REST))
-        return self._at_rest[1]
+        at_rest = self._at_rest
+        if at_rest is None or not (_same(at_rest[0], glass.typeid) and _same(at_rest[1], glass.sizes)):
+            at_rest = self._at_rest = self._resting(glass.typeid, glass.sizes)
+        return at_rest[2]
+
+    def _resting(
+        self, typeid_n: NDArray[np.int32], size_n: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64] | None, Mechanics]:
+        return typeid_n, size_n, Mechanics(self.potential, typeid_n, _SKIN_AT_REST, size_n)
 
     @property
     def memory(self) -> Any:
-        """See :attr:`Engine.memory`: the types of the particles, and for what their neighbour candidates were found."""
-        return None if self._at_rest is None else (self._at_rest[0], self._at_rest[1].memory)
+        """See :attr:`Engine.memory`: types of the particles, for what their neighbours were found, and sizes if there are any."""
+        if self._at_rest is None:
+            return None
+        typeid_n, size_n, mechanics = self._at_rest
+        return (typeid_n, mechanics.memory) if size_n is None else (typeid_n, mechanics.memory, size_n)
 
     def recall(self, memory: Any) -> None:
         """See :meth:`Engine.recall`."""
         self._at_rest = None
         if memory is not None:
-            typeid_n, of_mechanics = memory
-            self._at_rest = (typeid_n, Mechanics(self.potential, typeid_n, _SKIN_AT_REST))
-            self._at_rest[1].recall(of_mechanics)
+            typeid_n, of_mechanics, size_n = (*memory, None)[:3]
+            self._at_rest = self._resting(typeid_n, size_n)
+            self._at_rest[2].recall(of_mechanics)
 
     def measure(self, glass: Glass) -> Observables:
         """See :meth:`Engine.measure`."""
@@ -174,7 +183,7 @@ class CPUEngine(Engine):
 
     def descend(self, glass: Glass, *, tolerance: float = 1e-10) -> tuple[Glass, MinimizeReport]:
         """See :meth:`Engine.descend`; the result is wrapped into the box."""
-        mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_DESCENT)
+        mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_DESCENT, glass.sizes)
         minimum, report = descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
         return minimum.moved(minimum.box.wrap(minimum.positions)), report
 
@@ -231,6 +240,10 @@ class CPUEngine(Engine):
         if not (math.isfinite(energy) and np.isfinite(positions_nc).all()):
             raise ConvergenceError(f"molecular dynamics blew up (energy = {energy}). Use a smaller dt than {dt:g}.")
         return glass.moved(glass.box.wrap(positions_nc)), averages.report(n_steps)
+
+
+def _same(mine: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    return mine is other or (mine is not None and other is not None and np.array_equal(mine, other))
 
 
 def _state(step: int, particles: Motion, averages: _Averages, rng: np.random.Generator) -> DynamicsState:

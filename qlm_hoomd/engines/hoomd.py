@@ -174,6 +174,7 @@ class HOOMDEngine(Engine):
         return self.settings.model_dump() | {"hoomd": self._hoomd.version.version, "pair_force": pair.provenance}
 
     def _simulation_at_rest(self, glass: Glass) -> GlassSimulation:
+        _refuse_sizes(glass)
         if self._at_rest is None or not np.array_equal(self._at_rest.typeid, glass.typeid):
             self._at_rest = self._simulation_of(glass, _BUFFER_AT_REST)
         return self._at_rest
@@ -242,7 +243,7 @@ class HOOMDEngine(Engine):
 
     def _descended(self, simulation: GlassSimulation, glass: Glass, tolerance: float) -> tuple[Glass, MinimizeReport]:
         """The end of the overdamped path from ``glass``, at rest by the forces of ``simulation`` too."""
-        mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_DESCENT)
+        mechanics = Mechanics(self.potential, glass.typeid, _SKIN_IN_DESCENT, glass.sizes)
         end, path = descent(mechanics, glass, tolerance=tolerance, accuracy=self.settings.accuracy)
         simulation.place(end.positions, glass)
         observables = simulation.measure()
@@ -341,7 +342,11 @@ class GlassSimulation:
         """Set positions ((N, 3) ndarray, any image), box, and image flags and velocities (default: zero).
 
         No cached force survives.
+
+        Raises:
+            InputError: if its particles have sizes of their own.
         """
+        _refuse_sizes(glass)
         snapshot = self._simulation.state.get_snapshot()
         snapshot.configuration.box = [float(value) for value in glass.box.to_gsd()]
         snapshot.particles.position[:] = glass.box.wrap(positions_nc)
@@ -510,8 +515,21 @@ class GlassSimulation:
         self._simulation.operations.integrator = integrator
 
 
+def _refuse_sizes(glass: Glass) -> None:
+    if glass.sizes is not None:
+        raise InputError(
+            "the particles have sizes of their own, and the pair forces of HOOMD-blue know types alone; expected a glass "
+            "without sizes. `engine: cpu` takes one with sizes."
+        )
+
+
 def snapshot_of(glass: Glass, types: Sequence[str] = ("A", "B")) -> Any:
-    """The glass as a hoomd.Snapshot in double precision, for ``Simulation.create_state_from_snapshot``."""
+    """The glass as a hoomd.Snapshot in double precision, for ``Simulation.create_state_from_snapshot``.
+
+    Raises:
+        InputError: if its particles have sizes of their own.
+    """
+    _refuse_sizes(glass)
     snapshot = _import_hoomd().Snapshot()
     snapshot.configuration.box = [float(value) for value in glass.box.to_gsd()]
     snapshot.particles.N = glass.n_particles

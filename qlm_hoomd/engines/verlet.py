@@ -15,7 +15,7 @@ import numpy as np
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.numerics import cells, dynamics, steps
 from qlm_hoomd.numerics.jit import machine_code
-from qlm_hoomd.numerics.neighbors import check_box, check_types
+from qlm_hoomd.numerics.neighbors import check_box, known_types
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +96,8 @@ class SeparateForces:
         self, potential: PairPotential, glass: Glass, positions_nc: Floats, velocities_nc: Floats, memory: Any, *,
         dt: float, keep: float,
     ) -> None:  # fmt: skip
-        self._mechanics, self._box, self._dt, self._keep = Mechanics(potential, glass.typeid, _WIDE_SKIN), glass.box, dt, keep
+        self._mechanics = Mechanics(potential, glass.typeid, _WIDE_SKIN, glass.sizes)
+        self._box, self._dt, self._keep = glass.box, dt, keep
         self._positions_nc, self._velocities_nc = positions_nc.copy(), velocities_nc.copy()
         self._mechanics.recall(memory)
         _, self._force_nc = self._mechanics.energy_forces(self._positions_nc, self._box)
@@ -141,10 +142,12 @@ class CompiledForces:
         temperature: float, dt: float, keep: float,
     ) -> None:  # fmt: skip
         cutoffs_tt = potential.cutoffs()
-        check_types(cutoffs_tt, glass.typeid)
-        check_box(glass.box, float(cutoffs_tt.max()))
+        self._sizes = potential.sizes_of(glass.sizes, glass.n_particles)
+        self._typeid_n = known_types(cutoffs_tt, glass.typeid, self._sizes)
+        self._mixing = None if self._sizes is None else self._sizes.mixing
+        self._cutoff = potential.reach(glass.sizes)
+        check_box(glass.box, self._cutoff)
         self._dt, self._keep = dt, keep
-        self._typeid_n = np.array(glass.typeid, dtype=np.int32)
         self._cutoff_t = cutoffs_tt.ravel()
         self._lattice = cells.lattice_of(glass.box)
         types = tuple(range(len(cutoffs_tt)))
@@ -158,13 +161,13 @@ class CompiledForces:
         else:
             reference_nc, skin = memory
         self._particles = dynamics.arranged(
-            reference_nc, skin, positions_nc, velocities_nc, self._typeid_n, self._cutoff_t, self._lattice
+            reference_nc, skin, positions_nc, velocities_nc, self._typeid_n, self._cutoff_t, self._lattice, self._sizes
         )
-        dynamics.add_up_forces(self._particles, self._lattice, self._law, self._energy_t, None)
+        dynamics.add_up_forces(self._particles, self._lattice, self._law, self._energy_t, self._mixing, None)
 
     def _skins(self, temperature_k: Floats) -> Floats:
         """What skin a list that is made in a step gets: a rule, and no measurement, so that runs can be repeated to the last bit."""
-        cutoff = float(self._cutoff_t.max())
+        cutoff = self._cutoff
         skin_k = _SKIN * np.sqrt(np.sqrt(3.0 * temperature_k) * self._dt * cutoff)
         return np.clip(skin_k, _SMALLEST_SKIN * cutoff, _LARGEST_SKIN * cutoff)
 
@@ -174,14 +177,14 @@ class CompiledForces:
         rest = self._dt, self._keep, *noise, measured_k | virial_k, out_k3
         done, drifted = 0, False
         while True:
-            arguments = self._particles, self._lattice, self._law, self._energy_t, done, drifted, *rest
+            arguments = self._particles, self._lattice, self._law, self._energy_t, self._mixing, done, drifted, *rest
             if self._steps is None:
                 self._steps = machine_code(dynamics.advance, *arguments)
             done = self._steps(*arguments)
             if done == n_steps:
                 break
             self._particles = dynamics.rearranged(
-                self._particles, float(skin_k[done]), self._typeid_n, self._cutoff_t, self._lattice
+                self._particles, float(skin_k[done]), self._typeid_n, self._cutoff_t, self._lattice, self._sizes
             )
             drifted = True
         return Steps(*out_k3.T)

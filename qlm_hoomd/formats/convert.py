@@ -69,7 +69,8 @@ def convert(path: Path, out: Path, frames: slice = slice(None)) -> list[str]:
                 with temporary.open("w") as text:
                     for index in chosen:
                         frame, source = trajectory.frame(index)
-                        parts = frame.glass, list(source.particles.types), _diameters(source), _velocities(source)
+                        size_n = _diameters(source) if frame.glass.sizes is None else frame.glass.sizes
+                        parts = frame.glass, list(source.particles.types), size_n, _velocities(source)
                         text.write(data_text(*parts) if data else xyz_text(*parts))
                         notes |= dict.fromkeys(frame.notes)
     return list(notes)
@@ -91,9 +92,8 @@ def _as_gsd(read: gsdio.Frame, source: gsd.hoomd.Frame) -> gsd.hoomd.Frame:
 
 
 def _diameters(source: gsd.hoomd.Frame) -> NDArray[np.float64] | None:
-    """Those of a file that says any; GSD's default is 1 for all."""
-    diameter_n = source.particles.diameter
-    return None if diameter_n is None or (diameter_n == 1.0).all() else np.asarray(diameter_n, dtype=np.float64)
+    """Those of a file that says any."""
+    return np.asarray(source.particles.diameter, dtype=np.float64) if source.says_diameters else None
 
 
 def _velocities(source: gsd.hoomd.Frame) -> NDArray[np.float64] | None:

@@ -75,14 +75,14 @@ class Trajectory(ABC):
                 f"{self.path}, frame {index}: cannot be read ({error}); the file may be damaged or truncated."
             ) from None
 
-    def frame(self, index: int) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
-        """Frame ``index`` as a glass, and as the file has it.
+    def frame(self, index: int, *, sized: bool | None = None) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
+        """Frame ``index`` as a glass, and as the file has it; ``sized`` as :func:`qlm_hoomd.gsdio.read_glass` has it.
 
         Raises:
             InputError: if it cannot be read, or holds no particles in a box.
         """
         source = self.source(index)
-        frame = gsdio.frame_of(self.path, index, source)
+        frame = gsdio.frame_of(self.path, index, source, sized=sized)
         exact = frame.exact and not source.resolution
         return replace(frame, exact=exact, notes=(*frame.notes, *source.notes)), source
 
@@ -137,9 +137,9 @@ class _GSDTrajectory(Trajectory):
     def source(self, index: int) -> gsd.hoomd.Frame:
         return self.read(index)  # whose errors name file and frame
 
-    def frame(self, index: int) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
+    def frame(self, index: int, *, sized: bool | None = None) -> tuple[gsdio.Frame, gsd.hoomd.Frame]:
         source = self.source(index)
-        return gsdio.frame_of(self.path, index, source, provenance=gsdio.provenance_of(self._trajectory)), source
+        return gsdio.frame_of(self.path, index, source, gsdio.provenance_of(self._trajectory), sized=sized), source
 
     def close(self) -> None:
         self._trajectory.close()
@@ -177,8 +177,14 @@ def open_trajectory(path: Path | str) -> Trajectory:
     )
 
 
-def read_glass(path: Path | str, frame: int = -1) -> gsdio.Frame:
+def read_glass(path: Path | str, frame: int = -1, *, sized: bool | None = None) -> gsdio.Frame:
     """One frame of a file of any format that a reader knows, as a glass; of GSD files as :func:`qlm_hoomd.gsdio.read_glass`.
+
+    Args:
+        path: the file.
+        frame: its number; negative ones from the end.
+        sized: whether the diameters in the file are sizes of the particles: True for a potential that knows sizes, False drops
+            them; None takes them where a type has more than one.
 
     Raises:
         InputError: if the file is missing or damaged, no reader knows it, or the frame holds no particles in a
@@ -188,7 +194,7 @@ def read_glass(path: Path | str, frame: int = -1) -> gsdio.Frame:
         n_frames = len(trajectory)
         if not -n_frames <= frame < n_frames:
             raise InputError(f"{path}: frame {frame} asked for; the file has {n_frames} frames.")
-        return trajectory.frame(frame % n_frames)[0]
+        return trajectory.frame(frame % n_frames, sized=sized)[0]
 
 
 def read_glasses(path: Path | str) -> list[gsdio.Frame]:
@@ -267,6 +273,7 @@ def frame_from(
     for name, value in (silent | {name: np.asarray(value) for name, value in others.items()}).items():
         setattr(frame.particles, name, value)
     frame.notes = tuple(notes)
+    frame.says_diameters = others.get("diameter") is not None
     frame.resolution = off
     return frame
 

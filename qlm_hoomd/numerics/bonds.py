@@ -175,7 +175,10 @@ class Bonds(Displayed):
         return float(2.0 * self.phi_kp[1] @ b_p + 4.0 * self.phi_kp[2] @ a_p**2)
 
     def kappa(self, mode_nc: NDArray[np.float64]) -> float:
-        """Kappa = U''' : z z z along the mode z ((N, 3) ndarray): 6 sum(2 phi'' a b + 4/3 phi''' a^3). Needs order 3."""
+        """Kappa = U''' : z z z along the mode z ((N, 3) ndarray): 6 sum(2 phi'' a b + 4/3 phi''' a^3). Needs order 3.
+
+        For q = 2 phi''' jumps at the cut-off, so that kappa jumps when a pair crosses it; q >= 3 makes it continuous.
+        """
         a_p, b_p, _ = self._along(mode_nc)
         return float(6.0 * (2.0 * self.phi_kp[2] @ (a_p * b_p) + (4.0 / 3.0) * self.phi_kp[3] @ a_p**3))
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
+from qlm_hoomd.numerics.laws import OwnReach, Sizes, mixed
 from qlm_hoomd.numerics.simd import LANES, append_lanes, beyond, bits, load, magnitude, splat, transpose_numbers
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ _MOST_CELLS = 256
 _NO_SHIFT = 13
 # Lists are made for so many particles at a time, and sorted by their length among those.
 STRETCH = 64
+
+
+def own_reach(sizes: Sizes | None, cutoff: float, skin: float, order_s: Ints, owner_i: Ints, x_ce: Floats) -> OwnReach | None:
+    """The reach of particles of sizes of their own, laid out as their positions; None where types say it all."""
+    if sizes is None:
+        return None
+    n_places = x_ce.shape[1] - LANES - len(owner_i)
+    # At places that are nobody's any size does.
+    size_e = np.ones(x_ce.shape[1])
+    size_e[: len(order_s)] = sizes.size_n[order_s]
+    size_e[n_places : n_places + len(owner_i)] = size_e[owner_i]
+    return OwnReach(size_e, sizes.mixing, cutoff, skin)
 
 
 class Lattice(NamedTuple):
@@ -265,6 +278,23 @@ def _within_reach(
 
 
 @compiled
+def _within_own_reach(
+    x0: float, x1: float, x2: float, size: float, x_q: Floats, size_q: Floats, capacity: int, n_candidates: int,
+    own: OwnReach, found_m: Ints,
+) -> int:  # fmt: skip
+    """As :func:`_within_reach`, where the sizes of the two say how far they reach."""
+    own0, own1, own2, own_size = splat(x0), splat(x1), splat(x2), splat(size)
+    count = index(0)
+    for q in range(index(0), index(n_candidates), index(LANES)):
+        d0 = load(x_q, q) - own0
+        d1 = load(x_q, q + index(capacity)) - own1
+        d2 = load(x_q, q + index(2 * capacity)) - own2
+        reach = own.cutoff * mixed(own.mixing.function, own_size, load(size_q, q), own.mixing.constants) + own.skin
+        count += append_lanes(found_m, count, np.int32(q), bits(d0 * d0 + d1 * d1 + d2 * d2 < reach * reach))
+    return count
+
+
+@compiled
 def _most_candidates(first_k: NDArray[np.int64], n_types: int) -> int:
     """No cell has more candidates than this, fillers included."""
     most = 0
@@ -276,12 +306,12 @@ def _most_candidates(first_k: NDArray[np.int64], n_types: int) -> int:
 @compiled
 def find_neighbors(
     x_ce: Floats, typeid_s: Ints, owner_i: Ints, first_k: NDArray[np.int64], cells_c: NDArray[np.int64],
-    begin_ka: NDArray[np.int64], n_types: int, reach_t: Floats, half: bool,
+    begin_ka: NDArray[np.int64], n_types: int, reach_t: Floats, half: bool, own: OwnReach | None,
 ) -> tuple[NDArray[np.int64], Ints]:  # fmt: skip
     """The neighbours of each particle in cell order, as places among particles and images: where each list begins, and the lists.
 
     All of them, or ``half``: of each pair the one that comes later in cell order. ``reach_t`` is how far each pair of types
-    reaches.
+    reaches; where there is an ``own`` reach of each pair of particles, it is that of the farthest.
     """
     n_particles = len(typeid_s)
     size = x_ce.shape[1]
@@ -294,6 +324,8 @@ def find_neighbors(
     section_t, own_t = np.empty(n_types + 1, np.int64), np.empty(n_types, np.int64)
     cell_a, code_a, begin_a = np.empty((3, _N_AROUND), np.int64)
     square_t = reach_t * reach_t
+    if own is not None:
+        size_q = np.empty(capacity)
     first_s = np.zeros(n_particles + 1, np.int64)
     place_m = np.empty(max(1024, 32 * n_particles), np.int32)
     kept = index(0)
@@ -307,20 +339,16 @@ def find_neighbors(
         _find_candidates(cell, first_k, n_types, x_e, size, reach_t, cell_a, begin_a, capacity, x_q, place_q, section_t, own_t)
         if kept + index(capacity * (end - start)) > index(len(place_m)):
             place_m = _grown(place_m, kept + index(capacity * (end - start)))
+        if own is not None:
+            for q in range(index(section_t[n_types])):
+                size_q[q] = own.size_e[place_q[q]] if place_q[q] >= 0 else 1.0
         for s in range(index(start), index(end)):
             own_type = typeid_s[s]
-            n_found = _within_reach(
-                x_e[s],
-                x_e[s + index(size)],
-                x_e[s + index(2 * size)],
-                own_type,
-                n_types,
-                square_t,
-                x_q,
-                capacity,
-                section_t,
-                found_m,
-            )
+            x0, x1, x2 = x_e[s], x_e[s + index(size)], x_e[s + index(2 * size)]
+            if own is not None:
+                n_found = _within_own_reach(x0, x1, x2, own.size_e[s], x_q, size_q, capacity, section_t[n_types], own, found_m)
+            else:
+                n_found = _within_reach(x0, x1, x2, own_type, n_types, square_t, x_q, capacity, section_t, found_m)
             if half:
                 for m in range(index(n_found)):
                     place = place_q[found_m[m]]
@@ -449,15 +477,24 @@ def _grown(array: NDArray[np.int32], needed: int) -> NDArray[np.int32]:
 
 
 def half_lists_of(
-    wrapped_nc: Floats, typeid_n: Ints, n_types: int, lattice: Lattice, reach_t: Floats
+    wrapped_nc: Floats,
+    typeid_n: Ints,
+    n_types: int,
+    lattice: Lattice,
+    cutoff_t: Floats,
+    skin: float,
+    sizes: Sizes | None = None,
 ) -> tuple[Ints, NDArray[np.int64], Ints, Bytes, Bytes]:
-    """Each pair of particles closer than ``reach_t`` for their types once; see :func:`_half_lists`.
+    """Each pair of particles closer than its cut-off and a skin once; see :func:`_half_lists`.
 
-    The positions lie in the cell of the lattice that is centred on the origin; no reach is longer than the box is wide.
+    The positions lie in the cell of the lattice that is centred on the origin; no reach is longer than the box is wide. The
+    cut-offs are those of the types; of particles with sizes, one in units of the length of a pair.
     """
+    reach_t = cutoff_t * (1.0 if sizes is None else sizes.longest) + skin
     cells_c = cells_per_side(lattice, float(reach_t.max()))
     order_s, first_k = sort_into_cells(wrapped_nc, typeid_n, n_types, lattice, cells_c)
     x_ce, owner_i, code_i, begin_ka = with_images(wrapped_nc, order_s, first_k, cells_c, n_types, lattice, len(order_s))
     typeid_s = typeid_n[order_s]
-    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, True)
+    own = own_reach(sizes, float(cutoff_t.max()), skin, order_s, owner_i, x_ce)
+    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, True, own)
     return _half_lists(first_s, place_m, order_s, typeid_s, owner_i, code_i, n_types)

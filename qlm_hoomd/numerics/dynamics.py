@@ -1,7 +1,7 @@
 """Molecular dynamics as one compiled loop, eight particles at a time.
 
-Particles lie in cell order (:mod:`~qlm_hoomd.numerics.cells`), in rows of x, y, z and type; periodic images that somebody has
-as a neighbour follow as rows of their own, so that the loop over neighbours knows of no box. Each particle has the list of all
+Particles lie in cell order (:mod:`~qlm_hoomd.numerics.cells`), in rows of x, y, z and type, or size where each has one of its
+own; periodic images that somebody has as a neighbour follow as rows of their own, so that the loop over neighbours knows of no box. Each particle has the list of all
 its neighbours: nothing is added to another one's force, and the forces on eight particles are summed in registers.
 
 A list is made for where particles will be in the middle of its life, a few steps ahead, and holds while everybody is within
@@ -10,7 +10,7 @@ half a skin of there: nearly twice as long as one made for where they are.
 
 # Array names carry their axes: n particles, s particles in cell order, c Cartesian components, t types or pairs of types, g
 # groups of eight particles, m neighbours of a group, i images, k steps; l for lanes. Arrays without axes are flat views of rows
-# of four numbers, (x, y, z, type) for positions, (x, y, z, 0) for the rest: those of particles in cell order, then so many that
+# of four numbers, (x, y, z, type or size) for positions, (x, y, z, 0) for the rest: those of particles in cell order, then so many that
 # eight divides their number, then, for positions alone, the filler and the images.
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from qlm_hoomd.numerics.cells import (
     cells_per_side,
     find_neighbors,
     lists_by_eight,
+    own_reach,
     sort_into_cells,
     with_images,
 )
 from qlm_hoomd.numerics.jit import Bytes, Floats, Ints, compiled, index
-from qlm_hoomd.numerics.laws import Function, evaluate
+from qlm_hoomd.numerics.laws import Function, Mixing, Sizes, evaluate, mixed
 from qlm_hoomd.numerics.simd import (
     LANES,
     ROW,
@@ -72,7 +73,8 @@ class Particles(NamedTuple):
 class Forces(NamedTuple):
     """A scaled law as the loops take it: the numbers of the types from 0 on, and what :class:`~qlm_hoomd.numerics.laws.ScaledLaw` holds.
 
-    All but its energies: whether there are any decides what is compiled, and only an argument of its own can do that.
+    All but its energies, and how sizes are mixed: whether there are any decides what is compiled, and only an argument of its
+    own can do that.
     """
 
     types: tuple[int, ...]
@@ -90,18 +92,21 @@ def arranged(
     typeid_n: Ints,
     cutoff_t: Floats,
     lattice: Lattice,
+    sizes: Sizes | None,
 ) -> Particles:
     """The particles in cell order of ``reference``, which lies in the box, with lists that hold within half a skin of there."""
     n_particles, n_types = len(positions_nc), math.isqrt(len(cutoff_t))
-    reach_t = cutoff_t + skin
+    reach_t = cutoff_t * (1.0 if sizes is None else sizes.longest) + skin
     cells_c = cells_per_side(lattice, float(reach_t.max()))
     order_s, first_k = sort_into_cells(reference_nc, typeid_n, n_types, lattice, cells_c)
     typeid_s = typeid_n[order_s]
     n_rows = -(-n_particles // LANES) * LANES
     x_ce, owner_i, code_i, begin_ka = with_images(reference_nc, order_s, first_k, cells_c, n_types, lattice, n_rows + 1)
-    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, False)
+    own = own_reach(sizes, float(cutoff_t.max()), skin, order_s, owner_i, x_ce)
+    first_s, place_m = find_neighbors(x_ce, typeid_s, owner_i, first_k, cells_c, begin_ka, n_types, reach_t, False, own)
     member_m, first_g, entry_m = lists_by_eight(first_s, place_m, n_rows, ROW)
-    rows, velocities, reference = _laid_out(order_s, typeid_s, owner_i, n_rows, positions_nc, velocities_nc, reference_nc)
+    label_s = typeid_s.astype(np.float64) if sizes is None else sizes.size_n[order_s]
+    rows, velocities, reference = _laid_out(order_s, label_s, owner_i, n_rows, positions_nc, velocities_nc, reference_nc)
     return Particles(
         rows, velocities, np.zeros_like(velocities), reference, order_s, owner_i, code_i, member_m, first_g, entry_m, skin
     )
@@ -109,9 +114,15 @@ def arranged(
 
 @compiled
 def _laid_out(
-    order_s: Ints, typeid_s: Ints, owner_i: Ints, n_rows: int, positions_nc: Floats, velocities_nc: Floats, reference_nc: Floats
+    order_s: Ints,
+    label_s: Floats,
+    owner_i: Ints,
+    n_rows: int,
+    positions_nc: Floats,
+    velocities_nc: Floats,
+    reference_nc: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Positions, velocities and reference as rows in cell order; images have their types only."""
+    """Positions, velocities and reference as rows in cell order; images have their labels, types or sizes, only."""
     rows = np.zeros(ROW * (n_rows + 1 + len(owner_i)))
     velocities, reference = np.zeros(ROW * n_rows), np.zeros(ROW * n_rows)
     for s in range(len(order_s)):
@@ -120,17 +131,19 @@ def _laid_out(
             rows[ROW * s + c] = positions_nc[n, c]
             velocities[ROW * s + c] = velocities_nc[n, c]
             reference[ROW * s + c] = reference_nc[n, c]
-        rows[ROW * s + 3] = reference[ROW * s + 3] = typeid_s[s]
+        rows[ROW * s + 3] = reference[ROW * s + 3] = label_s[s]
     # Those that fill up the last eight rest far away, and not where the filler is: a distance of zero has no force.
     for s in range(len(order_s), n_rows):
         rows[ROW * s] = reference[ROW * s] = FAR
     rows[ROW * n_rows] = -FAR
     for i in range(len(owner_i)):
-        rows[ROW * (n_rows + 1 + i) + 3] = typeid_s[owner_i[i]]
+        rows[ROW * (n_rows + 1 + i) + 3] = label_s[owner_i[i]]
     return rows, velocities, reference
 
 
-def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floats, lattice: Lattice) -> Particles:
+def rearranged(
+    particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floats, lattice: Lattice, sizes: Sizes | None
+) -> Particles:
     """The particles with new lists.
 
     Raises:
@@ -143,7 +156,7 @@ def rearranged(particles: Particles, skin: float, typeid_n: Ints, cutoff_t: Floa
     if not np.abs(positions_nc).max() < 1e6 * lattice.edges[0]:
         raise BlowUpError("positions are not finite or far outside the box: the state blew up. Use a smaller time step.")
     reference_nc = expect(positions_nc, velocities_nc, force_nc, lattice, skin)
-    return arranged(reference_nc, skin, positions_nc, velocities_nc, typeid_n, cutoff_t, lattice)
+    return arranged(reference_nc, skin, positions_nc, velocities_nc, typeid_n, cutoff_t, lattice, sizes)
 
 
 @compiled
@@ -199,7 +212,7 @@ def _move_images(rows: Floats, n_rows: int, owner_i: Ints, code_i: Bytes, shift_
 
 @compiled
 def add_up_forces(
-    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, measured: bool | None
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, mixing: Mixing | None, measured: bool | None
 ) -> tuple[float, float]:
     """Forces -dU/dr of all particles.
 
@@ -215,10 +228,11 @@ def add_up_forces(
     for g in range(index(len(first_g) - 1)):
         x0, x1, x2, own = gather_rows(rows, member_m, index(LANES) * g)
         for t in range(n_types):
-            scale = splat(inverse_length2_t[t])
-            for kind in range(1, n_types):
-                scale = where(own == float(kind), inverse_length2_t[kind * n_types + t], scale)
-            store(scale_tl, index(LANES * t), scale)
+            if mixing is None:
+                scale = splat(inverse_length2_t[t])
+                for kind in range(1, n_types):
+                    scale = where(own == float(kind), inverse_length2_t[kind * n_types + t], scale)
+                store(scale_tl, index(LANES * t), scale)
             if energy_t is not None:
                 weight = splat(energy_t[t])
                 for kind in range(1, n_types):
@@ -229,9 +243,13 @@ def add_up_forces(
             y0, y1, y2, other = gather_rows(rows, entry_m, index(LANES) * m)
             d0, d1, d2 = y0 - x0, y1 - x1, y2 - x2
             square = d0 * d0 + d1 * d1 + d2 * d2
-            scale = load(scale_tl, index(0))
-            for t in range(1, n_types):
-                scale = where(other == float(t), load(scale_tl, index(LANES * t)), scale)
+            if mixing is None:
+                scale = load(scale_tl, index(0))
+                for t in range(1, n_types):
+                    scale = where(other == float(t), load(scale_tl, index(LANES * t)), scale)
+            else:
+                length = mixed(mixing.function, own, other, mixing.constants)
+                scale = 1.0 / (length * length)
             w = square * scale
             value, slope = evaluate(law.function, w, law.constants)
             inside = w < cutoff2
@@ -303,7 +321,7 @@ def rescaling(square: float, temperature: float, keep: float, first: float, othe
 
 @compiled
 def advance(
-    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, start: int, drifted: bool,
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, mixing: Mixing | None, start: int, drifted: bool,
     step: float, keep: float, target_k: Floats, first_k: Floats, others_k: Floats, measured_k: NDArray[np.bool_], out_k3: Floats,
 ) -> int:  # fmt: skip
     """Steps of velocity Verlet with velocity rescaling, from ``start`` on, as many as there are targets.
@@ -318,9 +336,9 @@ def advance(
         if not (drifted and k == start) and _drift(particles, factor, 0.5 * step, step):
             return k
         if measured_k[k]:
-            out_k3[k, 0], out_k3[k, 1] = add_up_forces(particles, lattice, law, energy_t, True)
+            out_k3[k, 0], out_k3[k, 1] = add_up_forces(particles, lattice, law, energy_t, mixing, True)
         else:
-            add_up_forces(particles, lattice, law, energy_t, None)
+            add_up_forces(particles, lattice, law, energy_t, mixing, None)
         square = _kick(particles.velocities, particles.forces, 0.5 * step)
         factor = rescaling(square, target_k[k], keep, first_k[k], others_k[k])
         out_k3[k, 2] = factor * factor * square

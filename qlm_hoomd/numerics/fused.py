@@ -16,6 +16,7 @@ from qlm_hoomd.numerics import dynamics
 from qlm_hoomd.numerics.cells import Lattice, lattice_of
 from qlm_hoomd.numerics.dynamics import Forces, Particles
 from qlm_hoomd.numerics.jit import Floats, Ints, compiled, index, machine_code
+from qlm_hoomd.numerics.laws import Mixing
 from qlm_hoomd.numerics.simd import LANES, ROW, any_beyond, load, store, sums_of_rows
 from qlm_hoomd.numerics.steps import Coefficients
 
@@ -37,6 +38,7 @@ class FusedForces:
     def __init__(self, law: ScaledLaw, n_types: int, neighbors: NeighborCandidates) -> None:
         self._law = Forces(tuple(range(n_types)), law.inverse_length2, law.function, law.constants, law.cutoff2)
         self._energy_t = law.energy
+        self._mixing = None if neighbors.sizes is None else neighbors.sizes.mixing
         self._neighbors = neighbors
         self._build = -1
         self._forces_at: Any = None
@@ -48,7 +50,8 @@ class FusedForces:
         neighbors.update(positions_nc, box)
         self._arrange()
         force_nc = np.empty_like(positions_nc)
-        arguments = self._particles, lattice_of(box), self._law, self._energy_t, neighbors.folded(positions_nc, box), force_nc
+        folded_nc = neighbors.folded(positions_nc, box)
+        arguments = self._particles, lattice_of(box), self._law, self._energy_t, self._mixing, folded_nc, force_nc
         if self._forces_at is None:
             self._forces_at = machine_code(_forces_at, *arguments)
         return float(self._forces_at(*arguments)), force_nc
@@ -75,7 +78,8 @@ class FusedForces:
             start_force = _in_rows(particles.order_s, np.zeros_like(particles.forces), start_force_nc)
             particles.rows[: len(last)] = last
             arguments = (
-                particles, lattice_of(box), self._law, self._energy_t, stage, coefficients, step, start, before, start_force
+                particles, lattice_of(box), self._law, self._energy_t, self._mixing, stage, coefficients, step, start, before,
+                start_force,
             )  # fmt: skip
             if self._stages is None:
                 self._stages = machine_code(_chebyshev_stages, *arguments)
@@ -101,6 +105,7 @@ class FusedForces:
             neighbors.typeid,
             neighbors.cutoffs,
             lattice_of(box),
+            neighbors.sizes,
         )
         self._build = neighbors.n_builds
 
@@ -117,14 +122,15 @@ def _in_rows(order_s: Ints, like: Floats, field_nc: Floats) -> Floats:
 
 @compiled
 def _forces_at(
-    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, folded_nc: Floats, force_nc: Floats
-) -> float:
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, mixing: Mixing | None,
+    folded_nc: Floats, force_nc: Floats,
+) -> float:  # fmt: skip
     """The energy at these positions, in the images of the list; the forces in the order of the particles."""
     rows, forces, order_s = particles.rows, particles.forces, particles.order_s
     for s in range(len(order_s)):
         for c in range(3):
             rows[ROW * s + c] = folded_nc[order_s[s], c]
-    energy, _ = dynamics.add_up_forces(particles, lattice, law, energy_t, True)
+    energy, _ = dynamics.add_up_forces(particles, lattice, law, energy_t, mixing, True)
     for s in range(len(order_s)):
         for c in range(3):
             force_nc[order_s[s], c] = forces[ROW * s + c]
@@ -133,8 +139,8 @@ def _forces_at(
 
 @compiled
 def _chebyshev_stages(
-    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, stage: int, coefficients: Coefficients, step: float,
-    start: Floats, before: Floats, start_force: Floats,
+    particles: Particles, lattice: Lattice, law: Forces, energy_t: Floats | None, mixing: Mixing | None, stage: int,
+    coefficients: Coefficients, step: float, start: Floats, before: Floats, start_force: Floats,
 ) -> int:  # fmt: skip
     """Stages from ``stage`` on; the rows of the particles hold the last one, ``before`` the one before it.
 
@@ -144,14 +150,14 @@ def _chebyshev_stages(
     limit = 0.25 * particles.skin * particles.skin
     for j in range(stage, len(coefficients.mu_j)):
         if j > 1:
-            dynamics.add_up_forces(particles, lattice, law, energy_t, None)
+            dynamics.add_up_forces(particles, lattice, law, energy_t, mixing, None)
         else:
             forces[:] = start_force
         mu, nu = coefficients.mu_j[j], coefficients.nu_j[j]
         mu_h, gamma_h = step * coefficients.mu_h_j[j], step * coefficients.gamma_h_j[j]
         left = False
         for d in range(index(0), index(len(forces)), index(LANES)):
-            # Differences: the fourth number of a row, its type, comes out as it was.
+            # Differences: the fourth number of a row, its type or size, comes out as it was.
             origin, last = load(start, d), load(rows, d)
             way = mu * (last - origin) + nu * (load(before, d) - origin)
             new = origin + (way + (mu_h * load(forces, d) + gamma_h * load(start_force, d)))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlm_hoomd.box import Box
+    from qlm_hoomd.numerics.laws import Sizes
 
 # A pair of types is one byte.
 _MOST_TYPES = 16
@@ -36,6 +37,18 @@ def check_types(cutoffs: NDArray[np.float64], typeid: NDArray[np.int32]) -> None
         raise InputError(
             f"typeid goes up to {int(typeid.max())}; expected less than the {n_types} types that the potential knows."
         )
+
+
+def known_types(cutoffs: NDArray[np.float64], typeid: NDArray[np.int32], sizes: Sizes | None) -> NDArray[np.int32]:
+    """((N,) ndarray) the types of the particles as the loops know them: all one where particles have sizes.
+
+    Raises:
+        InputError: as :func:`check_types`.
+    """
+    if sizes is not None:
+        return np.zeros(len(typeid), dtype=np.int32)
+    check_types(cutoffs, typeid)
+    return np.array(typeid, dtype=np.int32)
 
 
 def check_box(box: Box, cutoff: float) -> None:
@@ -60,19 +73,25 @@ class NeighborCandidates:
     cut-off; a check of distances alone would be blind to the tilt.
 
     Args:
-        cutoffs: ((T, T) ndarray) cut-off distance of each pair of types [length].
-        typeid: ((N,) ndarray of int32) type of each particle.
+        cutoffs: ((T, T) ndarray) cut-off distance of each pair of types [length]; ((1, 1) ndarray) in units of the length of a
+            pair where particles have sizes.
+        typeid: ((N,) ndarray of int32) type of each particle; of no account where they have sizes.
         skin: distance beyond the cut-off up to which pairs are listed [length].
+        sizes: the sizes of the particles; None where types say it all.
     """
 
-    def __init__(self, cutoffs: NDArray[np.float64], typeid: NDArray[np.int32], skin: float) -> None:
+    def __init__(
+        self, cutoffs: NDArray[np.float64], typeid: NDArray[np.int32], skin: float, sizes: Sizes | None = None
+    ) -> None:
         if not (np.isfinite(skin) and skin >= 0.0):
             raise InputError(f"skin = {skin}; expected a distance >= 0.")
-        self._cutoff = float(cutoffs.max())
+        self._cutoff = float(cutoffs.max()) * (1.0 if sizes is None else sizes.longest)
         self._cutoff_t = cutoffs.ravel()
         self._n_types = len(cutoffs)
-        check_types(cutoffs, typeid)
-        self._typeid_n = np.array(typeid, dtype=np.int32)
+        self._typeid_n = known_types(cutoffs, typeid, sizes)
+        self.sizes = sizes
+        # 1 / l^2 of all candidate pairs, where sizes make their lengths.
+        self.inverse_length2_p: NDArray[np.float64] | None = None
         self.skin = self._wanted_skin = skin
         self.n_builds = self._listed = 0
         self._box: Box | None = None
@@ -99,7 +118,7 @@ class NeighborCandidates:
 
     @property
     def cutoffs(self) -> NDArray[np.float64]:
-        """((T * T,) ndarray) cut-off of each pair of types [length]."""
+        """((T * T,) ndarray) cut-off of each pair of types [length]; in units of its length where particles have sizes."""
         return self._cutoff_t
 
     def update(self, positions_nc: NDArray[np.float64], box: Box) -> None:
@@ -128,8 +147,12 @@ class NeighborCandidates:
         if self._listed != self.n_builds:
             wrapped_nc, box_then = self.wrapped_reference
             self.owner_r, self.first_r, self.partner_p, self._code_p, self.pairtype_p = cells.half_lists_of(
-                wrapped_nc, self._typeid_n, self._n_types, cells.lattice_of(box_then), self._cutoff_t + self.skin
+                wrapped_nc, self._typeid_n, self._n_types, cells.lattice_of(box_then), self._cutoff_t, self.skin, self.sizes
             )
+            if self.sizes is not None:
+                self.inverse_length2_p = self.sizes.inverse_length2(
+                    np.repeat(self.owner_r, np.diff(self.first_r)), self.partner_p
+                )
             self._r_pc = np.empty((len(self.partner_p), 3))
             self._r2_p = np.empty(len(self.partner_p))
             self._listed = self.n_builds

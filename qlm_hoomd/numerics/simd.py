@@ -1,8 +1,8 @@
 """Eight doubles at a time in compiled code: a vector type for numba, with its arithmetic, comparisons and transposed loads.
 
 Numba leaves it to LLVM to find loops that vectorise, and LLVM does not see through a gather over a list of neighbours. Here the
-vector is a type: ``+``, ``-``, ``*``, ``/``, ``<``, ``==`` and ``np.sqrt`` work on eight doubles as on one, so that one law of
-force serves both. On a machine with narrower registers LLVM splits each vector.
+vector is a type: ``+``, ``-``, ``*``, ``/``, ``<``, ``==``, ``abs`` and ``np.sqrt`` work on eight doubles as on one, so that one
+law of force serves both. On a machine with narrower registers LLVM splits each vector.
 
 Particles lie in memory as rows of four doubles, x, y, z and a fourth number: one cache line holds all of a particle, and a
 transposed load of eight rows costs less than gathers of their coordinates.
@@ -204,6 +204,11 @@ def magnitude(_context: Any, a: Any) -> Any:
         )
 
     return lanes_type(a), codegen
+
+
+@overload(abs, strict=False)
+def _overload_abs(a: Any) -> Any:
+    return (lambda a: magnitude(a)) if isinstance(a, _LanesType) else None
 
 
 def _reduction(instruction: str) -> Any:

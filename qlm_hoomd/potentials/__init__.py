@@ -8,5 +8,16 @@ from qlm_hoomd.potentials.base import MAX_ORDER, Matrix, PairPotential
 from qlm_hoomd.potentials.contact import Harmonic, Hertzian
 from qlm_hoomd.potentials.inverse_power_law import InversePowerLaw
 from qlm_hoomd.potentials.lennard_jones import KobAndersen, LennardJones
+from qlm_hoomd.potentials.soft_spheres import SoftSpheres
 
-__all__ = ["MAX_ORDER", "Harmonic", "Hertzian", "InversePowerLaw", "KobAndersen", "LennardJones", "Matrix", "PairPotential"]
+__all__ = [
+    "MAX_ORDER",
+    "Harmonic",
+    "Hertzian",
+    "InversePowerLaw",
+    "KobAndersen",
+    "LennardJones",
+    "Matrix",
+    "PairPotential",
+    "SoftSpheres",
+]

@@ -261,10 +261,10 @@ class Protocol(Displayed, BaseModel):
         try:
             smallest = self.model.smallest_system()
         except OverflowError:
-            cutoff = self.model.potential.largest_cutoff
+            cutoff = self.model.largest_cutoff
             yield ("model",), f"cut-off {cutoff:g} at density {self.model.density:g}; expected one that a box can hold", None
             return
-        cutoff, density = self.model.potential.largest_cutoff, self.model.density
+        cutoff, density = self.model.largest_cutoff, self.model.density
         for index, size in enumerate(self.ensemble.n_particles):
             if size < smallest:
                 fact = (

@@ -93,7 +93,7 @@ def _drawn(results: Results, row: Mapping[str, Any], strain: float) -> SectionFi
     title = f"{preparation}, $N={size}$, $\\gamma={strain:g}$: realisation {index}"
     view = ModeView(
         positions=glass.positions,
-        diameters=potential.diameters()[glass.typeid],
+        diameters=potential.drawn_diameters(glass),
         typeid=glass.typeid,
         box=glass.box,
         modes=computed.vectors,

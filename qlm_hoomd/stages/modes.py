@@ -231,9 +231,8 @@ class ModesStage(Stage):
                 ]
         if self.keep_vectors:
             with context.product("modes.gsd") as temporary, gsdio.ModeFile(temporary, context.provenance) as file:
-                diameter_t = context.model.potential.diameters()
                 for glass, vector_nc, scalars in pictures:
-                    file.append(glass, vector_nc, scalars, diameter_n=diameter_t[glass.typeid])
+                    file.append(glass, vector_nc, scalars, diameter_n=context.model.potential.drawn_diameters(glass))
         if self.nonlinear:
             columns = _QLM_COLUMNS | (_PATH_COLUMNS if self.paths else {})
             context.write_table("qlms.parquet", pl.concat([pl.DataFrame(schema=columns), *qlms]))

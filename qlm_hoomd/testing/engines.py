@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -15,7 +16,6 @@ from qlm_hoomd.base.errors import BasinLost, ConvergenceError, InputError, QlmEr
 from qlm_hoomd.base.registry import ENGINES
 from qlm_hoomd.box import Box
 from qlm_hoomd.engines.base import DynamicsState
-from qlm_hoomd.glass import Glass
 from qlm_hoomd.mechanics import Mechanics
 from qlm_hoomd.minimize import descent, newton
 from qlm_hoomd.minimize.surface import max_norm, without_drift
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from qlm_hoomd.base.checkpoint import Waypoint
     from qlm_hoomd.engines.base import AfterEvent, DynamicsReport, Engine, EngineSettings
+    from qlm_hoomd.glass import Glass
 
 
 # A particle that moves by no more may have stayed in its basin [length].
@@ -132,7 +133,7 @@ class EngineConformance(SettingsConformance):
 
     def _instabilities(self) -> Iterator[tuple[Glass, Glass]]:
         """States at most 1e-4 in strain beyond an instability, and the minimum into which each of them falls by small steps."""
-        mechanics = Mechanics(self.model.potential, self.start.typeid, 0.12)
+        mechanics = Mechanics(self.model.potential, self.start.typeid, 0.12, self.start.sizes)
         state, _ = descent(mechanics, self.start, tolerance=self.tolerance)
         for _ in range(self.n_falls):
             increment = 1e-3
@@ -167,7 +168,7 @@ class EngineConformance(SettingsConformance):
         positions_nc[0] += (0.02, -0.01, 0.015)
         glass = glass.moved(positions_nc)
         distance_n = np.linalg.norm(glass.box.minimum_image(positions_nc - positions_nc[0]), axis=1)
-        near = np.flatnonzero(distance_n < self.model.potential.largest_cutoff + 0.1)
+        near = np.flatnonzero(distance_n < self.model.largest_cutoff + 0.1)
         step = 1e-5
         force_nc = np.zeros((len(near), 3))
         for row, particle in enumerate(near):
@@ -197,7 +198,7 @@ class EngineConformance(SettingsConformance):
     def test_measures_the_same_after_a_flip_of_the_box(self) -> None:
         """Simple shear by a whole box length maps the lattice of images on itself."""
         here = self.engine.measure(self.start)
-        there = self.engine.measure(Glass(self.start.positions, self.start.typeid, self.start.box, self.start.strain - 1.0))
+        there = self.engine.measure(replace(self.start, strain=self.start.strain - 1.0))
         for name in ("energy", "stress_xy", "pressure", "max_force"):
             self._assert_close(name, getattr(there, name), getattr(here, name))
 
@@ -291,4 +292,4 @@ class EngineConformance(SettingsConformance):
 
 def _scaled(glass: Glass, factor: float) -> Glass:
     box = Box.at_strain(factor * glass.box.length, glass.strain)
-    return Glass(factor * glass.positions, glass.typeid, box, glass.strain)
+    return replace(glass, positions=factor * glass.positions, box=box)

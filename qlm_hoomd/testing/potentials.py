@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from qlm_hoomd.base.registry import POTENTIALS
-from qlm_hoomd.numerics.laws import evaluate
+from qlm_hoomd.numerics.jit import compiled
+from qlm_hoomd.numerics.laws import evaluate, mixed
 from qlm_hoomd.potentials import MAX_ORDER
 from qlm_hoomd.testing.settings import SettingsConformance
 
@@ -126,6 +127,24 @@ class PotentialConformance(SettingsConformance):
                 f"pair type {pairtype}: energy and dU/dw are off by {error_k} of their largest values"
             )
 
+    def test_sizes_make_lengths(self) -> None:
+        """Where the law knows sizes: one type, lengths that do not depend on the order, and none longer than those of likes."""
+        rule = self.potential.mixing()
+        if rule is None:
+            return
+        assert self.potential.n_types == 1, f"{self.potential.n_types} types of a law that knows sizes; expected one"
+        size_n = np.linspace(0.7, 1.6, 19)
+        length_nn = self.potential.pair_length(size_n[:, None], size_n)
+        assert length_nn.shape == (19, 19), "lengths of a table of sizes are no such table"
+        assert np.array_equal(length_nn, length_nn.T), "the length depends on which of two particles comes first"
+        own_n = np.diagonal(length_nn)
+        assert (np.diff(own_n) > 0.0).all(), "pairs of larger particles are not longer"
+        assert (length_nn <= np.maximum(own_n[:, None], own_n) * (1.0 + 1e-12)).all(), (
+            "a pair is longer than the larger of its particles with its like"
+        )
+        in_loops_nn = [[_length(rule.function, a, b, rule.constants) for b in size_n] for a in size_n]
+        assert np.allclose(length_nn, in_loops_nn, rtol=1e-14), "lengths in compiled loops are others"
+
     def test_leaves_its_arguments_alone(self) -> None:
         """The caller's arrays are not written to."""
         w_p = np.linspace(0.5, 1.0, 5) * self.potential.largest_cutoff**2
@@ -143,6 +162,11 @@ class PotentialConformance(SettingsConformance):
 
     def _derivatives(self, w_p: NDArray[np.float64], pairtype: int, order: int) -> NDArray[np.float64]:
         return _of_pair(self.potential, *divmod(pairtype, self.potential.n_types), w_p, order)
+
+
+@compiled
+def _length(function: Any, a: float, b: float, constants: Any) -> Any:
+    return mixed(function, a, b, constants)
 
 
 _HALVINGS = 30

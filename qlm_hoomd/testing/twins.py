@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,12 @@ _CHECKS = (
     "test_lower_orders_are_the_first_rows",
     "test_is_zero_beyond_the_cutoff",
     "test_is_symmetric_in_the_two_types",
+    "test_sizes_make_lengths",
 )
 # Of the frame: strain, largest displacement of a particle from its lattice site over the lattice constant, and number of tries.
 _STRAIN, _DISORDER, _TRIES = 0.13, 0.08, 200
+# Of a potential that knows sizes, from the smallest to the largest.
+_SIZES = 0.9, 1.0
 # Over the largest cut-off: pairs need not come closer than this in the frame, whose size grows as its third power.
 _CLOSE = 0.4
 # Displacement of the differences over the largest cut-off. So small that in some frame no pair crosses its cut-off, where
@@ -167,12 +170,15 @@ def _frame(potential: PairPotential, closest: float, seed: int) -> Glass:
     for rng in np.random.default_rng(seed).spawn(_TRIES):
         typeid_n = rng.permutation(np.arange(len(sites_nc)) % len(cutoffs_tt))
         positions_nc = sites_nc + _DISORDER * spacing * rng.uniform(-1.0, 1.0, size=sites_nc.shape)
-        frame = Glass(positions_nc, typeid_n, box).at_strain(_STRAIN)
+        size_n = rng.permutation(np.linspace(*_SIZES, len(sites_nc))) if potential.sized else None
+        frame = Glass(positions_nc, typeid_n, box, sizes=size_n).at_strain(_STRAIN)
         # As wide as it takes to see the pairs a little beyond their cut-offs, too.
         wide_tt = (1.0 + 10.0 * _STEP) * np.where(cutoffs_tt > 0.0, cutoffs_tt, reach)
-        bonds = bonds_of(frame, Harmonic(sigma=tuple(map(tuple, wide_tt.tolist()))), 0)
+        bonds = bonds_of(replace(frame, sizes=None), Harmonic(sigma=tuple(map(tuple, wide_tt.tolist()))), 0)
         distance_p = np.sqrt((bonds.r_pc**2).sum(axis=1))
         cutoff_p = cutoffs_tt[typeid_n[bonds.i_p], typeid_n[bonds.j_p]]
+        if size_n is not None:
+            cutoff_p = cutoff_p * potential.pair_length(size_n[bonds.i_p], size_n[bonds.j_p])
         if bonds.n_pairs and not (np.abs(distance_p - cutoff_p) < 8.0 * _STEP * reach).any():
             return frame
     raise PluginError(
@@ -196,7 +202,7 @@ def _of_frame(frame: Glass, potential: PairPotential, bonds: Bonds, rng: np.rand
 
     def dilated(s: float) -> Bonds:
         larger = Box(frame.box.length * (1.0 + s), frame.box.xy)
-        return bonds_of(Glass(frame.positions * (1.0 + s), frame.typeid, larger, frame.strain), potential, 1)
+        return bonds_of(replace(frame, positions=frame.positions * (1.0 + s), box=larger), potential, 1)
 
     near_s = [along(s * step) for s in _POINTS]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from qlm_hoomd.engines.hoomd import HOOMDEngineSettings
 from qlm_hoomd.errors import BasinLost, ConvergenceError, InputError
 from qlm_hoomd.glass import Glass
 from qlm_hoomd.model import GlassModel
-from qlm_hoomd.potentials import InversePowerLaw, PairPotential
+from qlm_hoomd.potentials import InversePowerLaw, PairPotential, SoftSpheres
 from qlm_hoomd.preparation import random_start
 from qlm_hoomd.testing import EngineConformance
 
@@ -66,6 +67,23 @@ def test_measures_dynamics_and_minima_in_two_dimensions(engine: Engine, model: G
     glass, _ = engine.descend(liquid)
     ours, theirs = cpu.relax(glass.sheared(1e-4))[0], engine.relax(glass.sheared(1e-4))[0]
     assert np.abs(theirs.nonaffine_displacement(ours)).max() < 1e-8
+
+
+def test_particles_of_sizes_of_their_own_are_refused(engine: Engine, model: GlassModel) -> None:
+    """By the potential where a protocol is read, and by the glass, also where the same particles have been here without sizes."""
+    with pytest.raises(InputError, match="engine hoomd knows the potential inverse_power_law, not SoftSpheres"):
+        HOOMDEngineSettings().build(GlassModel(potential=SoftSpheres()))
+    glass = _start(model)
+    engine.measure(glass)
+    sized = replace(glass, sizes=np.ones(glass.n_particles))
+    for use in (
+        engine.measure,
+        engine.relax,
+        engine.descend,
+        lambda each: engine.run(each, duration=0.1, temperature=1.0, rng=np.random.default_rng(0)),
+    ):
+        with pytest.raises(InputError, match="sizes of their own, and the pair forces of HOOMD-blue know types alone"):
+            use(sized)
 
 
 def test_measure_is_never_stale(engine: Engine, model: GlassModel) -> None:

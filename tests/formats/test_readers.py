@@ -143,7 +143,11 @@ def test_sizes_of_particles_are_read_wherever_a_format_has_them(tmp_path: Path, 
         with open_trajectory(tmp_path / name) as trajectory:
             frame, source = trajectory.frame(0)
         np.testing.assert_allclose(source.particles.diameter, diameter_n, rtol=1e-15)
-        assert any("diameters" in note for note in frame.notes)
+        assert frame.glass.sizes is not None
+        np.testing.assert_array_equal(frame.glass.sizes, source.particles.diameter)
+    convert(tmp_path / "a.dump", tmp_path / "a.gsd")
+    convert(tmp_path / "a.gsd", tmp_path / "b.extxyz")
+    np.testing.assert_allclose(qlm.read_glass(tmp_path / "b.extxyz").glass.sizes, diameter_n, rtol=1e-15)
 
 
 def test_ase_reads_what_is_written_for_lammps_and_as_xyz(tmp_path: Path, glass: Glass) -> None:

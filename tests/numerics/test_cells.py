@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from qlm_hoomd.box import Box
 from qlm_hoomd.numerics import cells
+from qlm_hoomd.numerics.laws import Sizes
+from qlm_hoomd.potentials import SoftSpheres
 
 # Images are named by a code in lists, and by three integers in vesin's.
 SHIFTS = [tuple(shift) for shift in cells.IMAGES.astype(int).tolist()]
@@ -70,7 +72,7 @@ def test_half_lists_are_vesins_as_sets(box: tuple, share: float) -> None:
     reach_tt = share * cell.nearest_plane_distance * rng.uniform(0.5, 1.0, (n_types, n_types))
     reach_tt = np.maximum(reach_tt, reach_tt.T)
     owner_r, first_r, partner_p, code_p, pairtype_p = cells.half_lists_of(
-        positions_nc, typeid_n, n_types, cells.lattice_of(cell), reach_tt.ravel()
+        positions_nc, typeid_n, n_types, cells.lattice_of(cell), reach_tt.ravel(), 0.0
     )
     i_p = np.repeat(owner_r, np.diff(first_r))
     assert sorted(owner_r.tolist()) == list(range(len(positions_nc)))
@@ -91,7 +93,7 @@ def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
     filler = -(-n_particles // 8) * 8
     x_ce, owner_i, code_i, begin_ka = cells.with_images(positions_nc, order_s, first_k, cells_c, n_types, lattice, filler + 1)
     first_s, place_m = cells.find_neighbors(
-        x_ce, typeid_n[order_s], owner_i, first_k, cells_c, begin_ka, n_types, reach_tt.ravel(), False
+        x_ce, typeid_n[order_s], owner_i, first_k, cells_c, begin_ka, n_types, reach_tt.ravel(), False, None
     )
     member_m, first_g, entry_m = cells.lists_by_eight(first_s, place_m, filler, 4)
     assert sorted(member_m.tolist()) == list(range(0, 4 * filler, 4))
@@ -110,7 +112,51 @@ def test_lists_by_eight_are_vesins_as_sets(box: tuple, share: float) -> None:
     assert n_fillers + len(names) == 8 * first_g[-1]
 
 
+@settings(max_examples=120)
+@given(boxes, reaches, st.sampled_from([0.0, 0.2, 0.7]))
+def test_lists_of_particles_of_all_sizes_are_vesins_as_sets(box: tuple, share: float, nonadditivity: float) -> None:
+    """A pair is listed up to its own reach, and not that of the largest; half lists, and all neighbours of each."""
+    positions_nc, _, cell = _particles(*box)
+    size_n = np.random.default_rng(box[-1]).uniform(0.4, 1.3, len(positions_nc))
+    sizes = Sizes(size_n, SoftSpheres(nonadditivity=nonadditivity).mixing())
+    farthest = share * cell.nearest_plane_distance
+    skin, cutoff = 0.2 * farthest, 0.8 * farthest / size_n.max()
+    lattice, typeid_n = cells.lattice_of(cell), np.zeros(len(positions_nc), np.int32)
+    owner_r, first_r, partner_p, code_p, pairtype_p = cells.half_lists_of(
+        positions_nc, typeid_n, 1, lattice, np.array([cutoff]), skin, sizes
+    )
+    assert not pairtype_p.any()
+    cells_c = cells.cells_per_side(lattice, farthest)
+    order_s, first_k = cells.sort_into_cells(positions_nc, typeid_n, 1, lattice, cells_c)
+    n_places = len(order_s) + 3
+    x_ce, owner_i, code_i, begin_ka = cells.with_images(positions_nc, order_s, first_k, cells_c, 1, lattice, n_places)
+    own = cells.own_reach(sizes, cutoff, skin, order_s, owner_i, x_ce)
+    first_s, place_m = cells.find_neighbors(
+        x_ce, typeid_n, owner_i, first_k, cells_c, begin_ka, 1, np.array([farthest]), False, own
+    )
+    place_m = place_m[: first_s[-1]]
+    image_m = np.maximum(place_m - n_places, 0)
+    there_m = np.where(place_m < n_places, np.append(order_s, [0] * 3)[np.minimum(place_m, n_places - 1)], -1)
+    code_m = np.full(len(place_m), 13)
+    if len(owner_i):
+        there_m = np.where(there_m < 0, order_s[owner_i[image_m]], there_m)
+        code_m = np.where(place_m < n_places, code_m, code_i[image_m])
+    found = {
+        False: Counter(_named(np.repeat(owner_r, np.diff(first_r)), partner_p, cells.IMAGES[code_p], full=False)),
+        True: Counter(_named(np.repeat(order_s, np.diff(first_s)), there_m, cells.IMAGES[code_m], full=True)),
+    }
+    layers_cc = np.diag([0.0, 0.0, 10.0 * farthest]) if cell.dimensions == 2 else np.zeros((3, 3))
+    for full, ours in found.items():
+        i_p, j_p, shift_pc, distance_p = vesin.NeighborList(cutoff=farthest, full_list=full).compute(
+            positions_nc, cell.matrix + layers_cc, periodic=True, quantities="ijSd"
+        )
+        a_p, b_p = size_n[i_p], size_n[j_p]
+        inside = distance_p < cutoff * 0.5 * (a_p + b_p) * (1.0 - nonadditivity * np.abs(a_p - b_p)) + skin
+        assert ours == Counter(_named(i_p[inside], j_p[inside], shift_pc[inside], full)), f"full = {full}"
+
+
 def test_particles_on_one_spot_are_neighbours() -> None:
     positions_nc = np.zeros((3, 3))
-    _, first_r, *_ = cells.half_lists_of(positions_nc, np.zeros(3, np.int32), 1, cells.lattice_of(Box(5.0)), np.array([1.0]))
+    lattice = cells.lattice_of(Box(5.0))
+    _, first_r, *_ = cells.half_lists_of(positions_nc, np.zeros(3, np.int32), 1, lattice, np.array([0.9]), 0.1)
     assert first_r[-1] == 3

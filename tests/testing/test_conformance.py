@@ -9,7 +9,7 @@ import pytest
 
 from qlm_hoomd.engines.cpu import CPUEngine, CPUEngineSettings
 from qlm_hoomd.model import GlassModel
-from qlm_hoomd.potentials import Harmonic, Hertzian, InversePowerLaw, KobAndersen, LennardJones
+from qlm_hoomd.potentials import Harmonic, Hertzian, InversePowerLaw, KobAndersen, LennardJones, SoftSpheres
 from qlm_hoomd.report import Section
 from qlm_hoomd.testing import (
     EngineConformance,
@@ -52,9 +52,24 @@ class TestHertzian(PotentialConformance):
     potential = Hertzian(epsilon=3.0, sigma=((1.0, 1.2), (1.2, 1.4)))
 
 
+class TestSoftSpheres(PotentialConformance):
+    potential = SoftSpheres()
+
+
+class TestSmootherSoftSpheres(PotentialConformance):
+    potential = SoftSpheres(n=10, q=3, x_c=1.4, nonadditivity=0.1)
+
+
 class TestCPUEngine(EngineConformance):
     settings = CPUEngineSettings()
     resumes_bitwise = True
+
+
+class TestCPUEngineWithParticlesOfAllSizes(EngineConformance):
+    settings = CPUEngineSettings()
+    model = GlassModel(potential=SoftSpheres(q=3), density=1.0, T0=0.5)
+    resumes_bitwise = True
+    n_falls = 3
 
 
 def small(*stages: dict[str, Any]) -> dict[str, Any]:

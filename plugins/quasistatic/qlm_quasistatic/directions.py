@@ -79,7 +79,7 @@ def first_instability(
         ConvergenceError: if the elastic branch ends and no instability is found there.
     """
     sign = -1.0 if direction.startswith("-") else 1.0
-    room = 0.5 * glass.box.lx / engine.potential.largest_cutoff
+    room = 0.5 * glass.box.lx / engine.potential.reach(glass.sizes)
     # Up to half a tilt of the flip it gets narrower.
     steepest = math.sqrt(max(room**2 - 1.0, 0.0))
     farthest = _FARTHEST if steepest >= 0.5 * glass.box.flip else min(_FARTHEST, steepest - sign * glass.box.xy)

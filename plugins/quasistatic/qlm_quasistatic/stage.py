@@ -311,7 +311,7 @@ class ShearStage(Stage):
         if self.strain_max is not None and glass.strain >= self.strain_max:
             raise InputError(f"the glass is at strain {glass.strain:g}; expected less than strain_max = {self.strain_max:g}.")
         legs = self._legs(glass.strain)
-        check_room(glass.box, legs, context.engine.potential.largest_cutoff)
+        check_room(glass.box, legs, context.engine.potential.reach(glass.sizes))
         length = legs[-1].travelled_at(legs[-1].end)
         saved = self._saved(context)
         if (

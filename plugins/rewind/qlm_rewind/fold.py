@@ -197,7 +197,7 @@ class FoldDetector(Detector):
         return steps, None
 
     def _branch(self, stepper: Stepper, start: ShearState, memory: FoldMemory | None = None) -> ElasticBranch:
-        mechanics = Mechanics(stepper.engine.potential, start.glass.typeid, _SKIN)
+        mechanics = Mechanics(stepper.engine.potential, start.glass.typeid, _SKIN, start.glass.sizes)
         return ElasticBranch(start if memory is None else memory.branch, mechanics)
 
     def _approach(
