@@ -19,7 +19,7 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 WITH_NUMBERS = {
     *("engines", "minimize", "numerics", "potentials", "stages", "base/checkpoint.py"),
     *("anharmonic.py", "box.py", "elasticity.py", "forces.py", "glass.py", "gsdio.py", "hessian.py", "mechanics.py"),
-    *("model.py", "modes.py", "nonlinear.py", "pair.py", "preparation.py", "standing.py", "structure.py"),
+    *("model.py", "modes.py", "nonlinear.py", "pair.py", "preparation.py", "relaxed_path.py", "standing.py", "structure.py"),
 }
 
 
