@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensemble import make_protocol, make_run, products
+from qlm_quasistatic import stage as shear_stage
+from qlm_quasistatic.detector import missed
 
 from qlm_hoomd.checkpoint import INTERVAL_VARIABLE
 from qlm_hoomd.ensemble.integrity import set_aside, verify
@@ -486,8 +488,14 @@ class _DryContext(StageContext):
 
 
 def _warm_up(folder: Path, protocol: Any) -> None:
-    """Compile and load what the stages need, here, for all processes to come."""
+    """Compile and load what the stages need, here, for all processes to come.
+
+    Raises:
+        RuntimeError: if a stage started threads of polars here: they would not come along, and who needs them there waits for ever.
+    """
     folder.mkdir()
+    shear_stage.missed = lambda *_: None  # type: ignore[assignment]  # it filters tables
+    before = len(_tasks())
     point = next(iter(protocol.statepoints()))
     for stage in protocol.stages:
         context = _DryContext(
@@ -501,6 +509,13 @@ def _warm_up(folder: Path, protocol: Any) -> None:
         )
         with suppress(Exception):  # a stage that reads a table finds none
             stage.run(context)
+    shear_stage.missed = missed
+    if len(_tasks()) > before:
+        raise RuntimeError(f"{len(_tasks())} threads after the stages, {before} before; expected none of polars")
+
+
+def _tasks() -> list[Path]:
+    return list(Path("/proc/self/task").iterdir())
 
 
 def _counted(kind: type[Stage], ledger: Path) -> None:
