@@ -143,7 +143,7 @@ def figure(results: Results) -> SectionFigure | None:
             loops.set_label(f"loops, {name}")
             along.set_label(f"along the path, {name}")
             ends = cycle_ends(_path(results, name))
-            curves = dict(_curves(steps.filter(preparation=name)))
+            curves = dict(_curves(steps.filter(preparation=name), ends))
             for size, (travelled_g, strain_g, stress_g, n) in curves.items():
                 (line,) = along.plot(
                     travelled_g, stress_g, color=size_style(results, size)["color"], linewidth=0.9, label=f"$N={size}$ ({n})"
@@ -159,7 +159,9 @@ def figure(results: Results) -> SectionFigure | None:
                     (line,) = loops.plot(strain_g[inside_g], stress_g[inside_g], color=colour, label=f"cycle {cycle} ({n})")
                     mark(line, n)
             legend(loops, fontsize=TINY, title=f"$N={max(curves, default=0)}$")
-            legend(along, fontsize=TINY, title="$N$ (realisations)")
+            low, high = along.get_ylim()
+            along.set_ylim(low, high + 0.3 * (high - low))
+            legend(along, fontsize=TINY, title="$N$ (realisations)", loc="upper left", ncols=2)
         caption = (
             "Cyclic shear: above, the mean stress of the largest size against strain, a colour for each cycle from where the path "
             "began; below, of every size along the path. Number of realisations in brackets."
@@ -167,14 +169,15 @@ def figure(results: Results) -> SectionFigure | None:
         return SectionFigure("cycles", drawn, caption, "table-cycles")
 
 
-def _curves(steps: pl.DataFrame) -> Iterator[tuple[int, tuple[Floats, Floats, Floats, int]]]:
+def _curves(steps: pl.DataFrame, ends: Sequence[float]) -> Iterator[tuple[int, tuple[Floats, Floats, Floats, int]]]:
     """Of each size strain travelled, strain and mean stress, up to where all realisations came, and their number."""
     for (size,), group in steps.sort("n_particles", "travelled").group_by("n_particles", maintain_order=True):
         runs = [run for _, run in group.group_by("realisation", maintain_order=True)]
         whole = max(runs, key=lambda run: float(run["travelled"][-1]))
         end = min(float(run["travelled"][-1]) for run in runs)
         turns = whole.filter(pl.col("strain").diff().sign().diff().shift(-1).fill_null(0) != 0)["travelled"].to_numpy()
-        travelled_g = np.unique(np.concatenate([np.linspace(0.0, end, _POINTS), turns[turns < end]]))
+        corners = np.concatenate([turns, ends])
+        travelled_g = np.unique(np.concatenate([np.linspace(0.0, end, _POINTS), corners[corners < end]]))
         stress_rg = [np.interp(travelled_g, run["travelled"], run["stress_xy"]) for run in runs]
         strain_g = np.interp(travelled_g, whole["travelled"], whole["strain"])
         yield int(str(size)), (travelled_g, strain_g, np.mean(stress_rg, axis=0), len(runs))
