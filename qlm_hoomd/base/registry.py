@@ -48,6 +48,15 @@ class Plugin:
             ) from error
 
 
+OURS = {
+    ("qlm_hoomd.stages", "shear"): "qlm_quasistatic",
+    ("qlm_hoomd.detectors", "fold"): "qlm_rewind",
+    ("qlm_hoomd.detectors", "threshold"): "qlm_rewind",
+    ("qlm_hoomd.stages", "mesoscopic"): "qlm_mesoscopic",
+}
+"""What our templates name and a distribution of its own brings, by entry point group and name: for messages alone."""
+
+
 class Group:
     """The plugins of one entry point group.
 
@@ -83,7 +92,13 @@ class Group:
             plugin = self.plugins[name]
         except KeyError:
             names = ", ".join(self.plugins) or "none"
-            raise InputError(f"unknown {self.noun} '{name}'; installed: {names}.{did_you_mean(name, self.plugins)}") from None
+            ours = OURS.get((self.name, name))
+            hint = (
+                f" It comes with {ours}, which is not installed: add qlm_hoomd[plugins] to what you install."
+                if ours
+                else did_you_mean(name, self.plugins)
+            )
+            raise InputError(f"unknown {self.noun} '{name}'; installed: {names}.{hint}") from None
         return plugin.load()
 
     def load_all(self) -> tuple[dict[str, Any], dict[str, PluginError]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from qlm_hoomd.base.registry import OURS, Group
 from qlm_hoomd.engines.cpu import CPUEngineSettings
 from qlm_hoomd.errors import InputError, PluginError
 from qlm_hoomd.registry import ENGINES, GROUPS, STAGES, listing
@@ -74,3 +76,19 @@ def test_group_with_a_misspelt_name_is_listed(tmp_path: Path) -> None:
     )
     assert row["error"].endswith("Did you mean 'qlm_hoomd.stages'?")
     assert not [row for row in listing() if row["state"] == "unknown group"]
+
+
+def test_what_our_other_distributions_bring_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {}
+    for path in sorted((Path(__file__).parents[2] / "plugins").glob("*/pyproject.toml")):
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        for group, names in project.get("entry-points", {}).items():
+            there |= {(group, name): project["name"] for name in names if group in {"qlm_hoomd.stages", "qlm_hoomd.detectors"}}
+    assert there == OURS
+    for (group, name), distribution in OURS.items():
+        bare = Group(group, "stage")
+        monkeypatch.setitem(bare.__dict__, "plugins", {})
+        with pytest.raises(
+            InputError, match=rf"unknown stage '{name}'; installed: none. It comes with {distribution}, which is not"
+        ):
+            bare.load(name)

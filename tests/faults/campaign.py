@@ -551,8 +551,13 @@ class _DryContext(StageContext):
 
 
 def _warm_up(folder: Path, protocol: Any) -> None:
-    """Compile and load what the stages need, here, for all processes to come."""
+    """Compile and load what the stages need, here, for all processes to come.
+
+    Raises:
+        RuntimeError: if a stage started threads of polars here: they would not come along, and who needs them there waits for ever.
+    """
     folder.mkdir()
+    before = len(_tasks())
     point = next(iter(protocol.statepoints()))
     for stage in protocol.stages:
         context = _DryContext(
@@ -567,6 +572,12 @@ def _warm_up(folder: Path, protocol: Any) -> None:
         # Neither does a table that is filtered; and a stage that reads one finds none.
         with suppress(Exception), patch.object(shear, "missed", return_value=None):
             stage.run(context)
+    if len(_tasks()) > before:
+        raise RuntimeError(f"{len(_tasks())} threads after the stages, {before} before; expected none of polars")
+
+
+def _tasks() -> list[Path]:
+    return list(Path("/proc/self/task").iterdir())
 
 
 def _counted(kind: type[Stage], ledger: Path) -> None:

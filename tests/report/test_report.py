@@ -346,7 +346,9 @@ def test_a_path_that_turns_back_is_reported_up_to_the_turn(tmp_path: Path) -> No
     assert "first turns back" in shear(found).html
     # The table of instabilities too counts none of the way back.
     assert instabilities(found).tables == instabilities(expected).tables
-    assert shear(found).tables == shear(expected).tables
+    before, _, cycles = shear(found).tables.partition('<div class="scroll" id="table-cycles">')
+    assert before == shear(expected).tables
+    assert cycles
 
 
 # ---- refusals ----

@@ -9,12 +9,13 @@ import polars as pl
 from markupsafe import Markup
 
 from qlm_hoomd.base.registry import DETECTORS
-from qlm_hoomd.report import figures
+from qlm_hoomd.report import cycles, figures
 from qlm_hoomd.report.markup import GAMMA_MIN, THETA, N, join, note, number, of_figure, paragraph, table
 from qlm_hoomd.report.means import exact_detectors, first_rise
 from qlm_hoomd.report.numbers import AS_THRESHOLD, PAPER_INCREMENT, PAPER_Q_C
 from qlm_hoomd.report.results import Results, Run, Section
 from qlm_hoomd.report.sections.tables import alternatives_table, directions_table, minima_table, scaling_table
+from qlm_hoomd.statistics import mean_and_standard_error
 
 _SHEAR, _NEXT = "What happened under shear?", "How far is the next instability?"
 
@@ -49,7 +50,13 @@ def shear(results: Results) -> Section | None:
     stage = results.stage("shear") or {}
     if stage.get("path"):
         text = join(
-            [text, note("The strain path is {}. All numbers here are those up to where it first turns back.", stage["path"])]
+            [
+                text,
+                note(
+                    "The strain path is {}. Where no cycle is named, numbers are those up to where it first turns back.",
+                    stage["path"],
+                ),
+            ]
         )
     if stage.get("plane", "xy") != "xy":
         text = join(
@@ -57,7 +64,9 @@ def shear(results: Results) -> Section | None:
         )
     headers = ["preparation", N, "realisations", "largest mean stress", "at strain", "last mean stress", "at strain"]
     numbers = table(headers, rows, of_figure("stress_strain", "Largest and last mean stress"), anchor="table-stress")
-    return Section(_SHEAR, text, tuple(drawn), join([numbers, _events_table(results)]))
+    loops = cycles.figure(results)
+    shown = (*drawn, loops) if loops is not None else tuple(drawn)
+    return Section(_SHEAR, text, shown, join([numbers, _events_table(results), _cycles_table(results)]))
 
 
 def instabilities(results: Results) -> Section | None:
@@ -91,6 +100,29 @@ def instabilities(results: Results) -> Section | None:
         alternatives_table(results),
     )
     return Section(_NEXT, join(text), tuple(drawn), join(tables))
+
+
+def _cycles_table(results: Results) -> Markup:
+    found = cycles.cycles_of(results)
+    rows = []
+    for (preparation, size, cycle), group in found.group_by("preparation", "n_particles", "cycle", maintain_order=True):
+        compared = group.filter("compared")
+        came_back = compared.drop_nulls("period").group_by("period").len().sort("period").rows()
+        periods = ", ".join(f"{n} after {period}" for period, n in came_back) or "none"
+        energy, rising, falling = (
+            number(*mean_and_standard_error(group[name].drop_nulls())) for name in ("dissipated", "rising", "falling")
+        )
+        states = f"{periods} of {compared.height}" if compared.height else "no frames at its end"
+        rows.append((preparation, size, cycle, group.height, energy, rising, falling, states))
+    if not rows:
+        return Markup("")
+    headers = ["preparation", N, "cycle", "realisations", "energy dissipated per particle"]
+    headers += ["instabilities as the strain rises", "as it falls", "states that came back, after so many cycles"]
+    caption = (
+        "Cycles, from where the path began: area of the loop less the change of the energy, mean over realisations with its "
+        "standard error. A state is compared with those at the ends of all cycles before, to 1e-6 of a length"
+    )
+    return table(headers, rows, of_figure("cycles", caption), anchor="table-cycles")
 
 
 def _events_table(results: Results) -> Markup:
