@@ -408,6 +408,7 @@ def test_a_protocol_runs_to_its_end(dimensions: int, size: int, q: int, tmp_path
     settings["ensemble"] = {"n_particles": [size], "preparations": {"rapid": quick}, "realisations": 1}
     settings["stages"][1] |= {"strain_max": 0.02, "increment": 1e-3, "frames": [0.01]}
     settings["stages"][2] |= {"strains": [0.0, 0.01], "count": 6, "keep_vectors": True}
+    settings["stages"][2] |= {"nonlinear": ["cubic"], "random_starts": 0, "paths": True}
     file, run = tmp_path / "poly.json", tmp_path / "run"
     file.write_text(json.dumps(settings), encoding="utf-8")
     done = CliRunner().invoke(app, ["run", str(file), "--out", str(run), "--workers", "1"])
@@ -428,4 +429,5 @@ def test_a_protocol_runs_to_its_end(dimensions: int, size: int, q: int, tmp_path
         np.testing.assert_allclose(found, expected, rtol=1e-7)
     with gsd.hoomd.open(str(quenched.with_name("modes.gsd"))) as trajectory:
         np.testing.assert_allclose(trajectory[0].particles.diameter, glass.sizes, rtol=1e-6)
+    assert pl.read_parquet(quenched.with_name("qlms.parquet"))["path_strain"].drop_nulls().len() > 0
     assert pl.read_parquet(quenched.with_name("structure.parquet")).height == 1

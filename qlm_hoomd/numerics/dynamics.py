@@ -1,8 +1,9 @@
 """Molecular dynamics as one compiled loop, eight particles at a time.
 
 Particles lie in cell order (:mod:`~qlm_hoomd.numerics.cells`), in rows of x, y, z and type, or size where each has one of its
-own; periodic images that somebody has as a neighbour follow as rows of their own, so that the loop over neighbours knows of no box. Each particle has the list of all
-its neighbours: nothing is added to another one's force, and the forces on eight particles are summed in registers.
+own; periodic images that somebody has as a neighbour follow as rows of their own, so that the loop over neighbours knows of
+no box. Each particle has the list of all its neighbours: nothing is added to another one's force, and the forces on eight
+particles are summed in registers.
 
 A list is made for where particles will be in the middle of its life, a few steps ahead, and holds while everybody is within
 half a skin of there: nearly twice as long as one made for where they are.

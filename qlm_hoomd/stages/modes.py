@@ -255,7 +255,7 @@ class ModesStage(Stage):
         table = found.table(glass).select(pl.lit(glass.strain).alias("strain"), pl.all())
         if not self.paths:
             return table
-        mechanics = Mechanics(context.engine.potential, glass.typeid)
+        mechanics = Mechanics(context.engine.potential, glass.typeid, sizes=glass.sizes)
         paths = [relaxed_path(mechanics, glass, vector_nc) for vector_nc in found.vectors]
         return table.with_columns(
             pl.Series("path_strain", [path.strain for path in paths], pl.Float64),
