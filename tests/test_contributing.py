@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from qlm_hoomd.formats import read_glass
 from qlm_hoomd.registry import GROUPS
 from qlm_hoomd.testing import (
     DetectorConformance,
@@ -110,6 +111,14 @@ def test_all_of_them_run_in_one_protocol(my_glasses: ModuleType, tmp_path: Path)
     assert 0.5 < pl.read_parquet(realisation / "closest.parquet")["distance"].item() < 1.4
     assert set(pl.read_parquet(realisation / "events.parquet")["detector"]) <= {"lost_basin"}
     assert "The softest mode" in (tmp_path / "runs/mine/results/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("my_glasses")
+def test_reader_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.numbers").write_text("5.0\n0 0 0 0\n1.5 1 1 1\n")
+    glass = read_glass(tmp_path / "a.numbers").glass
+    assert (glass.box.length, glass.typeid.tolist()) == (5.0, [0, 1])
+    assert glass.positions.tolist() == [[0.0, 0.0, 0.0], [1.5, 1.0, 1.0]]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT))))

@@ -84,7 +84,7 @@ def test_run_that_is_asked_to_stop_saves_and_goes_on(
     send(process.pid, signum)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signum, errors
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
     workspace = Workspace.open(run)
     assert not workspace.failures()
     assert not workspace.running()
